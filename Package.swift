@@ -1,0 +1,74 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+let swift: [SwiftSetting] = [.swiftLanguageMode(.v6)]
+
+func layer(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: swift)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+    .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: swift)
+}
+
+let nio: [Target.Dependency] = [
+    .product(name: "NIOCore", package: "swift-nio"),
+    .product(name: "NIOPosix", package: "swift-nio"),
+]
+let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals: Target.Dependency = .product(name: "UnixSignals", package: "swift-service-lifecycle")
+
+let package = Package(
+    name: "ebb",
+    products: [
+        .library(name: "EbbClient", targets: ["EbbClient"]),
+        .executable(name: "ebbd", targets: ["ebbd"]),
+        .executable(name: "ebbctl", targets: ["ebbctl"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        // Shims and arithmetic in C.
+        // The folder is CSystem; swift-system already has a target of that name.
+        .target(name: "CEbbSystem", path: "Sources/CSystem", linkerSettings: [.linkedLibrary("systemd")]),
+        .target(name: "CKernels", exclude: ["float_kernels.inc"]),
+        // Layers, from the bottom up.
+        layer("Quantization", ["CKernels"]),
+        layer("ModelFormat", ["CEbbSystem", "CKernels", "Quantization"]),
+        layer("Text", ["ModelFormat", .product(name: "OrderedCollections", package: "swift-collections")]),
+        layer("Engine", ["CKernels", "CEbbSystem", "Quantization", "ModelFormat", "Text"]),
+        layer("Governor", ["CEbbSystem"]),
+        layer("EbbProtocol", [.product(name: "SwiftProtobuf", package: "swift-protobuf")] + nio),
+        layer("EbbClient", ["EbbProtocol"] + nio),
+        layer("Service", ["CEbbSystem", "EbbProtocol", "Engine", "Governor", log, lifecycle] + nio),
+        // Programs.
+        .executableTarget(
+            name: "ebbd", dependencies: ["Service", "CEbbSystem", arguments, log, lifecycle, unixSignals],
+            swiftSettings: swift),
+        .executableTarget(
+            name: "ebbctl", dependencies: ["EbbClient", "Engine", arguments], swiftSettings: swift),
+        .executableTarget(
+            name: "client-example", dependencies: ["EbbClient"], path: "Examples/client-example",
+            swiftSettings: swift),
+        // Tests, a target for each layer.
+        .target(
+            name: "TestKit", dependencies: ["ModelFormat", "Quantization", "CKernels"], path: "Tests/TestKit",
+            swiftSettings: swift),
+        tests("CKernelsTests", ["CKernels", "Quantization", "TestKit"]),
+        tests("ModelFormatTests", ["ModelFormat", "Quantization", "TestKit"], resources: [.copy("Reference")]),
+        tests("TextTests", ["Text", "ModelFormat", "TestKit"], resources: [.copy("Reference")]),
+        tests("EngineTests", ["Engine", "Text", "TestKit"], resources: [.copy("Reference")]),
+        tests("GovernorTests", ["Governor"]),
+        tests("EbbProtocolTests", ["EbbProtocol"]),
+        tests("ServiceTests", ["Service", "EbbClient", "Engine", "TestKit"]),
+        tests("ProgramTests", ["EbbClient", "TestKit"]),
+    ]
+)

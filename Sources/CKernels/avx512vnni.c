@@ -1,0 +1,227 @@
+// AVX-512 with VNNI: one line of the layout is one operand of vpdpbusd.
+#if defined(__x86_64__)
+#include <immintrin.h>
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"))), apply_to = function)
+#define VL 16
+#include "float_kernels.inc"
+#include "tables.h"
+
+// 32 values of k (8 groups) of a tile as unsigned bytes.
+ALWAYS void unpack32(uint32_t bits, const record_parts *p, const uint8_t *record, uint32_t chunk, __m512i q[8]) {
+    if (bits == 8) {
+        for (int g = 0; g < 8; g++) q[g] = _mm512_loadu_si512(record + p->plane8 + chunk * 512 + g * 64);
+        return;
+    }
+    uint32_t shift = 0;
+    for (int g = 0; g < 8; g++) q[g] = _mm512_setzero_si512();
+    if (bits & 4) {
+        __m512i mask = _mm512_set1_epi8(15);
+        for (int l = 0; l < 4; l++) {
+            __m512i v = _mm512_loadu_si512(record + p->plane4 + chunk * 256 + l * 64);
+            q[2 * l] = _mm512_and_si512(v, mask);
+            q[2 * l + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), mask);
+        }
+        shift = 4;
+    }
+    if (bits & 2) {
+        __m512i mask = _mm512_set1_epi8((char)(3 << shift));
+        for (int l = 0; l < 2; l++) {
+            __m512i v = _mm512_loadu_si512(record + p->plane2 + chunk * 128 + l * 64);
+            for (int u = 0; u < 4; u++) {
+                __m512i s = 2 * u > (int)shift ? _mm512_srli_epi16(v, 2 * u - shift) : _mm512_slli_epi16(v, shift - 2 * u);
+                q[4 * l + u] = _mm512_or_si512(q[4 * l + u], _mm512_and_si512(s, mask));
+            }
+        }
+        shift += 2;
+    }
+    if (bits & 1) {
+        __m512i one = _mm512_set1_epi8((char)(1 << shift)), v = _mm512_loadu_si512(record + p->plane1 + chunk * 64);
+        for (int u = 0; u < 8; u++) {
+            __m512i s = u > (int)shift ? _mm512_srli_epi16(v, u - shift) : _mm512_slli_epi16(v, shift - u);
+            q[u] = _mm512_or_si512(q[u], _mm512_and_si512(s, one));
+        }
+    }
+}
+
+// ---- one row, straight from the records
+
+ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32_t asymmetric, uint32_t block,
+                  const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out) {
+    ebb_matrix w = *matrix; // the constants let the compiler drop every other case
+    w.bits = bits; w.scale_kind = kind; w.asymmetric = asymmetric; w.block = block;
+    if (kind == EBB_SCALE_F16) w.span = block;
+    const record_parts p = parts_of(&w);
+    const int32_t *q = (const int32_t *)a->q;
+    const int zero = asymmetric ? 0 : 1 << (bits - 1);
+    for (uint32_t t = tile0; t < tile1; t++) {
+        const uint8_t *record = w.data + (size_t)t * w.records * w.record_bytes;
+        __m512 f = _mm512_setzero_ps(), f2 = _mm512_setzero_ps();
+        uint32_t b = 0, blocks = a->kp / 32;
+        for (uint32_t rec = 0; rec < w.records; rec++, record += w.record_bytes)
+            for (uint32_t chunk = 0; chunk < w.span / 32 && b < blocks; chunk++, b++) {
+                if (kind == EBB_SCALE_F16) {
+                    for (uint32_t l = 0; l < w.record_bytes; l += 64) _mm_prefetch((const char *)record + 2048 + l, _MM_HINT_T0);
+                } else {
+                    uint32_t bytes = w.record_bytes / (w.span / 32);
+                    for (uint32_t l = 0; l < bytes; l += 64)
+                        _mm_prefetch((const char *)record + 3072 + chunk * bytes + l, _MM_HINT_T0);
+                }
+                __m512i v[8];
+                unpack32(bits, &p, record, chunk, v);
+                if (block >= 32) {
+                    __m512i acc = _mm512_set1_epi32(asymmetric ? 0 : -zero * a->sum32[b]), acc2 = _mm512_setzero_si512();
+                    for (int g = 0; g < 8; g += 2) {
+                        acc = _mm512_dpbusd_epi32(acc, v[g], _mm512_set1_epi32(q[b * 8 + g]));
+                        acc2 = _mm512_dpbusd_epi32(acc2, v[g + 1], _mm512_set1_epi32(q[b * 8 + g + 1]));
+                    }
+                    vf s, o;
+                    scales_vf(&w, &p, record, chunk * 32 / block, 0, &s, &o);
+                    __m512 dot = _mm512_cvtepi32_ps(_mm512_add_epi32(acc, acc2));
+                    f = _mm512_fmadd_ps(dot, _mm512_mul_ps((__m512)s, _mm512_set1_ps(a->scale[b])), f);
+                    if (asymmetric) f2 = _mm512_fmadd_ps((__m512)o, _mm512_set1_ps(a->sum[b]), f2);
+                } else
+                    for (uint32_t h = 0; h < 2; h++) {
+                        __m512i acc = _mm512_set1_epi32(asymmetric ? 0 : -zero * a->sum16[2 * b + h]);
+                        for (uint32_t g = 4 * h; g < 4 * h + 4; g++)
+                            acc = _mm512_dpbusd_epi32(acc, v[g], _mm512_set1_epi32(q[b * 8 + g]));
+                        vf s, o;
+                        scales_vf(&w, &p, record, chunk * 2 + h, 0, &s, &o);
+                        f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), _mm512_mul_ps((__m512)s, _mm512_set1_ps(a->scale[b])), f);
+                        if (asymmetric)
+                            f2 = _mm512_fmadd_ps((__m512)o, _mm512_set1_ps(a->scale[b] * (float)a->sum16[2 * b + h]), f2);
+                    }
+            }
+        _mm512_mask_storeu_ps(out + t * EBB_TILE, (__mmask16)((1u << min_u32(16, w.n - t * EBB_TILE)) - 1), _mm512_add_ps(f, f2));
+    }
+}
+
+// Runs the one-row kernel that was compiled for this matrix' format; 0 if there is none.
+static int row_q_special(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out) {
+    if (a->block != 32) return 0;
+#define ROW(B, KIND, ASYM, BLOCK) \
+    if (w->bits == B && w->scale_kind == KIND && w->asymmetric == ASYM && w->block == BLOCK && (KIND != EBB_SCALE_F16 || w->span == BLOCK)) { \
+        row_q(w, B, KIND, ASYM, BLOCK, a, tile0, tile1, out); \
+        return 1; \
+    }
+    ROW(4, EBB_SCALE_F16, 1, 32) ROW(4, EBB_SCALE_F16, 0, 32) ROW(8, EBB_SCALE_F16, 0, 32) ROW(8, EBB_SCALE_F16, 1, 32)
+    ROW(5, EBB_SCALE_F16, 0, 32) ROW(5, EBB_SCALE_F16, 1, 32) ROW(6, EBB_SCALE_F16, 1, 32)
+    ROW(4, EBB_SCALE_TWO_LEVEL, 1, 32) ROW(5, EBB_SCALE_TWO_LEVEL, 1, 32) ROW(6, EBB_SCALE_TWO_LEVEL, 0, 16)
+    ROW(3, EBB_SCALE_TWO_LEVEL, 0, 16) ROW(2, EBB_SCALE_TWO_LEVEL_PACKED, 1, 16)
+#undef ROW
+    return 0;
+}
+
+// ---- rows: a tile's panel is unpacked once and used for all row blocks
+
+// Unpacks kc values of k from k0 of a tile: bytes [kc/4][64], scales and offsets [kc/step][16].
+ALWAYS void unpack_panel_bits(const ebb_matrix *w, uint32_t bits, uint32_t t, uint32_t k0, uint32_t kc, uint32_t step,
+                              uint8_t *panel, float *scales, float *offsets) {
+    const record_parts p = parts_of(w);
+    for (uint32_t k = k0; k < k0 + kc; k += 32) {
+        const uint8_t *record = w->data + ((size_t)t * w->records + k / w->span) * w->record_bytes;
+        uint32_t inside = k % w->span;
+        __m512i v[8];
+        unpack32(bits, &p, record, inside / 32, v);
+        for (int g = 0; g < 8; g++) _mm512_store_si512(panel + ((k - k0) / 4 + g) * 64, v[g]);
+        for (uint32_t h = 0; h < 32; h += step) {
+            vf s, o;
+            scales_vf(w, &p, record, (inside + h) / w->block, 0, &s, &o);
+            store_vf(scales + (k - k0 + h) / step * 16, s);
+            store_vf(offsets + (k - k0 + h) / step * 16, o);
+        }
+    }
+}
+
+static void unpack_panel(const ebb_matrix *w, uint32_t t, uint32_t k0, uint32_t kc, uint32_t step, uint8_t *panel,
+                         float *scales, float *offsets) {
+#define BITS(B) case B: unpack_panel_bits(w, B, t, k0, kc, step, panel, scales, offsets); break;
+    switch (w->bits) { BITS(2) BITS(3) BITS(4) BITS(5) BITS(6) BITS(7) BITS(8) default: break; }
+#undef BITS
+}
+
+typedef struct { // one row block's part of a panel
+    const int32_t *q;
+    const float *scale, *sum;
+    const int32_t *isum;
+    uint32_t scale_shift; // 1 where the activation scale covers two steps of the panel
+} rows_view;
+
+ALWAYS void micro_q(const uint8_t *panel, const float *scales, const float *offsets, uint32_t kc, uint32_t step,
+                    const rows_view *v, uint32_t r, int zero, float *out, size_t ldo, __mmask16 mask, int first) {
+    __m512 f[EBB_ROW_BLOCK];
+    for (uint32_t j = 0; j < r; j++)
+        f[j] = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, out + j * ldo);
+    const int32_t *q = v->q;
+    for (uint32_t b = 0; b < kc / step; b++) {
+        __m512i acc[EBB_ROW_BLOCK];
+        for (uint32_t j = 0; j < r; j++)
+            acc[j] = zero ? _mm512_set1_epi32(-zero * v->isum[b * r + j]) : _mm512_setzero_si512();
+#pragma clang loop unroll(full)
+        for (uint32_t g = 0; g < step / 4; g++, panel += 64, q += r) {
+            __m512i w = _mm512_load_si512(panel);
+            for (uint32_t j = 0; j < r; j++) acc[j] = _mm512_dpbusd_epi32(acc[j], w, _mm512_set1_epi32(q[j]));
+        }
+        __m512 s = _mm512_load_ps(scales + b * 16), o = _mm512_load_ps(offsets + b * 16);
+        for (uint32_t j = 0; j < r; j++) {
+            float as = v->scale[(b >> v->scale_shift) * r + j];
+            f[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[j]), _mm512_mul_ps(s, _mm512_set1_ps(as)), f[j]);
+            if (!zero) {
+                float sum = step == 32 ? v->sum[b * r + j] : as * (float)v->isum[b * r + j];
+                f[j] = _mm512_fmadd_ps(o, _mm512_set1_ps(sum), f[j]);
+            }
+        }
+    }
+    for (uint32_t j = 0; j < r; j++) _mm512_mask_storeu_ps(out + j * ldo, mask, f[j]);
+}
+
+#define MICRO(R) case R: \
+    if (step == 32) { \
+        if (zero) micro_q(panel, scales, offsets, kc, 32, v, R, zero, out, ldo, mask, first); \
+        else micro_q(panel, scales, offsets, kc, 32, v, R, 0, out, ldo, mask, first); \
+    } else { \
+        if (zero) micro_q(panel, scales, offsets, kc, 16, v, R, zero, out, ldo, mask, first); \
+        else micro_q(panel, scales, offsets, kc, 16, v, R, 0, out, ldo, mask, first); \
+    } \
+    break;
+
+static void micro_q_block(const uint8_t *panel, const float *scales, const float *offsets, uint32_t kc, uint32_t step,
+                          const rows_view *v, uint32_t r, int zero, float *out, size_t ldo, __mmask16 mask, int first) {
+    switch (r) { MICRO(1) MICRO(2) MICRO(3) MICRO(4) MICRO(5) MICRO(6) MICRO(7) MICRO(8) default: break; }
+}
+
+static void matmul_q(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out,
+                     size_t ldo, void *scratch) {
+    if (a->rows == 1 && row_q_special(w, a, tile0, tile1, out)) return;
+    uint32_t step = w->block >= 32 && a->block == 32 ? 32 : 16;
+    int zero = w->asymmetric ? 0 : 1 << (w->bits - 1);
+    uint8_t *panel = scratch;
+    float *scales = (float *)(panel + EBB_PANEL_K * EBB_TILE), *offsets = scales + EBB_PANEL_K / 16 * EBB_TILE;
+    for (uint32_t t = tile0; t < tile1; t++) {
+        __mmask16 mask = (__mmask16)((1u << min_u32(16, w->n - t * EBB_TILE)) - 1);
+        for (uint32_t k0 = 0; k0 < a->kp; k0 += EBB_PANEL_K) {
+            uint32_t kc = min_u32(EBB_PANEL_K, a->kp - k0);
+            unpack_panel(w, t, k0, kc, step, panel, scales, offsets);
+            for (uint32_t row = 0; row < a->rows; row += EBB_ROW_BLOCK) {
+                uint32_t r = min_u32(EBB_ROW_BLOCK, a->rows - row);
+                rows_view v = {
+                    .q = (const int32_t *)(a->q + (size_t)row * a->kp) + (size_t)k0 / 4 * r,
+                    .scale = a->scale + (size_t)row * (a->kp / a->block) + (size_t)k0 / a->block * r,
+                    .sum = a->sum + (size_t)row * (a->kp / 32) + (size_t)k0 / 32 * r,
+                    .isum = step == 32 ? a->sum32 + (size_t)row * (a->kp / 32) + (size_t)k0 / 32 * r
+                                       : a->sum16 + (size_t)row * (a->kp / 16) + (size_t)k0 / 16 * r,
+                    .scale_shift = step < a->block,
+                };
+                micro_q_block(panel, scales, offsets, kc, step, &v, r, zero, out + (size_t)row * ldo + t * EBB_TILE, ldo,
+                              mask, k0 == 0);
+            }
+        }
+    }
+}
+
+const ebb_kernels ebb_avx512vnni_kernels = {
+    .name = "avx512vnni", .quantize = quantize, .pack = pack, .matmul_q = matmul_q, .matmul_f = matmul_f, .expand = expand,
+    .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
+    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv,
+};
+#pragma clang attribute pop
+#endif

@@ -1,0 +1,76 @@
+// Chooses a table of kernels by what CPUID and the operating system offer.
+#include "layout.h"
+#include "tables.h"
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+float ebb_f16_to_f32(uint16_t h) { return half_to_float(h); }
+uint16_t ebb_f32_to_f16(float f) { return float_to_half(f); }
+
+void ebb_dequantize_channel(const ebb_matrix *w, uint32_t channel, float *out) {
+    uint32_t tile = channel / EBB_TILE, c = channel % EBB_TILE;
+    if (w->encoding != EBB_ENCODING_QUANTIZED) {
+        size_t start = (size_t)tile * w->k * EBB_TILE + c;
+        for (uint32_t i = 0; i < w->k; i++) {
+            size_t at = start + (size_t)i * EBB_TILE;
+            if (w->encoding == EBB_ENCODING_F32) out[i] = load_float(w->data + at * 4);
+            else if (w->encoding == EBB_ENCODING_F16) out[i] = half_to_float(load_u16(w->data + at * 2));
+            else out[i] = bf16_to_float(load_u16(w->data + at * 2));
+        }
+        return;
+    }
+    record_parts p = parts_of(w);
+    float zero = w->asymmetric ? 0.0f : (float)(1u << (w->bits - 1));
+    for (uint32_t r = 0; r < w->records; r++) {
+        const uint8_t *record = w->data + ((size_t)tile * w->records + r) * w->record_bytes;
+        uint32_t here = min_u32(w->span, w->k - r * w->span);
+        for (uint32_t i = 0; i < here; i += w->block) {
+            float scale, offset;
+            scale_at(w, &p, record, c, i / w->block, &scale, &offset);
+            for (uint32_t j = i; j < i + w->block && j < here; j++)
+                out[r * w->span + j] = scale * ((float)quant_at(w, &p, record, c, j) - zero) + offset;
+        }
+    }
+}
+
+#if defined(__x86_64__)
+static uint64_t enabled_state(void) {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return ((uint64_t)high << 32) | low;
+}
+
+static int cpu_has(ebb_isa isa) {
+    unsigned a, b, c, d, b7, c7, d7;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    unsigned c1 = c;
+    if (!(c1 & (1u << 27))) return 0; // OSXSAVE
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7)) return 0;
+    uint64_t state = enabled_state();
+    int avx2 = (state & 0x6) == 0x6 && (c1 & (1u << 12)) && (c1 & (1u << 29)) && (b7 & (1u << 5)); // FMA, F16C, AVX2
+    if (isa == EBB_ISA_AVX2) return avx2;
+    // AVX-512 F, DQ, BW, VL and VNNI, with the ZMM state enabled by the operating system.
+    unsigned need = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);
+    return avx2 && (state & 0xe6) == 0xe6 && (b7 & need) == need && (c7 & (1u << 11));
+}
+#endif
+
+const ebb_kernels *ebb_kernels_for(ebb_isa isa) {
+    switch (isa) {
+    case EBB_ISA_PLAIN: return &ebb_plain_kernels;
+#if defined(__x86_64__)
+    case EBB_ISA_AVX2: return cpu_has(isa) ? &ebb_avx2_kernels : NULL;
+    case EBB_ISA_AVX512VNNI: return cpu_has(isa) ? &ebb_avx512vnni_kernels : NULL;
+#endif
+    default: return NULL;
+    }
+}
+
+const ebb_kernels *ebb_kernels_best(void) {
+    for (int isa = EBB_ISA_AVX512VNNI; isa > EBB_ISA_PLAIN; isa--) {
+        const ebb_kernels *k = ebb_kernels_for((ebb_isa)isa);
+        if (k) return k;
+    }
+    return &ebb_plain_kernels;
+}

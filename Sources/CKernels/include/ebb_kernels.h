@@ -1,0 +1,155 @@
+// Ebb's arithmetic on raw pointers: no allocation, no I/O, no state besides the chosen table of functions.
+//
+// Terms. A matrix W has n output channels and k input channels. It is stored in tiles of 16 output
+// channels; a tile is a row of records, each covering `span` values of k (docs/ebb-format.md).
+// Activations are rows (tokens) of k values, packed so that a row block (up to 8 rows) is interleaved
+// in groups of 4 values of k: one 32-bit broadcast feeds one integer dot product.
+#ifndef EBB_KERNELS_H
+#define EBB_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define EBB_TILE 16u          // output channels in a tile
+#define EBB_ROW_BLOCK 8u      // rows interleaved in packed activations
+#define EBB_KV_BLOCK 32u      // tokens in a block of the KV cache
+#define EBB_PANEL_K 1024u     // values of k unpacked at a time in matrix products
+#define EBB_MAX_HEAD_DIM 256u // largest head dimension that attention takes
+// Scratch that one thread passes to matmul: a panel of bytes or floats, then scales and offsets (f32,
+// one for every 16 values of k at the finest).
+enum { EBB_SCRATCH_BYTES = EBB_PANEL_K * EBB_TILE * 4u + 2u * (EBB_PANEL_K / 16u) * EBB_TILE * 4u };
+
+typedef enum {
+    EBB_ENCODING_QUANTIZED = 0, // bit planes and scales
+    EBB_ENCODING_F32 = 1,       // [tile][k][16] float
+    EBB_ENCODING_F16 = 2,       // [tile][k][16] IEEE half
+    EBB_ENCODING_BF16 = 3,      // [tile][k][16] bfloat16
+} ebb_encoding;
+
+typedef enum {
+    EBB_SCALE_F16 = 0,              // scale (and offset) f16, one for each block and channel
+    EBB_SCALE_F32 = 1,              // the same in f32
+    EBB_SCALE_TWO_LEVEL = 2,        // 8-bit scale (and min) a block under an f16 super-scale a record
+    EBB_SCALE_TWO_LEVEL_PACKED = 3, // 4-bit scale and 4-bit min in one byte a block, f16 super-scales
+} ebb_scale_kind;
+
+// A weight matrix in the layout of the container, used in place.
+typedef struct {
+    const uint8_t *data;   // first record of tile 0
+    uint32_t n, k;         // output and input channels
+    uint32_t encoding;     // ebb_encoding
+    uint32_t bits;         // 2...8; 0 for float encodings
+    uint32_t scale_kind;   // ebb_scale_kind
+    uint32_t asymmetric;   // 1: w = scale * q + offset; 0: w = scale * (q - 2^(bits-1))
+    uint32_t block;        // values of k that share a scale: a power of two, or `span`
+    uint32_t span;         // values of k in a record: a multiple of 32 and of block
+    uint32_t records;      // records in a tile: ceil(k / span)
+    uint32_t record_bytes; // bytes of a record
+} ebb_matrix;
+
+// Rows of activations. Padded length kp = k rounded up to 32. Row block b starts at row 8b and holds
+// r = min(8, rows - 8b) rows; its arrays start where the earlier rows' values end.
+typedef struct {
+    uint32_t rows, k, kp;
+    uint32_t block;  // values of k that share an activation scale: 16 or 32
+    int8_t *q;       // [row block][kp/4][r][4] quantized values, -127...127
+    float *scale;    // [row block][kp/block][r]
+    float *sum;      // [row block][kp/32][r]: scale * sum of q (block 32 only)
+    int32_t *sum32;  // [row block][kp/32][r]: sum of q
+    int32_t *sum16;  // [row block][kp/16][r]: sum of q over 16 values
+    float *f;        // [row block][k][r] float values, for float products
+} ebb_activations;
+
+// Where one head's keys and values lie: blocks of 32 tokens.
+// Keys: [head_dim][32] f16, values: [32][head_dim] f16.
+typedef struct {
+    const uint8_t *base;     // the pool
+    const uint32_t *blocks;  // block numbers of a sequence's layer, in order of position
+    size_t block_bytes;      // bytes of a block
+    size_t key_offset;       // byte offset of this head's keys in a block
+    size_t value_offset;     // byte offset of this head's values in a block
+    uint32_t head_dim;       // a multiple of 16, at most EBB_MAX_HEAD_DIM
+    uint32_t ring_blocks;    // 0, or the number of blocks that are used in a ring
+} ebb_kv_view;
+
+// Up to 8 query rows that share one KV head: rows first...first + rows - 1 of the list (token, head) that runs
+// through the `group` query heads of a token, then through the tokens.
+typedef struct {
+    uint32_t rows, first, group;
+    uint32_t position;  // of token 0; a token sees itself and what lies before it
+    uint32_t window;    // it sees only the last `window` tokens, itself included; 0: all
+    float scale;        // multiplied into the queries, usually head_dim^-1/2
+    const float *q;     // [token][ld]: the group's heads, head_dim values each
+    float *out;         // the same shape
+    size_t ld;
+} ebb_queries;
+
+typedef struct ebb_kernels {
+    const char *name;
+
+    // Quantizes rows [row0, row0 + r) (one row block; row0 a multiple of 8) of x [rows][ldx] into a.
+    // A scale is max|x| / 127 over the block; values are rounded to nearest even.
+    void (*quantize)(const float *x, size_t ldx, uint32_t row0, uint32_t r, const ebb_activations *a);
+    // Packs the same rows as floats into a->f.
+    void (*pack)(const float *x, size_t ldx, uint32_t row0, uint32_t r, const ebb_activations *a);
+
+    // out[row][channel] = a W^T for tiles [tile0, tile1), integer products. `out` is [rows][ldo] and
+    // may be written only at channels of those tiles below n. w must be quantized.
+    void (*matmul_q)(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1,
+                     float *out, size_t ldo, void *scratch);
+    // The same in float on float tiles (EBB_ENCODING_F32, F16 or BF16), reading a->f.
+    void (*matmul_f)(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1,
+                     float *out, size_t ldo, void *scratch);
+    // Expands tiles [tile0, tile1) of a quantized matrix into float tiles [tile][k][16], f16 or f32
+    // (by `encoding`). `out` is the start of the whole expanded matrix.
+    void (*expand)(const ebb_matrix *w, uint32_t tile0, uint32_t tile1, uint32_t encoding, void *out);
+
+    // out = x / sqrt(mean(x^2) + eps) * weight, n values (Zhang & Sennrich 2019).
+    void (*rms_norm)(const float *x, const float *weight, float *out, uint32_t n, float eps);
+    // Rotates `heads` heads of head_dim values in place by the angles whose cosine and sine are given
+    // (head_dim / 2 each). interleaved: pairs (2i, 2i+1); else (i, i + head_dim/2) (Su et al. 2021).
+    void (*rope)(float *x, const float *cosine, const float *sine, uint32_t heads, uint32_t head_dim,
+                 uint32_t interleaved);
+    // Softmax of n values in place.
+    void (*softmax)(float *x, uint32_t n);
+    // Attention with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022) over f16 KV blocks.
+    void (*attention)(const ebb_kv_view *kv, const ebb_queries *queries);
+    // out = silu(gate) * up, and gelu_tanh(gate) * up; n values; out may be gate or up.
+    void (*silu_gate)(const float *gate, const float *up, float *out, uint32_t n);
+    void (*gelu_gate)(const float *gate, const float *up, float *out, uint32_t n);
+    // x += y, n values.
+    void (*add)(float *x, const float *y, uint32_t n);
+    // Writes one token's keys and values (kv_heads heads of head_dim floats each) as f16 into place
+    // `slot` (0...31) of a KV block: keys [kv_head][head_dim][32], values [kv_head][32][head_dim].
+    void (*store_kv)(const float *k, const float *v, uint8_t *block, size_t values_offset,
+                     uint32_t kv_heads, uint32_t head_dim, uint32_t slot);
+} ebb_kernels;
+
+typedef enum {
+    EBB_ISA_PLAIN = 0,
+    EBB_ISA_AVX2 = 1,
+    EBB_ISA_AVX512VNNI = 2,
+} ebb_isa;
+
+// The table of an instruction set, or NULL if this CPU (or operating system) lacks it.
+const ebb_kernels *ebb_kernels_for(ebb_isa isa);
+// The best table this CPU has.
+const ebb_kernels *ebb_kernels_best(void);
+
+// One output channel of any matrix as floats: out[0...k). For embedding look-up and tests.
+void ebb_dequantize_channel(const ebb_matrix *w, uint32_t channel, float *out);
+
+// Conversions used by readers and tests; round to nearest even.
+float ebb_f16_to_f32(uint16_t h);
+uint16_t ebb_f32_to_f16(float f);
+
+// A hint to the CPU that the caller spins.
+static inline void ebb_cpu_relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+#endif

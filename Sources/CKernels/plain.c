@@ -1,0 +1,194 @@
+// Plain C: the definition that every other instruction set is tested against.
+#include "layout.h"
+#include "tables.h"
+#include <math.h>
+
+static void quantize(const float *x, size_t ldx, uint32_t row0, uint32_t r, const ebb_activations *a) {
+    int8_t *q = a->q + (size_t)row0 * a->kp;
+    float *scale = a->scale + (size_t)row0 * (a->kp / a->block), *sum = a->sum + (size_t)row0 * (a->kp / 32);
+    int32_t *sum32 = a->sum32 + (size_t)row0 * (a->kp / 32), *sum16 = a->sum16 + (size_t)row0 * (a->kp / 16);
+    for (uint32_t j = 0; j < r; j++) {
+        const float *row = x + (size_t)(row0 + j) * ldx;
+        for (uint32_t b = 0; b < a->kp / a->block; b++) {
+            float largest = 0;
+            for (uint32_t i = b * a->block; i < (b + 1) * a->block && i < a->k; i++) largest = fmaxf(largest, fabsf(row[i]));
+            float s = largest / 127.0f, inverse = largest > 0 ? 127.0f / largest : 0.0f;
+            scale[b * r + j] = s;
+            for (uint32_t i = b * a->block; i < (b + 1) * a->block; i++)
+                q[((size_t)(i / 4) * r + j) * 4 + i % 4] = i < a->k ? (int8_t)nearbyintf(row[i] * inverse) : 0;
+        }
+        for (uint32_t b = 0; b < a->kp / 16; b++) {
+            int32_t t = 0;
+            for (uint32_t i = b * 16; i < b * 16 + 16; i++) t += q[((size_t)(i / 4) * r + j) * 4 + i % 4];
+            sum16[b * r + j] = t;
+        }
+        for (uint32_t b = 0; b < a->kp / 32; b++) {
+            int32_t t = sum16[2 * b * r + j] + sum16[(2 * b + 1) * r + j];
+            sum32[b * r + j] = t;
+            sum[b * r + j] = a->block == 32 ? scale[b * r + j] * (float)t : 0.0f;
+        }
+    }
+}
+
+static void pack(const float *x, size_t ldx, uint32_t row0, uint32_t r, const ebb_activations *a) {
+    float *f = a->f + (size_t)row0 * a->k;
+    for (uint32_t j = 0; j < r; j++)
+        for (uint32_t i = 0; i < a->k; i++) f[(size_t)i * r + j] = x[(size_t)(row0 + j) * ldx + i];
+}
+
+static void matmul_q(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out,
+                     size_t ldo, void *scratch) {
+    (void)scratch;
+    record_parts p = parts_of(w);
+    int32_t zero = w->asymmetric ? 0 : 1 << (w->bits - 1);
+    uint32_t step = min_u32(min_u32(w->block, a->block), 32);
+    for (uint32_t row = 0; row < a->rows; row++) {
+        uint32_t row0 = row / EBB_ROW_BLOCK * EBB_ROW_BLOCK, j = row - row0, r = min_u32(EBB_ROW_BLOCK, a->rows - row0);
+        const int8_t *q = a->q + (size_t)row0 * a->kp;
+        const float *ascale = a->scale + (size_t)row0 * (a->kp / a->block);
+        for (uint32_t n = tile0 * EBB_TILE; n < tile1 * EBB_TILE && n < w->n; n++) {
+            float total = 0;
+            for (uint32_t k0 = 0; k0 < a->kp; k0 += step) {
+                uint32_t rec = k0 / w->span, inside = k0 % w->span;
+                if (rec >= w->records) break;
+                const uint8_t *record = w->data + ((size_t)(n / EBB_TILE) * w->records + rec) * w->record_bytes;
+                float s, o;
+                scale_at(w, &p, record, n % EBB_TILE, inside / w->block, &s, &o);
+                int32_t dot = 0, sum = 0;
+                for (uint32_t i = 0; i < step; i++) {
+                    int32_t v = q[((size_t)((k0 + i) / 4) * r + j) * 4 + (k0 + i) % 4];
+                    dot += ((int32_t)quant_at(w, &p, record, n % EBB_TILE, inside + i) - zero) * v;
+                    sum += v;
+                }
+                float as = ascale[(k0 / a->block) * r + j];
+                total += (float)dot * (s * as) + o * (as * (float)sum);
+            }
+            out[(size_t)row * ldo + n] = total;
+        }
+    }
+}
+
+static float float_weight(const ebb_matrix *w, size_t at) {
+    if (w->encoding == EBB_ENCODING_F32) return load_float(w->data + at * 4);
+    uint16_t h = load_u16(w->data + at * 2);
+    return w->encoding == EBB_ENCODING_F16 ? half_to_float(h) : bf16_to_float(h);
+}
+
+static void matmul_f(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out,
+                     size_t ldo, void *scratch) {
+    (void)scratch;
+    for (uint32_t row = 0; row < a->rows; row++) {
+        uint32_t row0 = row / EBB_ROW_BLOCK * EBB_ROW_BLOCK, j = row - row0, r = min_u32(EBB_ROW_BLOCK, a->rows - row0);
+        const float *f = a->f + (size_t)row0 * a->k;
+        for (uint32_t n = tile0 * EBB_TILE; n < tile1 * EBB_TILE && n < w->n; n++) {
+            float total = 0;
+            size_t start = (size_t)(n / EBB_TILE) * w->k * EBB_TILE + n % EBB_TILE;
+            for (uint32_t i = 0; i < w->k; i++)
+                total += float_weight(w, start + (size_t)i * EBB_TILE) * f[(size_t)i * r + j];
+            out[(size_t)row * ldo + n] = total;
+        }
+    }
+}
+
+static void expand(const ebb_matrix *w, uint32_t tile0, uint32_t tile1, uint32_t encoding, void *out) {
+    record_parts p = parts_of(w);
+    float zero = w->asymmetric ? 0.0f : (float)(1u << (w->bits - 1));
+    for (uint32_t t = tile0; t < tile1; t++)
+        for (uint32_t i = 0; i < w->k; i++) {
+            const uint8_t *record = w->data + ((size_t)t * w->records + i / w->span) * w->record_bytes;
+            uint32_t inside = i % w->span;
+            for (uint32_t c = 0; c < EBB_TILE; c++) {
+                float s, o;
+                scale_at(w, &p, record, c, inside / w->block, &s, &o);
+                float v = s * ((float)quant_at(w, &p, record, c, inside) - zero) + o;
+                size_t at = ((size_t)t * w->k + i) * EBB_TILE + c;
+                if (encoding == EBB_ENCODING_F32) ((float *)out)[at] = v;
+                else ((uint16_t *)out)[at] = float_to_half(v);
+            }
+        }
+}
+
+static void rms_norm(const float *x, const float *weight, float *out, uint32_t n, float eps) {
+    double squares = 0;
+    for (uint32_t i = 0; i < n; i++) squares += (double)x[i] * x[i];
+    float factor = (float)(1.0 / sqrt(squares / n + eps));
+    for (uint32_t i = 0; i < n; i++) out[i] = x[i] * factor * weight[i];
+}
+
+static void rope(float *x, const float *cosine, const float *sine, uint32_t heads, uint32_t head_dim, uint32_t interleaved) {
+    uint32_t half = head_dim / 2;
+    for (uint32_t h = 0; h < heads; h++, x += head_dim)
+        for (uint32_t i = 0; i < half; i++) {
+            float *a = interleaved ? x + 2 * i : x + i, *b = interleaved ? a + 1 : a + half;
+            float ra = *a * cosine[i] - *b * sine[i], rb = *a * sine[i] + *b * cosine[i];
+            *a = ra;
+            *b = rb;
+        }
+}
+
+static void softmax(float *x, uint32_t n) {
+    float largest = x[0], sum = 0;
+    for (uint32_t i = 1; i < n; i++) largest = fmaxf(largest, x[i]);
+    for (uint32_t i = 0; i < n; i++) sum += x[i] = expf(x[i] - largest);
+    for (uint32_t i = 0; i < n; i++) x[i] /= sum;
+}
+
+static const uint8_t *kv_block(const ebb_kv_view *kv, uint32_t position) {
+    uint32_t b = position / EBB_KV_BLOCK;
+    if (kv->ring_blocks) b %= kv->ring_blocks;
+    return kv->base + kv->blocks[b] * kv->block_bytes;
+}
+
+static void attention(const ebb_kv_view *kv, const ebb_queries *queries) {
+    uint32_t hd = kv->head_dim;
+    for (uint32_t r = 0; r < queries->rows; r++) {
+        float o[EBB_MAX_HEAD_DIM] = {0}, largest = -1e30f, sum = 0;
+        query_row row = query_row_at(queries, r, hd);
+        for (uint32_t t = row.begin; t < row.end; t++) {
+            const uint8_t *block = kv_block(kv, t);
+            uint32_t slot = t % EBB_KV_BLOCK;
+            float score = 0;
+            for (uint32_t d = 0; d < hd; d++)
+                score += queries->q[row.offset + d] * queries->scale * half_to_float(load_u16(block + kv->key_offset + ((size_t)d * EBB_KV_BLOCK + slot) * 2));
+            float now = fmaxf(largest, score), keep = expf(largest - now), p = expf(score - now);
+            sum = sum * keep + p;
+            for (uint32_t d = 0; d < hd; d++)
+                o[d] = o[d] * keep + p * half_to_float(load_u16(block + kv->value_offset + ((size_t)slot * hd + d) * 2));
+            largest = now;
+        }
+        for (uint32_t d = 0; d < hd; d++) queries->out[row.offset + d] = o[d] / sum;
+    }
+}
+
+static void silu_gate(const float *gate, const float *up, float *out, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) out[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+}
+
+static void gelu_gate(const float *gate, const float *up, float *out, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        float g = gate[i], inner = 0.7978845608028654f * (g + 0.044715f * g * g * g);
+        out[i] = 0.5f * g * (1.0f + tanhf(inner)) * up[i];
+    }
+}
+
+static void add(float *x, const float *y, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) x[i] += y[i];
+}
+
+static void store_kv(const float *k, const float *v, uint8_t *block, size_t values_offset, uint32_t kv_heads,
+                     uint32_t head_dim, uint32_t slot) {
+    // Clamped to the largest half: an infinite value would turn a masked product into NaN.
+    uint16_t *keys = (uint16_t *)block, *values = (uint16_t *)(block + values_offset);
+    for (uint32_t h = 0; h < kv_heads; h++)
+        for (uint32_t d = 0; d < head_dim; d++) {
+            size_t at = (size_t)h * head_dim + d;
+            keys[at * EBB_KV_BLOCK + slot] = float_to_half(fminf(fmaxf(k[at], -65504.0f), 65504.0f));
+            values[((size_t)h * EBB_KV_BLOCK + slot) * head_dim + d] = float_to_half(fminf(fmaxf(v[at], -65504.0f), 65504.0f));
+        }
+}
+
+const ebb_kernels ebb_plain_kernels = {
+    .name = "plain", .quantize = quantize, .pack = pack, .matmul_q = matmul_q, .matmul_f = matmul_f, .expand = expand,
+    .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
+    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv,
+};

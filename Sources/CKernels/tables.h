@@ -1,0 +1,10 @@
+// The tables that the instruction sets define.
+#ifndef EBB_TABLES_H
+#define EBB_TABLES_H
+#include "ebb_kernels.h"
+extern const ebb_kernels ebb_plain_kernels;
+#if defined(__x86_64__)
+extern const ebb_kernels ebb_avx2_kernels;
+extern const ebb_kernels ebb_avx512vnni_kernels;
+#endif
+#endif

@@ -1,0 +1,65 @@
+import ModelFormat
+
+/// The numbers of a decoder that the engine needs to know.
+public struct DecoderConfig: Sendable {
+    public var layers: Int
+    /// Length of the residual stream.
+    public var hidden: Int
+    public var heads: Int
+    public var kvHeads: Int
+    public var headDim: Int
+    public var feedForward: Int
+    public var vocabulary: Int
+    /// Tokens the model was trained for.
+    public var contextLength: Int
+    public var epsilon: Float
+    /// The bases of the rotary embeddings that layers choose from.
+    public var ropeBases: [Float]
+    /// For each layer, how many tokens it sees (itself included), or 0 for all.
+    public var windows: [Int]
+
+    var queryWidth: Int { heads * headDim }
+    var keyWidth: Int { kvHeads * headDim }
+}
+
+/// A model family: which weights it has, and its equations. One file each; ``DecoderFamilies`` lists them.
+protocol DecoderFamily: SendableMetatype {
+    /// The name in `general.architecture`.
+    static var architecture: String { get }
+    var config: DecoderConfig { get }
+    /// The input embedding.
+    var embedding: LinearRef { get }
+    var outputNorm: VectorRef { get }
+    /// Hidden to logits.
+    var head: LinearRef { get }
+    /// Multiplied into the input embedding.
+    var embeddingScale: Float { get }
+
+    /// Reads the hyperparameters and asks for every weight with the shape they demand.
+    /// - Throws: ``FormatError`` where the metadata and the tensors contradict each other.
+    init(_ weights: WeightLoader) throws
+    /// Runs layer `layer` on the rows of a step.
+    func run(_ layer: Int, _ step: Step)
+}
+
+/// The families that this engine knows.
+public enum DecoderFamilies {
+    static let all: [any DecoderFamily.Type] = [Llama.self]
+
+    static func family(_ description: some ModelDescription) throws -> any DecoderFamily.Type {
+        let name = description.metadata.string("general.architecture") ?? "none"
+        guard let family = all.first(where: { $0.architecture == name }) else {
+            let known = all.map { $0.architecture }.joined(separator: ", ")
+            throw FormatError("\(description.path): the architecture \"\(name)\" is not supported (supported: \(known))")
+        }
+        return family
+    }
+
+    /// Checks that a file holds a model that this engine can run, before it is imported.
+    /// - Throws: ``FormatError`` or `TextError` with the reason.
+    @discardableResult
+    public static func check(_ description: some ModelDescription) throws -> DecoderConfig {
+        let family = try family(description)
+        return try family.init(WeightLoader(checking: description)).config
+    }
+}

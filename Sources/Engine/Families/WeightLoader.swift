@@ -1,0 +1,128 @@
+import CKernels
+import ModelFormat
+
+/// Hands a family its weights, each checked against the shape that the family expects.
+final class WeightLoader {
+    let metadata: Metadata
+    private let path: String
+    private let shapes: [String: TensorShape]
+    private let file: EbbFile?
+    /// Every matrix and the layer it belongs to. The layer after the last is the output head.
+    let weights = WeightSet()
+
+    /// For a file that is to be run.
+    init(_ file: EbbFile) {
+        self.file = file
+        metadata = file.metadata
+        path = file.path
+        shapes = Dictionary(file.shapes.map { ($0.name, $0) }) { first, _ in first }
+    }
+
+    /// For a file that is only checked: the weights point nowhere and must not be used.
+    init(checking description: some ModelDescription) {
+        file = nil
+        metadata = description.metadata
+        path = description.path
+        shapes = Dictionary(description.shapes.map { ($0.name, $0) }) { first, _ in first }
+    }
+
+    private func shape(_ name: String) throws -> TensorShape {
+        guard let shape = shapes[name] else { throw FormatError("\(path): the tensor \(name) is missing") }
+        return shape
+    }
+
+    func has(_ name: String) -> Bool { shapes[name] != nil }
+
+    /// The length of a vector or the output channels of a matrix, or nil where there is none of that name.
+    func outputs(_ name: String) -> Int? { shapes[name]?.n }
+
+    /// The matrix [n, k] of that name, as a part of `layer`.
+    func matrix(_ name: String, n: Int, k: Int, layer: Int) throws -> LinearRef {
+        let shape = try shape(name)
+        guard case .matrix = shape.layout, shape.n == n, shape.k == k else {
+            throw FormatError("\(path): \(name) is [\(shape.n), \(shape.k)], but the metadata demands [\(n), \(k)]")
+        }
+        guard let file else { return weights.add(Linear(ebb_matrix()), layer: layer) }
+        guard let matrix = file.matrix(name) else { throw FormatError("\(path): the tensor \(name) is missing") }
+        return weights.add(Linear(matrix), layer: layer)
+    }
+
+    /// The vector of n values of that name.
+    func vector(_ name: String, n: Int) throws -> VectorRef {
+        let shape = try shape(name)
+        guard shape.layout == .vector, shape.n == n else {
+            throw FormatError("\(path): \(name) has \(shape.n) values, but the metadata demands \(n)")
+        }
+        guard let file, let tensor = file.tensors[name], let base = file.data(tensor).baseAddress else {
+            return WeightSet.nothing
+        }
+        return base.assumingMemoryBound(to: Float.self)
+    }
+
+    func optionalVector(_ name: String, n: Int) throws -> VectorRef? { has(name) ? try vector(name, n: n) : nil }
+
+    /// The hyperparameters that llama's relatives share, from `PREFIX.*` keys.
+    func config(_ prefix: String) throws -> DecoderConfig {
+        let layers = try metadata.requiredCount("\(prefix).block_count", limit: 1024)
+        let hidden = try metadata.requiredCount("\(prefix).embedding_length", limit: 1 << 17)
+        let heads = try metadata.requiredCount("\(prefix).attention.head_count", limit: 1024)
+        let kvKey = "\(prefix).attention.head_count_kv"
+        let kvHeads = metadata[kvKey] == nil ? heads : try metadata.requiredCount(kvKey, limit: 1024)
+        let lengthKey = "\(prefix).attention.key_length"
+        let limit = Int(EBB_MAX_HEAD_DIM)
+        if metadata[lengthKey] == nil, hidden % heads != 0 {
+            throw FormatError("\(path): embedding length \(hidden) is not a multiple of \(heads) heads")
+        }
+        let headDim = metadata[lengthKey] == nil ? hidden / heads : try metadata.requiredCount(lengthKey, limit: limit)
+        guard heads % kvHeads == 0 else { throw FormatError("\(path): \(heads) heads are not a multiple of \(kvHeads) KV heads") }
+        guard headDim % 16 == 0, headDim <= limit else {
+            throw FormatError("\(path): a head dimension of \(headDim) is not supported (multiples of 16 up to \(limit) are)")
+        }
+        let rotated = metadata.integer("\(prefix).rope.dimension_count") ?? headDim
+        guard rotated == headDim else { throw FormatError("\(path): rotating \(rotated) of \(headDim) dimensions is not supported") }
+        if let scaling = metadata.string("\(prefix).rope.scaling.type"), scaling != "none" {
+            throw FormatError("\(path): RoPE scaling \"\(scaling)\" is not supported")
+        }
+        guard let epsilon = metadata.float("\(prefix).attention.layer_norm_rms_epsilon"), epsilon > 0, epsilon < 1 else {
+            throw FormatError("\(path): \(prefix).attention.layer_norm_rms_epsilon is missing or impossible")
+        }
+        let base = metadata.float("\(prefix).rope.freq_base") ?? 10_000
+        guard base > 1, base.isFinite else { throw FormatError("\(path): \(prefix).rope.freq_base is impossible") }
+        guard let vocabulary = outputs("token_embd.weight") else {
+            throw FormatError("\(path): the tensor token_embd.weight is missing")
+        }
+        if let tokens = metadata.array("tokenizer.ggml.tokens"), tokens.count != vocabulary {
+            throw FormatError("\(path): the vocabulary has \(tokens.count) tokens, but the embedding has \(vocabulary) rows")
+        }
+        return DecoderConfig(
+            layers: layers, hidden: hidden, heads: heads, kvHeads: kvHeads, headDim: headDim,
+            feedForward: try metadata.requiredCount("\(prefix).feed_forward_length", limit: 1 << 20),
+            vocabulary: vocabulary, contextLength: try metadata.requiredCount("\(prefix).context_length", limit: 1 << 24),
+            epsilon: epsilon, ropeBases: [base], windows: Array(repeating: 0, count: layers))
+    }
+}
+
+/// The matrices of a model, in memory that does not move.
+final class WeightSet {
+    private(set) var linears: [(ref: LinearRef, layer: Int)] = []
+
+    /// Stands for vectors of a model that is only checked.
+    nonisolated(unsafe) static let nothing: VectorRef = {
+        let zero = UnsafeMutablePointer<Float>.allocate(capacity: 1)
+        zero.initialize(to: 0)
+        return VectorRef(zero)
+    }()
+
+    deinit {
+        for (ref, _) in linears { ref.deallocate() }
+    }
+
+    func add(_ linear: Linear, layer: Int) -> LinearRef {
+        let ref = LinearRef.allocate(capacity: 1)
+        ref.initialize(to: linear)
+        linears.append((ref, layer))
+        return ref
+    }
+
+    func linears(of layer: Int) -> [LinearRef] { linears.filter { $0.layer == layer }.map(\.ref) }
+}

@@ -1,0 +1,50 @@
+import CKernels
+import ModelFormat
+
+/// A plan to expand a layer's quantized matrices into float tiles. It reads the mapping alone, so it can run on any thread.
+///
+/// @unchecked Sendable: immutable; the matrices point into the mapping that `file` keeps alive.
+public struct LayerExpansion: @unchecked Sendable {
+    public let layer: Int
+    let file: EbbFile
+    let matrices: [ebb_matrix]
+    let precision: ExpandedPrecision
+
+    /// Expands; takes milliseconds a layer.
+    /// - Parameter goOn: asked between pieces; false abandons the work.
+    /// - Throws: ``EngineError`` where the system refuses the memory, or when it was abandoned.
+    public func run(_ kernels: Kernels, while goOn: () -> Bool = { true }) throws -> ExpandedLayer {
+        let sizes = matrices.map { (Linear($0).expandedBytes(precision) + 63) / 64 * 64 }
+        let memory = try AnonymousMemory(byteCount: sizes.reduce(0, +), hugePages: true)
+        var at = memory.base
+        var bases: [UnsafeRawPointer?] = []
+        for (matrix, size) in zip(matrices, sizes) {
+            guard size > 0 else {
+                bases.append(nil)
+                continue
+            }
+            let tiles = Int((matrix.n + 15) / 16)
+            for first in stride(from: 0, to: tiles, by: 64) {
+                guard goOn() else { throw EngineError("the expansion was abandoned") }
+                withUnsafePointer(to: matrix) {
+                    kernels.table.pointee.expand($0, UInt32(first), UInt32(min(first + 64, tiles)), precision.encoding, at)
+                }
+            }
+            bases.append(UnsafeRawPointer(at))
+            at += size
+        }
+        return ExpandedLayer(layer: layer, memory: memory, bases: bases)
+    }
+}
+
+/// A layer's expanded weights, in a mapping of their own.
+///
+/// @unchecked Sendable: immutable once made.
+public struct ExpandedLayer: @unchecked Sendable {
+    public let layer: Int
+    let memory: AnonymousMemory
+    /// Where each of the layer's matrices starts; nil for those that are floats in the file.
+    let bases: [UnsafeRawPointer?]
+
+    public var byteCount: Int { memory.byteCount }
+}

@@ -1,0 +1,37 @@
+import CKernels
+
+/// Memory for the packed rows that a matrix product reads: int8 with scales, and floats. Grows to the largest use.
+final class ActivationBuffer {
+    private var memory: AnonymousMemory?
+    private var capacity = 0
+    private(set) var view = ebb_activations()
+
+    /// Lays the buffer out for `rows` rows of `k` values. Row blocks are packed one after another.
+    func shape(rows: Int, k: Int, block: Int = 32) throws {
+        let kp = (k + 31) / 32 * 32
+        let sizes = [
+            rows * kp, rows * (kp / block) * 4, rows * (kp / 32) * 4, rows * (kp / 32) * 4, rows * (kp / 16) * 4, rows * k * 4,
+        ].map { ($0 + 63) / 64 * 64 }
+        let total = sizes.reduce(0, +)
+        if total > capacity {
+            memory = nil
+            memory = try AnonymousMemory(byteCount: total)
+            capacity = total
+        }
+        guard var at = memory?.base else { return }
+        func next(_ index: Int) -> UnsafeMutableRawPointer {
+            defer { at += sizes[index] }
+            return at
+        }
+        view.rows = UInt32(rows)
+        view.k = UInt32(k)
+        view.kp = UInt32(kp)
+        view.block = UInt32(block)
+        view.q = next(0).assumingMemoryBound(to: Int8.self)
+        view.scale = next(1).assumingMemoryBound(to: Float.self)
+        view.sum = next(2).assumingMemoryBound(to: Float.self)
+        view.sum32 = next(3).assumingMemoryBound(to: Int32.self)
+        view.sum16 = next(4).assumingMemoryBound(to: Int32.self)
+        view.f = next(5).assumingMemoryBound(to: Float.self)
+    }
+}

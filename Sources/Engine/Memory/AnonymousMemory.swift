@@ -1,0 +1,31 @@
+import Glibc
+
+/// Memory in a mapping of its own, zeroed, touched only where it is used. Dropping it returns it to the system at once.
+///
+/// @unchecked Sendable: a block of bytes; who writes where is its users' agreement.
+public final class AnonymousMemory: @unchecked Sendable {
+    public let base: UnsafeMutableRawPointer
+    public let byteCount: Int
+
+    /// - Parameter hugePages: ask for huge pages, for memory that will be used in full.
+    public init(byteCount: Int, hugePages: Bool = false) throws {
+        let size = max(byteCount, 1)
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+        guard let base = mmap(nil, size, PROT_READ | PROT_WRITE, flags, -1, 0), base != MAP_FAILED else {
+            throw EngineError("the system refuses \(byteCount >> 20) MiB of memory")
+        }
+        if hugePages { madvise(base, size, MADV_HUGEPAGE) }
+        self.base = base
+        self.byteCount = size
+    }
+
+    deinit { munmap(base, byteCount) }
+
+    /// Gives the pages of a range back; they read as zero afterwards. The range is widened inwards to whole pages.
+    func discard(_ range: Range<Int>) {
+        let page = 4096
+        let start = (range.lowerBound + page - 1) / page * page
+        let end = range.upperBound / page * page
+        if start < end { madvise(base + start, end - start, MADV_DONTNEED) }
+    }
+}

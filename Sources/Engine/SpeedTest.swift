@@ -1,0 +1,94 @@
+/// Speed of a model on this machine, as llama-bench measures it: prefill of `promptTokens` (ppN) and decode of
+/// `decodeTokens` from an empty context (tgN).
+public struct SpeedTest: Sendable {
+    public var promptTokens: Int
+    public var decodeTokens: Int
+    public var repetitions: Int
+    /// Tokens in the context before decode is measured.
+    public var depth: Int
+
+    public init(promptTokens: Int = 512, decodeTokens: Int = 64, repetitions: Int = 5, depth: Int = 0) {
+        self.promptTokens = promptTokens
+        self.decodeTokens = decodeTokens
+        self.repetitions = repetitions
+        self.depth = depth
+    }
+
+    public struct Result: Sendable {
+        /// `pp512`, `tg64`.
+        public var test: String
+        /// Tokens a second of each repetition.
+        public var rates: [Double]
+
+        public var median: Double {
+            let sorted = rates.sorted()
+            let middle = sorted.count / 2
+            guard !sorted.isEmpty else { return 0 }
+            return sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
+        }
+        public var fastest: Double { rates.max() ?? 0 }
+        public var slowest: Double { rates.min() ?? 0 }
+    }
+
+    /// Runs the tests after one warm-up each. `progress` hears what is measured.
+    public func run(_ model: DecoderModel, progress: (String) -> Void = { _ in }) throws -> [Result] {
+        var results: [Result] = []
+        if promptTokens > 0 {
+            results.append(try measure("pp\(promptTokens)", progress) { try prefill(model) })
+        }
+        if decodeTokens > 0 {
+            let name = depth > 0 ? "tg\(decodeTokens) @ d\(depth)" : "tg\(decodeTokens)"
+            results.append(try measure(name, progress) { try decode(model) })
+        }
+        return results
+    }
+
+    private func measure(_ name: String, _ progress: (String) -> Void, _ body: () throws -> Double) throws -> Result {
+        var result = Result(test: name, rates: [])
+        for repetition in 0...repetitions {
+            progress("\(name): \(repetition == 0 ? "warm-up" : "\(repetition)/\(repetitions)")")
+            let rate = try body()
+            if repetition > 0 { result.rates.append(rate) }
+        }
+        return result
+    }
+
+    /// Tokens that cover the vocabulary evenly: what they are does not change the work.
+    private func tokens(_ count: Int, _ model: DecoderModel) -> [Int32] {
+        (0..<count).map { Int32(($0 * 7919 + 13) % model.config.vocabulary) }
+    }
+
+    private func feed(_ tokens: [Int32], _ sequence: KVSequence, _ model: DecoderModel) throws {
+        for start in stride(from: 0, to: tokens.count, by: model.rowLimit) {
+            let chunk = tokens[start..<min(start + model.rowLimit, tokens.count)]
+            let last = start + model.rowLimit >= tokens.count
+            try model.run([StepInput(sequence: sequence, tokens: chunk, logits: last ? .last : .none)]) { _, _, _ in }
+        }
+    }
+
+    private func prefill(_ model: DecoderModel) throws -> Double {
+        let sequence = model.makeSequence()
+        let tokens = tokens(promptTokens, model)
+        let time = try ContinuousClock().measure { try feed(tokens, sequence, model) }
+        return Double(promptTokens) / time.seconds
+    }
+
+    private func decode(_ model: DecoderModel) throws -> Double {
+        let sequence = model.makeSequence()
+        if depth > 0 { try feed(tokens(depth, model), sequence, model) }
+        var token: Int32 = 1
+        let time = try ContinuousClock().measure {
+            for _ in 0..<decodeTokens {
+                try model.run([StepInput(sequence: sequence, tokens: CollectionOfOne(token), logits: .last)]) { _, _, logits in
+                    token = Sampler.largest(logits)
+                }
+            }
+        }
+        return Double(decodeTokens) / time.seconds
+    }
+}
+
+extension Duration {
+    /// Seconds, as a floating-point number.
+    public var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
+}

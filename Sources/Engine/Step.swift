@@ -1,0 +1,351 @@
+import CKernels
+import Glibc
+
+/// What one layer's attention needs besides its queries, keys and values.
+struct Attention {
+    enum Pairing: UInt32 {
+        /// Pairs (i, i + head_dim / 2).
+        case halves = 0
+        /// Pairs (2i, 2i + 1).
+        case interleaved = 1
+    }
+
+    var layer: Int
+    var pairing: Pairing
+    /// Which of the model's RoPE bases.
+    var rope = 0
+    /// Tokens a row sees, itself included; 0 for all.
+    var window = 0
+    var queryBias: VectorRef?
+    var keyBias: VectorRef?
+    var valueBias: VectorRef?
+    /// RMSNorm of each head before the rotation.
+    var queryNorm: VectorRef?
+    var keyNorm: VectorRef?
+    /// Multiplied into the scores; nil for head_dim^-1/2.
+    var scale: Float?
+}
+
+/// The rows of one step on their way through the layers, and the operations that families are written in. A row is a
+/// token of a sequence; all rows go through a layer together.
+///
+/// Used by the engine thread alone.
+final class Step {
+    /// Rows that a step takes at most.
+    static let rowLimit = 512
+
+    enum Input {
+        /// RMSNorm of the residual stream, after what is pending has been added to it.
+        case normalized(VectorRef)
+        /// Rows as they are.
+        case rows(UnsafeMutablePointer<Float>)
+        /// activation(gate) * up.
+        case gated(Activation)
+    }
+
+    enum Activation { case silu, gelu }
+
+    private struct Slice {
+        let sequence: KVSequence
+        let firstRow: Int
+        let count: Int
+        let position: Int
+    }
+
+    let config: DecoderConfig
+    private let kernels: UnsafePointer<ebb_kernels>
+    private let pool: WorkerPool
+    private let activations = ActivationBuffer()
+    private var memory: AnonymousMemory
+    private var rows = 0
+    private var slices: [Slice] = []
+    /// Added to the residual stream by the next `.normalized` input, normalized with the weight where there is one.
+    private var pending: (part: UnsafeMutablePointer<Float>, norm: VectorRef?)?
+
+    /// The residual stream, [rows][hidden].
+    let residual: UnsafeMutablePointer<Float>
+    private let normalized: UnsafeMutablePointer<Float>
+    /// Queries [rows][heads * head_dim], keys and values [rows][kv_heads * head_dim].
+    let q, k, v: UnsafeMutablePointer<Float>
+    /// The attention's result, [rows][heads * head_dim].
+    let attended: UnsafeMutablePointer<Float>
+    /// [rows][feed_forward].
+    let gate, up: UnsafeMutablePointer<Float>
+    /// What a part of a layer adds to the residual stream, [rows][hidden].
+    let part: UnsafeMutablePointer<Float>
+    private let cosines, sines: UnsafeMutablePointer<Float>
+    private let rowSlices: UnsafeMutablePointer<Int32>
+
+    init(config: DecoderConfig, kernels: Kernels, pool: WorkerPool) throws {
+        self.config = config
+        self.kernels = kernels.table
+        self.pool = pool
+        let rope = config.headDim / 2 * config.ropeBases.count
+        let widths = [
+            config.hidden, config.hidden, config.queryWidth, config.keyWidth, config.keyWidth, config.queryWidth,
+            config.feedForward, config.feedForward, config.hidden, rope, rope, 1,
+        ].map { ($0 + 15) / 16 * 16 * Self.rowLimit }
+        memory = try AnonymousMemory(byteCount: widths.reduce(0, +) * 4)
+        var at = memory.base.assumingMemoryBound(to: Float.self)
+        func next(_ index: Int) -> UnsafeMutablePointer<Float> {
+            defer { at += widths[index] }
+            return at
+        }
+        (residual, normalized, q, k, v) = (next(0), next(1), next(2), next(3), next(4))
+        (attended, gate, up, part, cosines, sines) = (next(5), next(6), next(7), next(8), next(9), next(10))
+        rowSlices = UnsafeMutableRawPointer(next(11)).assumingMemoryBound(to: Int32.self)
+    }
+
+    /// Bytes of scratch, touched or not.
+    var byteCount: Int { memory.byteCount }
+
+    // MARK: Beginning and end
+
+    /// Takes the rows of a batch: embeds the tokens and prepares the rotations of their positions.
+    func begin(_ batch: [StepInput], embedding: LinearRef, scale: Float) {
+        slices.removeAll(keepingCapacity: true)
+        rows = 0
+        pending = nil
+        for input in batch {
+            for i in 0..<input.tokens.count { rowSlices[rows + i] = Int32(slices.count) }
+            slices.append(
+                Slice(sequence: input.sequence, firstRow: rows, count: input.tokens.count, position: input.sequence.count))
+            rows += input.tokens.count
+        }
+        let hidden = config.hidden
+        pool.run(items: rows, grain: 8) { range, _ in
+            for row in range {
+                let slice = slices[Int(rowSlices[row])]
+                let token = batch[Int(rowSlices[row])].tokens[row - slice.firstRow]
+                let out = residual + row * hidden
+                withUnsafePointer(to: embedding.pointee.mapped) { ebb_dequantize_channel($0, UInt32(token), out) }
+                if scale != 1 { for i in 0..<hidden { out[i] *= scale } }
+                prepareRotation(row, position: slice.position + row - slice.firstRow)
+            }
+        }
+    }
+
+    /// Angles position * base^(-2i / head_dim) for each base (Su et al. 2021).
+    private func prepareRotation(_ row: Int, position: Int) {
+        let half = config.headDim / 2
+        for (index, base) in config.ropeBases.enumerated() {
+            let at = (row * config.ropeBases.count + index) * half
+            for i in 0..<half {
+                let angle = Double(position) * pow(Double(base), -Double(2 * i) / Double(config.headDim))
+                cosines[at + i] = Float(cos(angle))
+                sines[at + i] = Float(sin(angle))
+            }
+        }
+    }
+
+    /// Logits of some rows, [rows][vocabulary], after the final norm. The rows' residuals are gathered first.
+    func logits(_ wanted: ArraySlice<Int>, norm: VectorRef, head: LinearRef, out: UnsafeMutablePointer<Float>) throws {
+        settle()
+        let hidden = config.hidden
+        for (index, row) in wanted.enumerated() {
+            kernels.pointee.rms_norm(residual + row * hidden, norm, normalized + index * hidden, UInt32(hidden), config.epsilon)
+        }
+        prepare(rows: wanted.count, k: hidden, integers: head.pointee.readsIntegers, floats: !head.pointee.readsIntegers) { _ in
+            normalized
+        }
+        multiply(head, out, nil, nil, nil, nil)
+    }
+
+    // MARK: Operations of families
+
+    /// out = input W^T for up to three matrices that read the same input.
+    func project(
+        _ input: Input, _ a: LinearRef, to aOut: UnsafeMutablePointer<Float>, _ b: LinearRef? = nil,
+        to bOut: UnsafeMutablePointer<Float>? = nil, _ c: LinearRef? = nil, to cOut: UnsafeMutablePointer<Float>? = nil
+    ) {
+        var (integers, floats) = (false, false)
+        for weight in [a, b, c] {
+            guard let weight else { continue }
+            if weight.pointee.readsIntegers { integers = true } else { floats = true }
+        }
+        let k = Int(a.pointee.mapped.k)
+        switch input {
+        case .normalized(let weight):
+            prepare(rows: rows, k: k, integers: integers, floats: floats) { range in
+                for row in range {
+                    settle(row)
+                    kernels.pointee.rms_norm(
+                        residual + row * k, weight, normalized + row * k, UInt32(k), config.epsilon)
+                }
+                return normalized
+            }
+            pending = nil
+        case .rows(let source):
+            prepare(rows: rows, k: k, integers: integers, floats: floats) { _ in source }
+        case .gated(let activation):
+            let kernel = activation == .silu ? kernels.pointee.silu_gate : kernels.pointee.gelu_gate
+            prepare(rows: rows, k: k, integers: integers, floats: floats) { range in
+                kernel?(gate + range.lowerBound * k, up + range.lowerBound * k, gate + range.lowerBound * k, UInt32(range.count * k))
+                return gate
+            }
+        }
+        multiply(a, aOut, b, bOut, c, cOut)
+    }
+
+    /// x += part, normalized with `norm` first where it is given. Done together with the next norm.
+    func addResidual(_ part: UnsafeMutablePointer<Float>, norm: VectorRef? = nil) {
+        settle()
+        pending = (part, norm)
+    }
+
+    /// Rotary embeddings, the KV cache, and softmax(q k^T * scale) v, for every row and head.
+    func attend(_ attention: Attention) {
+        pool.run(items: rows, grain: 4) { range, _ in
+            for row in range { self.rotateAndStore(row, attention) }
+        }
+        let group = config.heads / config.kvHeads
+        var items = 0
+        for slice in slices { items += Self.chunks(slice, group) * config.kvHeads }
+        pool.run(items: items, grain: 1) { range, _ in
+            for item in range { self.attendChunk(item, group, attention) }
+        }
+    }
+
+    // MARK: How they are done
+
+    private func settle() {
+        guard pending != nil else { return }
+        for row in 0..<rows { settle(row) }
+        pending = nil
+    }
+
+    private func settle(_ row: Int) {
+        guard let pending else { return }
+        let hidden = config.hidden
+        let part = pending.part + row * hidden
+        if let norm = pending.norm { kernels.pointee.rms_norm(part, norm, part, UInt32(hidden), config.epsilon) }
+        kernels.pointee.add(residual + row * hidden, part, UInt32(hidden))
+    }
+
+    /// Makes packed activations of rows [rows][k]; `source` computes a row block and says where it lies.
+    private func prepare(
+        rows: Int, k: Int, integers: Bool, floats: Bool, _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
+    ) {
+        // The buffer was shaped for the largest use when the step was admitted, so this cannot fail for memory.
+        try? activations.shape(rows: rows, k: k)
+        var view = activations.view
+        withUnsafeMutablePointer(to: &view) { view in
+            let view = UnsafePointer(view)
+            let blocks = (rows + 7) / 8
+            pool.run(items: blocks, grain: 1) { range, _ in
+                for block in range {
+                    let first = block * 8
+                    let count = min(8, rows - first)
+                    let from = source(first..<first + count)
+                    if integers { kernels.pointee.quantize(from, k, UInt32(first), UInt32(count), view) }
+                    if floats { kernels.pointee.pack(from, k, UInt32(first), UInt32(count), view) }
+                }
+            }
+        }
+    }
+
+    /// Makes sure that ``prepare`` has memory for `rows` rows.
+    func admit(rows: Int) throws {
+        try activations.shape(rows: max(rows, 1), k: max(config.hidden, config.queryWidth, config.feedForward))
+    }
+
+    private func multiply(
+        _ a: LinearRef, _ aOut: UnsafeMutablePointer<Float>, _ b: LinearRef?, _ bOut: UnsafeMutablePointer<Float>?,
+        _ c: LinearRef?, _ cOut: UnsafeMutablePointer<Float>?
+    ) {
+        let aEnd = a.pointee.tiles
+        let bEnd = aEnd + (b?.pointee.tiles ?? 0)
+        let end = bEnd + (c?.pointee.tiles ?? 0)
+        // Small enough that a thread that is held up leaves work to the other, large enough to cost nothing.
+        let grain = max(1, min(32, end / (pool.threads * 4)))
+        pool.run(items: end, grain: grain) { range, thread in
+            self.multiply(a, aOut, range, 0, aEnd, thread)
+            if let b, let bOut { self.multiply(b, bOut, range, aEnd, bEnd, thread) }
+            if let c, let cOut { self.multiply(c, cOut, range, bEnd, end, thread) }
+        }
+    }
+
+    /// The part of `range` that lies in a matrix whose tiles are numbered from `start`.
+    private func multiply(
+        _ weight: LinearRef, _ out: UnsafeMutablePointer<Float>, _ range: Range<Int>, _ start: Int, _ end: Int, _ thread: Int
+    ) {
+        let first = max(range.lowerBound, start)
+        let last = min(range.upperBound, end)
+        guard first < last else { return }
+        var view = activations.view
+        let scratch = pool.scratch(thread)
+        let (from, to) = (UInt32(first - start), UInt32(last - start))
+        if weight.pointee.readsIntegers {
+            var matrix = weight.pointee.mapped
+            kernels.pointee.matmul_q(&matrix, &view, from, to, out, weight.pointee.outputs, scratch)
+        } else {
+            var matrix = weight.pointee.expanded
+            kernels.pointee.matmul_f(&matrix, &view, from, to, out, weight.pointee.outputs, scratch)
+        }
+    }
+
+    private func rotateAndStore(_ row: Int, _ a: Attention) {
+        let slice = slices[Int(rowSlices[row])]
+        let position = slice.position + row - slice.firstRow
+        let half = config.headDim / 2
+        let (query, key, value) = (q + row * config.queryWidth, k + row * config.keyWidth, v + row * config.keyWidth)
+        if let bias = a.queryBias { kernels.pointee.add(query, bias, UInt32(config.queryWidth)) }
+        if let bias = a.keyBias { kernels.pointee.add(key, bias, UInt32(config.keyWidth)) }
+        if let bias = a.valueBias { kernels.pointee.add(value, bias, UInt32(config.keyWidth)) }
+        if let norm = a.queryNorm { normalizeHeads(query, config.heads, norm) }
+        if let norm = a.keyNorm { normalizeHeads(key, config.kvHeads, norm) }
+        let at = (row * config.ropeBases.count + a.rope) * half
+        let pairs = a.pairing.rawValue
+        let width = UInt32(config.headDim)
+        kernels.pointee.rope(query, cosines + at, sines + at, UInt32(config.heads), width, pairs)
+        kernels.pointee.rope(key, cosines + at, sines + at, UInt32(config.kvHeads), width, pairs)
+        kernels.pointee.store_kv(
+            key, value, slice.sequence.block(a.layer, position: position), slice.sequence.pool.valuesOffset,
+            UInt32(config.kvHeads), width, UInt32(position % KVPool.tokensPerBlock))
+    }
+
+    private func normalizeHeads(_ x: UnsafeMutablePointer<Float>, _ heads: Int, _ norm: VectorRef) {
+        for head in 0..<heads {
+            let values = x + head * config.headDim
+            kernels.pointee.rms_norm(values, norm, values, UInt32(config.headDim), config.epsilon)
+        }
+    }
+
+    /// Row blocks of (token, head of the group) pairs of a sequence.
+    private static func chunks(_ slice: Slice, _ group: Int) -> Int { (slice.count * group + 7) / 8 }
+
+    private func attendChunk(_ item: Int, _ group: Int, _ a: Attention) {
+        var item = item
+        var index = 0
+        while item >= Self.chunks(slices[index], group) * config.kvHeads {
+            item -= Self.chunks(slices[index], group) * config.kvHeads
+            index += 1
+        }
+        let slice = slices[index]
+        let chunks = Self.chunks(slice, group)
+        let head = item / chunks
+        let first = item % chunks * 8
+        let pool = slice.sequence.pool
+        let headBytes = config.headDim * KVPool.tokensPerBlock * 2
+        var view = ebb_kv_view()
+        view.base = UnsafePointer(pool.base.assumingMemoryBound(to: UInt8.self))
+        view.blocks = slice.sequence.table(a.layer)
+        view.block_bytes = pool.blockBytes
+        view.key_offset = head * headBytes
+        view.value_offset = pool.valuesOffset + head * headBytes
+        view.head_dim = UInt32(config.headDim)
+        view.ring_blocks = UInt32(slice.sequence.ringBlocks(a.layer))
+        let start = slice.firstRow * config.queryWidth + head * group * config.headDim
+        var queries = ebb_queries()
+        queries.rows = UInt32(min(8, slice.count * group - first))
+        queries.first = UInt32(first)
+        queries.group = UInt32(group)
+        queries.position = UInt32(slice.position)
+        queries.window = UInt32(a.window)
+        queries.scale = a.scale ?? 1 / Float(config.headDim).squareRoot()
+        queries.q = UnsafePointer(q + start)
+        queries.out = attended + start
+        queries.ld = config.queryWidth
+        kernels.pointee.attention(&view, &queries)
+    }
+}

@@ -1,0 +1,117 @@
+/// A tensor of a GGUF file. A matrix has `k` input channels (contiguous) and `n` output channels.
+public struct GGUFTensor: Sendable {
+    public let name: String
+    public let type: GGMLType
+    /// ggml's order: the fastest dimension first.
+    public let dimensions: [Int]
+    /// Offset of the data in the file, and its length.
+    let offset: Int
+    let byteCount: Int
+
+    public var k: Int { dimensions.first ?? 1 }
+    public var n: Int { dimensions.dropFirst().reduce(1, *) }
+}
+
+/// A GGUF file, version 2 or 3, little-endian: mapped, and checked in full before anything is used.
+public struct GGUFFile: Sendable {
+    public let metadata: Metadata
+    public let tensors: [GGUFTensor]
+    let file: MappedFile
+    /// The bytes of the key-value section, as they stand in the file.
+    let metadataRange: Range<Int>
+    let metadataCount: UInt64
+
+    /// - Throws: ``FormatError``.
+    public init(path: String) throws {
+        let file = try MappedFile(path: path)
+        self.file = file
+        var cursor = ByteCursor(file.bytes, what: path)
+        guard try cursor.read(UInt32.self) == 0x4655_4747 else { throw FormatError("\(path) is not a GGUF file") }
+        let version = try cursor.read(UInt32.self)
+        guard version == 2 || version == 3 else {
+            throw FormatError("\(path): GGUF version \(version) is not supported (2 and 3 are)")
+        }
+        let tensorCount = try cursor.read(UInt64.self)
+        metadataCount = try cursor.read(UInt64.self)
+        guard metadataCount <= UInt64(file.bytes.count / 13), tensorCount <= UInt64(file.bytes.count / 24) else {
+            throw FormatError("\(path): \(metadataCount) keys and \(tensorCount) tensors do not fit the file")
+        }
+        let start = cursor.offset
+        metadata = try Metadata(count: metadataCount, from: &cursor, owner: file)
+        metadataRange = start..<cursor.offset
+        let alignment = metadata.integer("general.alignment") ?? 32
+        guard (1...65536).contains(alignment) else { throw FormatError("\(path): general.alignment is \(alignment)") }
+        tensors = try Self.tensors(tensorCount, &cursor, alignment: alignment)
+    }
+
+    /// The bytes of a tensor's data.
+    public func data(_ tensor: GGUFTensor) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(rebasing: file.bytes[tensor.offset..<tensor.offset + tensor.byteCount])
+    }
+
+    private static func tensors(_ count: UInt64, _ cursor: inout ByteCursor, alignment: Int) throws -> [GGUFTensor] {
+        var found: [(name: String, type: GGMLType, dimensions: [Int], offset: UInt64, bytes: Int)] = []
+        var names: Set<String> = []
+        for _ in 0..<count {
+            let name = try cursor.readString()
+            guard names.insert(name).inserted else { throw FormatError("\(cursor.what): two tensors are named \(name)") }
+            let rank = try cursor.read(UInt32.self)
+            guard (1...4).contains(rank) else { throw FormatError("\(cursor.what): \(name) has \(rank) dimensions") }
+            var dimensions: [Int] = []
+            for _ in 0..<rank {
+                let size = try cursor.read(UInt64.self)
+                guard size > 0, size <= UInt64(Int32.max) else {
+                    throw FormatError("\(cursor.what): \(name) has the impossible dimension \(size)")
+                }
+                dimensions.append(Int(size))
+            }
+            let code = try cursor.read(UInt32.self)
+            guard let type = GGMLType(rawValue: code) else {
+                let known = GGMLType.allCases.map(\.name).joined(separator: ", ")
+                throw FormatError("\(cursor.what): \(name) has the unsupported tensor type \(code) (supported: \(known))")
+            }
+            let bytes = try byteCount(name: name, type: type, dimensions: dimensions, cursor)
+            found.append((name, type, dimensions, try cursor.read(UInt64.self), bytes))
+        }
+        let (rounded, overflow) = cursor.offset.addingReportingOverflow(alignment - 1)
+        guard !overflow else { throw FormatError("\(cursor.what): impossible alignment") }
+        let dataStart = rounded / alignment * alignment
+        let size = cursor.bytes.count
+        return try found.map { tensor in
+            guard tensor.offset <= UInt64(size), dataStart <= size - Int(tensor.offset),
+                tensor.bytes <= size - Int(tensor.offset) - dataStart
+            else {
+                throw FormatError(
+                    "\(cursor.what): \(tensor.name) (\(tensor.bytes) bytes at \(tensor.offset)) lies beyond the end of the "
+                        + "file; it is truncated or damaged")
+            }
+            return GGUFTensor(
+                name: tensor.name, type: tensor.type, dimensions: tensor.dimensions,
+                offset: dataStart + Int(tensor.offset), byteCount: tensor.bytes)
+        }
+    }
+
+    private static func byteCount(
+        name: String, type: GGMLType, dimensions: [Int], _ cursor: ByteCursor
+    ) throws -> Int {
+        guard dimensions[0] % type.blockLength == 0 else {
+            throw FormatError(
+                "\(cursor.what): \(name) has rows of \(dimensions[0]) values, not a multiple of \(type.blockLength) "
+                    + "as \(type.name) needs")
+        }
+        var values = 1
+        for size in dimensions {
+            let (product, overflow) = values.multipliedReportingOverflow(by: size)
+            guard !overflow, product <= Int.max / 8 else {
+                throw FormatError("\(cursor.what): the shape \(dimensions) of \(name) overflows")
+            }
+            values = product
+        }
+        return values / type.blockLength * type.blockBytes
+    }
+}
+
+extension GGUFFile {
+    /// The file's size.
+    public var byteCount: Int { file.bytes.count }
+}

@@ -1,0 +1,28 @@
+import Glibc
+
+/// A file mapped read-only. Its pages stay clean: the kernel may take them back at any time and read them again.
+///
+/// @unchecked Sendable: the mapping is never written and lives exactly as long as this object.
+public final class MappedFile: @unchecked Sendable {
+    public let path: String
+    public let bytes: UnsafeRawBufferPointer
+
+    /// - Throws: ``FormatError`` if the file cannot be opened, is empty, or is not a regular file.
+    public init(path: String) throws {
+        let fd = open(path, O_RDONLY | O_CLOEXEC)
+        guard fd >= 0 else { throw FormatError.system("cannot open \(path)") }
+        defer { close(fd) }
+        var info = stat()
+        guard fstat(fd, &info) == 0 else { throw FormatError.system("cannot read \(path)") }
+        guard info.st_mode & S_IFMT == S_IFREG else { throw FormatError("\(path) is not a regular file") }
+        let size = Int(info.st_size)
+        guard size > 0 else { throw FormatError("\(path) is empty") }
+        guard let base = mmap(nil, size, PROT_READ, MAP_SHARED, fd, 0), base != MAP_FAILED else {
+            throw FormatError.system("cannot map \(path)")
+        }
+        self.path = path
+        bytes = UnsafeRawBufferPointer(start: base, count: size)
+    }
+
+    deinit { munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count) }
+}

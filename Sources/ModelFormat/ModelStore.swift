@@ -1,0 +1,73 @@
+import Glibc
+
+/// The folder of imported models: `NAME.ebb` each.
+public struct ModelStore: Sendable {
+    public let folder: String
+
+    public init(folder: String) { self.folder = folder }
+
+    /// `$EBB_MODELS`; else `/var/lib/ebb/models` for root and `$XDG_DATA_HOME/ebb/models` (`~/.local/share`) for others.
+    public static var defaultFolder: String {
+        func variable(_ name: String) -> String? {
+            guard let value = getenv(name) else { return nil }
+            let text = String(cString: value)
+            return text.isEmpty ? nil : text
+        }
+        if let folder = variable("EBB_MODELS") { return folder }
+        if geteuid() == 0 { return "/var/lib/ebb/models" }
+        let data = variable("XDG_DATA_HOME") ?? (variable("HOME") ?? "") + "/.local/share"
+        return data + "/ebb/models"
+    }
+
+    /// Where a model of that name lies, whether or not it exists.
+    /// - Throws: ``FormatError`` for a name that could leave the folder.
+    public func path(of name: String) throws -> String {
+        let allowed = name.utf8.allSatisfy { byte in
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "-"), UInt8(ascii: "_"):
+                true
+            default: false
+            }
+        }
+        guard allowed, !name.isEmpty, name.utf8.count <= 128, !name.hasPrefix(".") else {
+            throw FormatError("\"\(name)\" is no model name: letters, digits, '-', '_' and '.' make one (at most 128)")
+        }
+        return "\(folder)/\(name).ebb"
+    }
+
+    /// Names of the models in the folder, sorted.
+    public func names() -> [String] {
+        guard let entries = opendir(folder) else { return [] }
+        defer { closedir(entries) }
+        var found: [String] = []
+        while let entry = readdir(entries) {
+            let file = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if file.hasSuffix(".ebb"), !file.hasPrefix(".") { found.append(String(file.dropLast(4))) }
+        }
+        return found.sorted()
+    }
+
+    /// Opens a model by name.
+    /// - Throws: ``FormatError``; an unknown name lists what there is.
+    public func open(_ name: String) throws -> EbbFile {
+        let path = try path(of: name)
+        guard access(path, F_OK) == 0 else {
+            let known = names()
+            let hint = known.isEmpty ? "it is empty: ebbctl import FILE.gguf --name \(name)" : "it has " + known.joined(separator: ", ")
+            throw FormatError("no model named \(name) in \(folder) (\(hint))")
+        }
+        return try EbbFile(path: path)
+    }
+
+    /// Makes the folder (and its parents) where it is missing.
+    public func create() throws {
+        var path = folder.hasPrefix("/") ? "" : "."
+        for part in folder.split(separator: "/") {
+            path += "/" + part
+            guard mkdir(path, 0o755) == 0 || errno == EEXIST else { throw FormatError.system("cannot create \(path)") }
+        }
+    }
+}

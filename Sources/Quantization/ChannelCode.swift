@@ -1,0 +1,56 @@
+/// One output channel in quantized form, before it is laid into a tile.
+///
+/// The buffers have room for a padded channel: values and scales beyond k stay as ``clear()`` left them, which is
+/// a weight of zero in every scheme (q = 0 with scale and offset 0, or q at the zero point).
+public final class ChannelCode {
+    public let scheme: Scheme
+    public let k: Int
+    let paddedK: Int
+    let blocks: Int
+    let records: Int
+    /// Quantized values, unsigned, [paddedK].
+    public var quants: [UInt8]
+    /// One-level scales and offsets as bit patterns (f16 in the low half, or f32), [blocks].
+    public var scales: [UInt32]
+    public var offsets: [UInt32]
+    /// Two-level scales and mins, [blocks]: the scale as a signed byte where the scheme is symmetric; packed schemes
+    /// keep scale | min << 4 in `subScales`.
+    public var subScales: [UInt8]
+    public var subMins: [UInt8]
+    /// f16 super-scales and super-mins, [records].
+    public var superScales: [UInt16]
+    public var superMins: [UInt16]
+
+    public init(scheme: Scheme, k: Int) {
+        self.scheme = scheme
+        self.k = k
+        let span = scheme.span(k: k)
+        records = (k + span - 1) / span
+        paddedK = records * span
+        blocks = paddedK / scheme.blockLength(k: k)
+        quants = Array(repeating: 0, count: paddedK)
+        scales = Array(repeating: 0, count: blocks)
+        offsets = scales
+        subScales = Array(repeating: 0, count: blocks)
+        subMins = subScales
+        superScales = Array(repeating: 0, count: records)
+        superMins = superScales
+        clear()
+    }
+
+    /// Makes every weight zero.
+    public func clear() {
+        let zero: UInt8 = scheme.asymmetric ? 0 : 1 << UInt8(scheme.bits - 1)
+        for i in 0..<paddedK { quants[i] = zero }
+        for i in 0..<blocks {
+            scales[i] = 0
+            offsets[i] = 0
+            subScales[i] = 0
+            subMins[i] = 0
+        }
+        for i in 0..<records {
+            superScales[i] = 0
+            superMins[i] = 0
+        }
+    }
+}

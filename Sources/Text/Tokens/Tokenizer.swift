@@ -1,0 +1,146 @@
+import ModelFormat
+
+/// Text to tokens and back, from a model's own metadata (GGUF's `tokenizer.ggml.*`).
+public struct Tokenizer: Sendable {
+    private enum Model: Sendable {
+        case bytePair(BytePairEncoder)
+        case sentencePiece(SentencePieceEncoder)
+    }
+
+    private let vocabulary: Vocabulary
+    private let model: Model
+    /// Found only where the caller asks for special tokens.
+    private let allSpecial: SpecialTokens
+    /// Found always: tokens that a user added to the vocabulary.
+    private let userDefined: SpecialTokens
+    private let addsBOS: Bool
+    private let addsEOS: Bool
+    public let bos: Int32?
+    public let eos: Int32?
+    /// Tokens that end a generation.
+    public let endOfGeneration: Set<Int32>
+
+    public var vocabularySize: Int { vocabulary.count }
+
+    /// - Throws: ``TextError`` where the tokenizer is of an unsupported kind or its parts contradict each other.
+    public init(_ metadata: Metadata) throws {
+        switch metadata.string("tokenizer.ggml.model") {
+        case "gpt2":
+            vocabulary = try Vocabulary(metadata) { text, kind, bytes in
+                if kind == .control || kind == .userDefined { bytes.append(contentsOf: text) } else { ByteLevel.spell(text, into: &bytes) }
+            }
+            model = .bytePair(try BytePairEncoder(metadata, vocabulary: vocabulary))
+        case "llama":
+            vocabulary = try Vocabulary(metadata) { text, kind, bytes in
+                if kind == .byte { bytes.append(try Self.byte(text)) } else { bytes.append(contentsOf: text) }
+            }
+            model = .sentencePiece(try SentencePieceEncoder(metadata, vocabulary: vocabulary))
+        case let other:
+            throw TextError("the tokenizer model \"\(other ?? "none")\" is not supported (gpt2 and llama are)")
+        }
+        var all = SpecialTokens()
+        var user = SpecialTokens()
+        for id in 0..<Int32(vocabulary.count) {
+            switch vocabulary.kinds[Int(id)] {
+            case .control, .unknown: all.insert(vocabulary.bytes(id), token: id)
+            case .userDefined:
+                all.insert(vocabulary.bytes(id), token: id)
+                user.insert(vocabulary.bytes(id), token: id)
+            case .normal, .unused, .byte, .undefined: break
+            }
+        }
+        (allSpecial, userDefined) = (all, user)
+        let count = vocabulary.count
+        func token(_ key: String) -> Int32? {
+            metadata.integer("tokenizer.ggml.\(key)").flatMap { (0..<count).contains($0) ? Int32($0) : nil }
+        }
+        bos = token("bos_token_id")
+        eos = token("eos_token_id")
+        let isSentencePiece = metadata.string("tokenizer.ggml.model") == "llama"
+        addsBOS = metadata.bool("tokenizer.ggml.add_bos_token") ?? isSentencePiece
+        addsEOS = metadata.bool("tokenizer.ggml.add_eos_token") ?? false
+        endOfGeneration = Self.endTokens(vocabulary, [eos, token("eot_token_id"), token("eom_token_id")])
+    }
+
+    /// A byte token is written `<0xHH>`.
+    private static func byte(_ text: UnsafeRawBufferPointer) throws -> UInt8 {
+        let spelled = String(decoding: text, as: UTF8.self)
+        guard spelled.hasPrefix("<0x"), spelled.hasSuffix(">"), let byte = UInt8(spelled.dropFirst(3).dropLast(), radix: 16)
+        else { throw TextError("the byte token \(spelled) is not of the form <0xHH>") }
+        return byte
+    }
+
+    /// Chat models end a turn with one of these, whatever their metadata calls the end.
+    private static func endTokens(_ vocabulary: Vocabulary, _ named: [Int32?]) -> Set<Int32> {
+        let texts = ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_text|>", "<|end|>", "</s>"]
+        var found = Set(named.compactMap { $0 })
+        for text in texts {
+            if let id = vocabulary.id(Array(text.utf8)), vocabulary.kinds[Int(id)] == .control { found.insert(id) }
+        }
+        return found
+    }
+
+    /// - Parameters:
+    ///   - addSpecial: put the tokens before and after that the model wants (BOS, EOS).
+    ///   - parseSpecial: control tokens written out in the text (`<|im_start|>`) become those tokens.
+    public func encode(_ text: String, addSpecial: Bool, parseSpecial: Bool) -> [Int32] {
+        var ids: [Int32] = []
+        if addSpecial, addsBOS, let bos { ids.append(bos) }
+        let special = parseSpecial ? allSpecial : userDefined
+        if special.isEmpty {
+            encodePlain(text[...], first: true, into: &ids)
+        } else {
+            let bytes = Array(text.utf8)
+            var first = true
+            for part in special.cut(bytes) {
+                switch part {
+                case .token(let id): ids.append(id)
+                case .text(let range): encodePlain(Substring(decoding: bytes[range], as: UTF8.self), first: first, into: &ids)
+                }
+                first = false
+            }
+        }
+        if addSpecial, addsEOS, let eos { ids.append(eos) }
+        return ids
+    }
+
+    private func encodePlain(_ text: Substring, first: Bool, into ids: inout [Int32]) {
+        switch model {
+        case .bytePair(let encoder): encoder.encode(text, into: &ids)
+        case .sentencePiece(let encoder): encoder.encode(text, first: first, into: &ids)
+        }
+    }
+
+    /// The bytes that a token adds to a text: possibly a part of a character. Control tokens add nothing unless
+    /// `special` asks for their names.
+    public func bytes(of id: Int32, special: Bool = false) -> [UInt8] {
+        guard id >= 0, id < vocabulary.count else { return [] }
+        switch vocabulary.kinds[Int(id)] {
+        case .control, .unknown: return special ? Array(vocabulary.bytes(id)) : []
+        case .byte, .undefined, .unused, .normal, .userDefined: break
+        }
+        let bytes = Array(vocabulary.bytes(id))
+        guard case .sentencePiece = model, vocabulary.kinds[Int(id)] != .byte else { return bytes }
+        return Self.withSpaces(bytes)
+    }
+
+    private static func withSpaces(_ bytes: [UInt8]) -> [UInt8] {
+        var out: [UInt8] = []
+        var at = 0
+        while at < bytes.count {
+            if bytes[at...].starts(with: SentencePieceEncoder.space) {
+                out.append(0x20)
+                at += 3
+            } else {
+                out.append(bytes[at])
+                at += 1
+            }
+        }
+        return out
+    }
+
+    /// The text of tokens; bytes that are no UTF-8 become U+FFFD.
+    public func decode(_ ids: some Sequence<Int32>, special: Bool = false) -> String {
+        String(decoding: ids.flatMap { bytes(of: $0, special: special) }, as: UTF8.self)
+    }
+}

@@ -1,0 +1,76 @@
+import ArgumentParser
+import Engine
+import Glibc
+import ModelFormat
+import Text
+
+struct Import: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Copy a GGUF model into the model folder, in Ebb's layout.",
+        discussion: """
+            No value changes: what Ebb computes with is what the file holds. The result is written under a temporary name \
+            and renamed, so a failed import leaves nothing behind.
+
+            EXAMPLES
+              ebbctl import SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2
+              ebbctl import model.gguf --models /srv/models --json
+            """)
+
+    @Argument(help: "A GGUF file, version 2 or 3.", completion: .file(extensions: ["gguf"]))
+    var file: String
+
+    @Option(help: "Name of the model (default: the file's name).")
+    var name: String?
+
+    @Flag(help: "Replace a model of that name.")
+    var force = false
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    @OptionGroup var folder: ModelFolder
+
+    private struct Result: Encodable {
+        let name, path, architecture: String
+        let bytes, sourceBytes, tensors: Int
+        let seconds: Double
+    }
+
+    func run() throws {
+        let name = name ?? Self.defaultName(file)
+        let store = folder.store
+        let destination = try store.path(of: name)
+        let source = try GGUFFile(path: file)
+        try DecoderFamilies.check(source)
+        let tokenizer = try Tokenizer(source.metadata)
+        _ = try ChatTemplate(source.metadata, tokenizer: tokenizer)
+        if !force, access(destination, F_OK) == 0 {
+            throw FormatError("\(destination) exists already; --force replaces it, --name gives another name")
+        }
+        try store.create()
+        let start = ContinuousClock.now
+        var progress = ProgressLine("importing \(name)")
+        try GGUFImport(source).write(to: destination) { progress.update($0) }
+        progress.clear()
+        let seconds = (ContinuousClock.now - start).seconds
+        let imported = try EbbFile(path: destination)
+        let result = Result(
+            name: name, path: destination, architecture: source.metadata.string("general.architecture") ?? "",
+            bytes: imported.byteCount, sourceBytes: source.byteCount, tensors: imported.names.count, seconds: seconds)
+        if json { return try JSONOutput.line(result) }
+        let ratio = Human.decimal(Double(result.bytes) / Double(result.sourceBytes), 3)
+        Terminal.out(
+            """
+            imported \(name): \(result.tensors) tensors, \(Human.bytes(result.bytes)) (\(ratio) x the GGUF), \
+            \(Human.decimal(seconds, 1)) s
+            next: ebbctl run \(name) "Why is the sky blue?"
+
+            """)
+    }
+
+    /// `dir/SmolLM2.Q4_1.gguf` becomes `SmolLM2.Q4_1`.
+    private static func defaultName(_ file: String) -> String {
+        let last = String(file.split(separator: "/").last ?? "")
+        return last.hasSuffix(".gguf") ? String(last.dropLast(5)) : last
+    }
+}

@@ -1,0 +1,97 @@
+import ArgumentParser
+import ModelFormat
+
+struct Inspect: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show what a model file holds: metadata and tensors.",
+        discussion: """
+            EXAMPLES
+              ebbctl inspect smollm2
+              ebbctl inspect ./model.gguf
+              ebbctl inspect smollm2 --json
+            """)
+
+    @Argument(help: "A model's name, or the path of an .ebb or .gguf file.")
+    var model: String
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    @OptionGroup var folder: ModelFolder
+
+    private struct Report: Encodable {
+        struct Tensor: Encodable {
+            let name, encoding: String
+            let n, k, bytes: Int
+        }
+        let path: String
+        let bytes: Int
+        let metadata: [String: String]
+        let tensors: [Tensor]
+    }
+
+    func run() throws {
+        let report: Report
+        if model.hasSuffix(".gguf") {
+            let file = try GGUFFile(path: model)
+            report = Self.report(file, bytes: file.byteCount)
+        } else {
+            let file = model.hasSuffix(".ebb") ? try EbbFile(path: model) : try folder.store.open(model)
+            report = Self.report(file, bytes: file.byteCount)
+        }
+        if json { return try JSONOutput.pretty(report) }
+        Terminal.out("\(report.path)  \(Human.bytes(report.bytes))\n\n")
+        for (key, value) in report.metadata.sorted(by: { $0.key < $1.key }) {
+            let line = "\(Human.padded(key, 42)) \(value)"
+            Terminal.out((line.count > 79 ? line.prefix(78) + "…" : line) + "\n")
+        }
+        var table = Table(["tensor", "n", "k", "size", "encoding"], right: [1, 2, 3])
+        for tensor in report.tensors {
+            table.add([tensor.name, "\(tensor.n)", "\(tensor.k)", Human.bytes(tensor.bytes), tensor.encoding])
+        }
+        Terminal.out("\n" + table.text)
+    }
+
+    private static func report(_ file: some ModelDescription, bytes: Int) -> Report {
+        var metadata: [String: String] = [:]
+        for key in file.metadata.keys { metadata[key] = file.metadata[key].map(text) }
+        let tensors = file.shapes.map { shape in
+            let encoding = if case .matrix(let encoding) = shape.layout { encoding.summary } else { "f32 vector" }
+            return Report.Tensor(name: shape.name, encoding: encoding, n: shape.n, k: shape.k, bytes: shape.byteCount ?? 0)
+        }
+        return Report(path: file.path, bytes: bytes, metadata: metadata, tensors: tensors)
+    }
+
+    private static func text(_ value: MetadataValue) -> String {
+        switch value {
+        case .unsigned(let v): "\(v)"
+        case .signed(let v): "\(v)"
+        case .float(let v): "\(Float(v))"
+        case .bool(let v): "\(v)"
+        case .string(let v): String(v.map { $0 == "\n" ? "⏎" : $0 })
+        case .array(let v): "[\(v.count)]"
+        }
+    }
+}
+
+struct Verify: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Read a model's weights and compare their checksums.",
+        discussion: """
+            EXAMPLES
+              ebbctl verify smollm2
+            """)
+
+    @Argument(help: "A model's name, or the path of an .ebb file.")
+    var model: String
+
+    @OptionGroup var folder: ModelFolder
+
+    func run() throws {
+        let file = model.hasSuffix(".ebb") ? try EbbFile(path: model) : try folder.store.open(model)
+        var progress = ProgressLine("verifying \(model)")
+        try file.verify { progress.update($0) }
+        progress.clear()
+        Terminal.out("\(model): all \(file.names.count) tensors are intact\n")
+    }
+}

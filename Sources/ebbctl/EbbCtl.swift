@@ -1,0 +1,22 @@
+import ArgumentParser
+
+@main
+struct EbbCtl: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ebbctl",
+        abstract: "Import, run and watch the models that ebbd shares.",
+        discussion: """
+            Talks to ebbd over its socket (--socket, $EBB_SOCKET). import, inspect, verify, tokenize, score and bench work \
+            on the model folder itself (--models, $EBB_MODELS) and need no daemon.
+
+            EXAMPLES
+              ebbctl import SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2
+              ebbctl run smollm2 "Why is the sky blue?"
+              ebbctl status
+              ebbctl mode smollm2 memory_low
+            """,
+        version: "0.1.0",
+        subcommands: [
+            Import.self, Inspect.self, Verify.self, Tokenize.self, ScoreCommand.self, Bench.self,
+        ])
+}
