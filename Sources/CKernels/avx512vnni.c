@@ -46,7 +46,7 @@ ALWAYS void unpack32(uint32_t bits, const record_parts *p, const uint8_t *record
 // ---- one row, straight from the records
 
 ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32_t asymmetric, uint32_t block,
-                  const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out) {
+                  uint32_t halves, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out) {
     ebb_matrix w = *matrix; // the constants let the compiler drop every other case
     w.bits = bits; w.scale_kind = kind; w.asymmetric = asymmetric; w.block = block;
     if (kind == EBB_SCALE_F16) w.span = block;
@@ -68,27 +68,31 @@ ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32
                 }
                 __m512i v[8];
                 unpack32(bits, &p, record, chunk, v);
+                // Two runs of 16 values: with one scale for both, their sums are added as integers.
+                __m512i acc[2];
+                for (uint32_t h = 0; h < 2; h++) {
+                    acc[h] = _mm512_set1_epi32(asymmetric ? 0 : -zero * a->sum16[2 * b + h]);
+                    for (uint32_t g = 4 * h; g < 4 * h + 4; g++)
+                        acc[h] = _mm512_dpbusd_epi32(acc[h], v[g], _mm512_set1_epi32(q[b * 8 + g]));
+                }
+                vf s, o;
                 if (block >= 32) {
-                    __m512i acc = _mm512_set1_epi32(asymmetric ? 0 : -zero * a->sum32[b]), acc2 = _mm512_setzero_si512();
-                    for (int g = 0; g < 8; g += 2) {
-                        acc = _mm512_dpbusd_epi32(acc, v[g], _mm512_set1_epi32(q[b * 8 + g]));
-                        acc2 = _mm512_dpbusd_epi32(acc2, v[g + 1], _mm512_set1_epi32(q[b * 8 + g + 1]));
-                    }
-                    vf s, o;
                     scales_vf(&w, &p, record, chunk * 32 / block, 0, &s, &o);
-                    __m512 dot = _mm512_cvtepi32_ps(_mm512_add_epi32(acc, acc2));
-                    f = _mm512_fmadd_ps(dot, _mm512_mul_ps((__m512)s, _mm512_set1_ps(a->scale[b])), f);
+                    if (halves) {
+                        __m512 dot = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[0]), _mm512_set1_ps(a->scale[2 * b]));
+                        dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[1]), _mm512_set1_ps(a->scale[2 * b + 1]), dot);
+                        f = _mm512_fmadd_ps(dot, (__m512)s, f);
+                    } else {
+                        __m512 dot = _mm512_cvtepi32_ps(_mm512_add_epi32(acc[0], acc[1]));
+                        f = _mm512_fmadd_ps(dot, _mm512_mul_ps((__m512)s, _mm512_set1_ps(a->scale[b])), f);
+                    }
                     if (asymmetric) f2 = _mm512_fmadd_ps((__m512)o, _mm512_set1_ps(a->sum[b]), f2);
                 } else
                     for (uint32_t h = 0; h < 2; h++) {
-                        __m512i acc = _mm512_set1_epi32(asymmetric ? 0 : -zero * a->sum16[2 * b + h]);
-                        for (uint32_t g = 4 * h; g < 4 * h + 4; g++)
-                            acc = _mm512_dpbusd_epi32(acc, v[g], _mm512_set1_epi32(q[b * 8 + g]));
-                        vf s, o;
+                        float as = a->scale[halves ? 2 * b + h : b];
                         scales_vf(&w, &p, record, chunk * 2 + h, 0, &s, &o);
-                        f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), _mm512_mul_ps((__m512)s, _mm512_set1_ps(a->scale[b])), f);
-                        if (asymmetric)
-                            f2 = _mm512_fmadd_ps((__m512)o, _mm512_set1_ps(a->scale[b] * (float)a->sum16[2 * b + h]), f2);
+                        f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[h]), _mm512_mul_ps((__m512)s, _mm512_set1_ps(as)), f);
+                        if (asymmetric) f2 = _mm512_fmadd_ps((__m512)o, _mm512_set1_ps(as * (float)a->sum16[2 * b + h]), f2);
                     }
             }
         _mm512_mask_storeu_ps(out + t * EBB_TILE, (__mmask16)((1u << min_u32(16, w.n - t * EBB_TILE)) - 1), _mm512_add_ps(f, f2));
@@ -97,10 +101,10 @@ ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32
 
 // Runs the one-row kernel that was compiled for this matrix' format; 0 if there is none.
 static int row_q_special(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out) {
-    if (a->block != 32) return 0;
 #define ROW(B, KIND, ASYM, BLOCK) \
     if (w->bits == B && w->scale_kind == KIND && w->asymmetric == ASYM && w->block == BLOCK && (KIND != EBB_SCALE_F16 || w->span == BLOCK)) { \
-        row_q(w, B, KIND, ASYM, BLOCK, a, tile0, tile1, out); \
+        if (a->block == 16) row_q(w, B, KIND, ASYM, BLOCK, 1, a, tile0, tile1, out); \
+        else row_q(w, B, KIND, ASYM, BLOCK, 0, a, tile0, tile1, out); \
         return 1; \
     }
     ROW(4, EBB_SCALE_F16, 1, 32) ROW(4, EBB_SCALE_F16, 0, 32) ROW(8, EBB_SCALE_F16, 0, 32) ROW(8, EBB_SCALE_F16, 1, 32)
@@ -142,57 +146,63 @@ static void unpack_panel(const ebb_matrix *w, uint32_t t, uint32_t k0, uint32_t 
 typedef struct { // one row block's part of a panel
     const int32_t *q;
     const float *scale, *sum;
-    const int32_t *isum;
-    uint32_t scale_shift; // 1 where the activation scale covers two steps of the panel
+    const int32_t *isum; // over 32 or 16 values, as the activation scale or the panel's step is finer
 } rows_view;
 
+// `step`: values of k that share a weight scale in the panel; `run`: values of k summed as integers, the finer of
+// step and the activations' block; `wide`: the activation scale covers two runs.
 ALWAYS void micro_q(const uint8_t *panel, const float *scales, const float *offsets, uint32_t kc, uint32_t step,
-                    const rows_view *v, uint32_t r, int zero, float *out, size_t ldo, __mmask16 mask, int first) {
+                    uint32_t run, uint32_t wide, const rows_view *v, uint32_t r, int zero, float *out, size_t ldo,
+                    __mmask16 mask, int first) {
     __m512 f[EBB_ROW_BLOCK];
     for (uint32_t j = 0; j < r; j++)
         f[j] = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, out + j * ldo);
     const int32_t *q = v->q;
     for (uint32_t b = 0; b < kc / step; b++) {
-        __m512i acc[EBB_ROW_BLOCK];
-        for (uint32_t j = 0; j < r; j++)
-            acc[j] = zero ? _mm512_set1_epi32(-zero * v->isum[b * r + j]) : _mm512_setzero_si512();
-#pragma clang loop unroll(full)
-        for (uint32_t g = 0; g < step / 4; g++, panel += 64, q += r) {
-            __m512i w = _mm512_load_si512(panel);
-            for (uint32_t j = 0; j < r; j++) acc[j] = _mm512_dpbusd_epi32(acc[j], w, _mm512_set1_epi32(q[j]));
-        }
         __m512 s = _mm512_load_ps(scales + b * 16), o = _mm512_load_ps(offsets + b * 16);
-        for (uint32_t j = 0; j < r; j++) {
-            float as = v->scale[(b >> v->scale_shift) * r + j];
-            f[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[j]), _mm512_mul_ps(s, _mm512_set1_ps(as)), f[j]);
-            if (!zero) {
-                float sum = step == 32 ? v->sum[b * r + j] : as * (float)v->isum[b * r + j];
-                f[j] = _mm512_fmadd_ps(o, _mm512_set1_ps(sum), f[j]);
+        for (uint32_t part = 0; part < step / run; part++) {
+            uint32_t at = b * (step / run) + part;
+            __m512i acc[EBB_ROW_BLOCK];
+            for (uint32_t j = 0; j < r; j++)
+                acc[j] = zero ? _mm512_set1_epi32(-zero * v->isum[at * r + j]) : _mm512_setzero_si512();
+#pragma clang loop unroll(full)
+            for (uint32_t g = 0; g < run / 4; g++, panel += 64, q += r) {
+                __m512i w = _mm512_load_si512(panel);
+                for (uint32_t j = 0; j < r; j++) acc[j] = _mm512_dpbusd_epi32(acc[j], w, _mm512_set1_epi32(q[j]));
+            }
+            for (uint32_t j = 0; j < r; j++) {
+                float as = v->scale[(wide ? at / 2 : at) * r + j];
+                f[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[j]), _mm512_mul_ps(s, _mm512_set1_ps(as)), f[j]);
+                if (!zero && step == 16) f[j] = _mm512_fmadd_ps(o, _mm512_set1_ps(as * (float)v->isum[at * r + j]), f[j]);
             }
         }
+        if (!zero && step == 32)
+            for (uint32_t j = 0; j < r; j++) f[j] = _mm512_fmadd_ps(o, _mm512_set1_ps(v->sum[b * r + j]), f[j]);
     }
     for (uint32_t j = 0; j < r; j++) _mm512_mask_storeu_ps(out + j * ldo, mask, f[j]);
 }
 
+#define MICRO_KIND(R, STEP, RUN, WIDE) \
+    if (zero) micro_q(panel, scales, offsets, kc, STEP, RUN, WIDE, v, R, zero, out, ldo, mask, first); \
+    else micro_q(panel, scales, offsets, kc, STEP, RUN, WIDE, v, R, 0, out, ldo, mask, first);
+
 #define MICRO(R) case R: \
-    if (step == 32) { \
-        if (zero) micro_q(panel, scales, offsets, kc, 32, v, R, zero, out, ldo, mask, first); \
-        else micro_q(panel, scales, offsets, kc, 32, v, R, 0, out, ldo, mask, first); \
-    } else { \
-        if (zero) micro_q(panel, scales, offsets, kc, 16, v, R, zero, out, ldo, mask, first); \
-        else micro_q(panel, scales, offsets, kc, 16, v, R, 0, out, ldo, mask, first); \
-    } \
+    if (step == 32 && block == 32) { MICRO_KIND(R, 32, 32, 0) } \
+    else if (step == 32) { MICRO_KIND(R, 32, 16, 0) } \
+    else if (block == 32) { MICRO_KIND(R, 16, 16, 1) } \
+    else { MICRO_KIND(R, 16, 16, 0) } \
     break;
 
 static void micro_q_block(const uint8_t *panel, const float *scales, const float *offsets, uint32_t kc, uint32_t step,
-                          const rows_view *v, uint32_t r, int zero, float *out, size_t ldo, __mmask16 mask, int first) {
+                          uint32_t block, const rows_view *v, uint32_t r, int zero, float *out, size_t ldo,
+                          __mmask16 mask, int first) {
     switch (r) { MICRO(1) MICRO(2) MICRO(3) MICRO(4) MICRO(5) MICRO(6) MICRO(7) MICRO(8) default: break; }
 }
 
 static void matmul_q(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out,
                      size_t ldo, void *scratch) {
     if (a->rows == 1 && row_q_special(w, a, tile0, tile1, out)) return;
-    uint32_t step = w->block >= 32 && a->block == 32 ? 32 : 16;
+    uint32_t step = w->block >= 32 ? 32 : 16, run = min_u32(step, a->block);
     int zero = w->asymmetric ? 0 : 1 << (w->bits - 1);
     uint8_t *panel = scratch;
     float *scales = (float *)(panel + EBB_PANEL_K * EBB_TILE), *offsets = scales + EBB_PANEL_K / 16 * EBB_TILE;
@@ -207,12 +217,11 @@ static void matmul_q(const ebb_matrix *w, const ebb_activations *a, uint32_t til
                     .q = (const int32_t *)(a->q + (size_t)row * a->kp) + (size_t)k0 / 4 * r,
                     .scale = a->scale + (size_t)row * (a->kp / a->block) + (size_t)k0 / a->block * r,
                     .sum = a->sum + (size_t)row * (a->kp / 32) + (size_t)k0 / 32 * r,
-                    .isum = step == 32 ? a->sum32 + (size_t)row * (a->kp / 32) + (size_t)k0 / 32 * r
+                    .isum = run == 32 ? a->sum32 + (size_t)row * (a->kp / 32) + (size_t)k0 / 32 * r
                                        : a->sum16 + (size_t)row * (a->kp / 16) + (size_t)k0 / 16 * r,
-                    .scale_shift = step < a->block,
                 };
-                micro_q_block(panel, scales, offsets, kc, step, &v, r, zero, out + (size_t)row * ldo + t * EBB_TILE, ldo,
-                              mask, k0 == 0);
+                micro_q_block(panel, scales, offsets, kc, step, a->block, &v, r, zero, out + (size_t)row * ldo + t * EBB_TILE,
+                              ldo, mask, k0 == 0);
             }
         }
     }

@@ -25,7 +25,9 @@ static void quantize(const float *x, size_t ldx, uint32_t row0, uint32_t r, cons
         for (uint32_t b = 0; b < a->kp / 32; b++) {
             int32_t t = sum16[2 * b * r + j] + sum16[(2 * b + 1) * r + j];
             sum32[b * r + j] = t;
-            sum[b * r + j] = a->block == 32 ? scale[b * r + j] * (float)t : 0.0f;
+            sum[b * r + j] = a->block == 32 ? scale[b * r + j] * (float)t
+                                            : scale[2 * b * r + j] * (float)sum16[2 * b * r + j]
+                                                  + scale[(2 * b + 1) * r + j] * (float)sum16[(2 * b + 1) * r + j];
         }
     }
 }

@@ -54,7 +54,7 @@ typedef struct {
     uint32_t block;  // values of k that share an activation scale: 16 or 32
     int8_t *q;       // [row block][kp/4][r][4] quantized values, -127...127
     float *scale;    // [row block][kp/block][r]
-    float *sum;      // [row block][kp/32][r]: scale * sum of q (block 32 only)
+    float *sum;      // [row block][kp/32][r]: the sum of scale * q over 32 values
     int32_t *sum32;  // [row block][kp/32][r]: sum of q
     int32_t *sum16;  // [row block][kp/16][r]: sum of q over 16 values
     float *f;        // [row block][k][r] float values, for float products
