@@ -17,19 +17,6 @@ void ebb_futex_wake(const uint32_t *word, int count) {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
 
-ebb_peer ebb_peer_of(int socket) {
-    struct ucred c;
-    socklen_t size = sizeof c;
-    ebb_peer peer = {0, 0, 0, 0};
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &c, &size) == 0) {
-        peer.ok = 1;
-        peer.uid = c.uid;
-        peer.gid = c.gid;
-        peer.pid = c.pid;
-    }
-    return peer;
-}
-
 int ebb_notify(const char *state) { return sd_notify(0, state); }
 
 uint64_t ebb_watchdog_usec(void) {

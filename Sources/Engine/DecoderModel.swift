@@ -149,6 +149,9 @@ public final class DecoderModel {
     /// Bytes of all expansions in place.
     public var expandedBytes: Int { expansions.reduce(0) { $0 + ($1?.byteCount ?? 0) } }
 
+    /// Bytes of buffers for a step's rows and logits; untouched pages of them take no memory.
+    public var scratchBytes: Int { step.byteCount + logitsMemory.byteCount }
+
     /// Bytes of the weights in the file.
     public var mappedBytes: Int { file.byteCount }
 

@@ -135,6 +135,9 @@ public final class EbbFile: Sendable, ModelDescription {
         UnsafeRawBufferPointer(rebasing: file.bytes[tensor.offset..<tensor.offset + tensor.byteCount])
     }
 
+    /// Bytes of the mapping that are in RAM now (mincore): clean pages that the kernel may take back.
+    public var residentBytes: Int { file.residentBytes }
+
     /// The kernels' view of a matrix, in the mapping; nil if there is none of that name.
     public func matrix(_ name: String) -> ebb_matrix? {
         guard let tensor = tensors[name], case .matrix(let encoding) = tensor.shape.layout,

@@ -24,5 +24,13 @@ public final class MappedFile: @unchecked Sendable {
         bytes = UnsafeRawBufferPointer(start: base, count: size)
     }
 
+    /// Bytes of the mapping that are in RAM now, by mincore(2); 0 where the kernel does not say.
+    public var residentBytes: Int {
+        let page = sysconf(Int32(_SC_PAGESIZE))
+        var map = [UInt8](repeating: 0, count: (bytes.count + page - 1) / page)
+        guard mincore(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count, &map) == 0 else { return 0 }
+        return min(bytes.count, map.reduce(0) { $0 + Int($1 & 1) } * page)
+    }
+
     deinit { munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count) }
 }

@@ -18,14 +18,12 @@ static inline uint32_t ebb_atomic_add(uint32_t *word, uint32_t value) {
     return __atomic_fetch_add(word, value, __ATOMIC_SEQ_CST);
 }
 
+// What SO_PEERCRED returns (struct ucred of <sys/socket.h>, which Swift does not see): who is at the other end of a
+// connected Unix socket, from the kernel.
 typedef struct {
-    int ok;
-    uint32_t uid, gid;
     int32_t pid;
+    uint32_t uid, gid;
 } ebb_peer;
-
-// Who is at the other end of a connected Unix socket, from the kernel (SO_PEERCRED). ok is 0 on failure.
-ebb_peer ebb_peer_of(int socket);
 
 // libsystemd: sd_notify(3). Returns > 0 when a message was sent, 0 without a service manager.
 int ebb_notify(const char *state);

@@ -109,7 +109,7 @@ public final class KVSequence {
 
     /// Makes room for `extra` more tokens.
     /// - Throws: ``EngineError`` where the context or the pool has no room; then nothing has changed.
-    func reserve(_ extra: Int) throws {
+    public func reserve(_ extra: Int) throws {
         guard count + extra <= limit else {
             throw EngineError("the context is full: \(count) + \(extra) tokens, \(limit) are possible")
         }

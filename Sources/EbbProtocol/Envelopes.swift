@@ -1,0 +1,17 @@
+extension EbbEnvelope {
+    public init(id: UInt64, _ body: OneOf_Body) {
+        self.init()
+        self.id = id
+        self.body = body
+    }
+}
+
+extension EbbFailure {
+    public init(_ code: EbbCode, _ message: String, retryAfterMilliseconds: UInt32? = nil) {
+        self.init()
+        self.code = code
+        self.message = message
+        retry = retryAfterMilliseconds != nil
+        retryAfterMs = retryAfterMilliseconds ?? 0
+    }
+}

@@ -1,0 +1,28 @@
+/// The level that Ebb acts on, from the readings of its sources: up at once, down one step at a time and only after
+/// calm. Pure: time comes in as a value (seconds of a monotonic clock).
+public struct LevelTracker: Sendable {
+    /// Seconds without a reading at or above a level before that level is left. Long enough that a square wave of
+    /// pressure with the period of PSI's 2 s window stays one event.
+    public let dwell: Double
+    public private(set) var level: PressureLevel = .nominal
+    /// When the level was last confirmed or changed.
+    private var since = 0.0
+    /// When the level became nominal; growing waits from here.
+    public private(set) var nominalSince = 0.0
+
+    public init(dwell: Double = 5) { self.dwell = dwell }
+
+    /// Takes what the sources say now; the most severe counts.
+    public mutating func update(_ readings: [PressureLevel], now: Double) {
+        let worst = readings.max() ?? .nominal
+        if worst >= level {
+            if worst > .nominal || level > worst { since = now }
+            level = worst
+        } else if now - since >= dwell {
+            level = PressureLevel(rawValue: level.rawValue - 1) ?? .nominal
+            since = now
+            if level == .nominal { nominalSince = now }
+        }
+        if level > .nominal { nominalSince = now }
+    }
+}

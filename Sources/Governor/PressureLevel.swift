@@ -1,0 +1,18 @@
+/// How scarce memory is.
+public enum PressureLevel: Int, Sendable, Comparable, CaseIterable {
+    case nominal, warning, critical
+
+    public static func < (a: PressureLevel, b: PressureLevel) -> Bool { a.rawValue < b.rawValue }
+}
+
+/// What a source last said.
+public struct PressureReading: Sendable, Equatable {
+    public var level: PressureLevel
+    /// For people: `some avg10=0.00`, `12.3 GB of 24.1 GB available`.
+    public var text: String
+
+    public init(level: PressureLevel, text: String) {
+        self.level = level
+        self.text = text
+    }
+}

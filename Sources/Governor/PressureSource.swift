@@ -1,0 +1,35 @@
+/// Something that tells of memory pressure. Sources are asked from one task, a few times a second; each can be
+/// replaced by a script in tests.
+public protocol PressureSource: Sendable {
+    /// A name for `ebbctl status`.
+    var name: String { get }
+    /// What it says now.
+    func read() -> PressureReading
+}
+
+/// MemAvailable as a share of MemTotal, by polling: for systems without PSI, and beside it, since the kernel reports
+/// stalls only when memory is gone already.
+public struct AvailableMemorySource: PressureSource {
+    public let name = "MemAvailable"
+    /// Below this share of the total the level is warning. systemd-oomd and earlyoom act at 10 %.
+    private let warning: Double
+    /// Below this share the level is critical.
+    private let critical: Double
+
+    public init(warning: Double = 0.10, critical: Double = 0.05) {
+        self.warning = warning
+        self.critical = critical
+    }
+
+    public func read() -> PressureReading {
+        guard let memory = SystemMemory.now() else { return PressureReading(level: .nominal, text: "/proc/meminfo cannot be read") }
+        return reading(memory)
+    }
+
+    /// The level of a figure.
+    public func reading(_ memory: SystemMemory) -> PressureReading {
+        let share = Double(memory.available) / Double(max(memory.total, 1))
+        let level: PressureLevel = share < critical ? .critical : share < warning ? .warning : .nominal
+        return PressureReading(level: level, text: "\(memory.available >> 20) of \(memory.total >> 20) MiB available")
+    }
+}

@@ -1,0 +1,186 @@
+import EbbProtocol
+import Engine
+import Synchronization
+import Text
+
+/// What a generation tells its client.
+public enum GenerationEvent: Sendable {
+    case delta(text: String, tokens: Int)
+    case finished(GenerationSummary)
+    case failed(ServiceError)
+}
+
+public struct GenerationSummary: Sendable {
+    public enum Reason: Sendable { case stop, length }
+    public var reason: Reason
+    public var promptTokens: Int
+    public var generatedTokens: Int
+    public var prefillSeconds: Double
+    public var decodeSeconds: Double
+    public var modeChanges: Int
+}
+
+/// What a client asks for, in tokens.
+public struct GenerationRequest: Sendable {
+    public var prompt: [Int32]
+    public var sampling: SamplingParameters
+    /// nil: until the model ends or the context is full.
+    public var maxTokens: Int?
+    public var stop: [String]
+
+    public init(prompt: [Int32], sampling: SamplingParameters, maxTokens: Int? = nil, stop: [String] = []) {
+        self.prompt = prompt
+        self.sampling = sampling
+        self.maxTokens = maxTokens
+        self.stop = stop
+    }
+}
+
+/// The client's end of a running generation.
+public final class GenerationHandle: Sendable {
+    public let events: AsyncStream<GenerationEvent>
+    private let continuation: AsyncStream<GenerationEvent>.Continuation
+    private let cancelled = Atomic<Bool>(false)
+    /// Events that the client has not taken yet.
+    private let waiting = Atomic<Int>(0)
+
+    /// Events that may wait before the generation pauses: a slow reader stalls its own stream only.
+    static let waitingLimit = 256
+
+    init() { (events, continuation) = AsyncStream.makeStream(of: GenerationEvent.self) }
+
+    /// Ends the generation before the engine's next step.
+    public func cancel() { cancelled.store(true, ordering: .relaxed) }
+
+    /// Says that an event has been passed on.
+    public func taken() { _ = waiting.subtract(1, ordering: .relaxed) }
+
+    var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
+    var isStalled: Bool { waiting.load(ordering: .relaxed) >= Self.waitingLimit }
+
+    func send(_ event: GenerationEvent) {
+        _ = waiting.add(1, ordering: .relaxed)
+        continuation.yield(event)
+        switch event {
+        case .delta: break
+        case .finished, .failed: continuation.finish()
+        }
+    }
+}
+
+/// A generation on the engine's side. Used by the engine thread alone.
+final class Generation {
+    let handle: GenerationHandle
+    let request: GenerationRequest
+    let sequence: KVSequence
+    private var sampler: Sampler
+    private var detokenizer: IncrementalDetokenizer
+    private var stopFilter: StopFilter
+    private let endTokens: Set<Int32>
+    private let modeChangesBefore: Int
+    private let clock = ContinuousClock()
+
+    /// Prompt tokens that have been through the model.
+    private var fed = 0
+    private var next: Int32 = 0
+    private(set) var generated = 0
+    private let started: ContinuousClock.Instant
+    private var decodeStarted: ContinuousClock.Instant?
+    private var stalledSince: ContinuousClock.Instant?
+    private(set) var isDone = false
+
+    /// Seconds without progress after which a reader is given up.
+    static let stallLimit = Duration.seconds(30)
+
+    init(_ request: GenerationRequest, handle: GenerationHandle, model: DecoderModel, modeChanges: Int) {
+        self.request = request
+        self.handle = handle
+        sequence = model.makeSequence()
+        sampler = Sampler(request.sampling)
+        detokenizer = IncrementalDetokenizer(model.tokenizer)
+        stopFilter = StopFilter(request.stop)
+        endTokens = model.tokenizer.endOfGeneration
+        modeChangesBefore = modeChanges
+        started = clock.now
+        for token in request.prompt { sampler.accept(token) }
+    }
+
+    var isPrefilling: Bool { fed < request.prompt.count }
+    /// Tokens generated per second of decode so far, and prompt tokens per second of prefill.
+    private(set) var prefillSeconds = 0.0
+    var decodeSeconds: Double { decodeStarted.map { (clock.now - $0).seconds } ?? 0 }
+
+    /// Ends the generation where its client cancelled or stopped reading; true if it can take part in the next step.
+    func isReady() -> Bool {
+        if handle.isCancelled {
+            fail(.cancelled)
+            return false
+        }
+        guard handle.isStalled else {
+            stalledSince = nil
+            return true
+        }
+        let since = stalledSince ?? clock.now
+        stalledSince = since
+        if clock.now - since > Self.stallLimit {
+            fail(ServiceError(.slowReader, "the client has not read its stream for 30 s"))
+        }
+        return false
+    }
+
+    /// The tokens for the next step: one, or a piece of the prompt of at most `room` tokens. Ends the generation and
+    /// returns nil where the context or the KV cache has no room for them: the others of the step go on.
+    func input(room: Int) -> StepInput? {
+        do {
+            try sequence.reserve(isPrefilling ? min(room, request.prompt.count - fed) : 1)
+        } catch {
+            fail(ServiceError.of(error))
+            return nil
+        }
+        guard isPrefilling else { return StepInput(sequence: sequence, tokens: CollectionOfOne(next), logits: .last) }
+        let end = min(fed + room, request.prompt.count)
+        defer { fed = end }
+        let isLast = end == request.prompt.count
+        return StepInput(sequence: sequence, tokens: request.prompt[fed..<end], logits: isLast ? .last : .none)
+    }
+
+    /// Takes the logits of the last token.
+    func take(_ logits: UnsafeMutableBufferPointer<Float>, modeChanges: Int) {
+        if decodeStarted == nil {
+            prefillSeconds = (clock.now - started).seconds
+            decodeStarted = clock.now
+        }
+        next = sampler.sample(logits)
+        sampler.accept(next)
+        if endTokens.contains(next) { return finish(.stop, modeChanges) }
+        generated += 1
+        let (text, stopped) = stopFilter.append(detokenizer.append(next))
+        if !text.isEmpty { handle.send(.delta(text: text, tokens: generated)) }
+        if stopped { return finish(.stop, modeChanges) }
+        if let most = request.maxTokens, generated >= most { return finish(.length, modeChanges) }
+        if sequence.count >= sequence.limit { finish(.length, modeChanges) }
+    }
+
+    private func finish(_ reason: GenerationSummary.Reason, _ modeChanges: Int) {
+        let rest = stopFilter.finish(detokenizer.finish())
+        if !rest.isEmpty { handle.send(.delta(text: rest, tokens: generated)) }
+        handle.send(
+            .finished(
+                GenerationSummary(
+                    reason: reason, promptTokens: request.prompt.count, generatedTokens: generated,
+                    prefillSeconds: prefillSeconds, decodeSeconds: decodeSeconds,
+                    modeChanges: modeChanges - modeChangesBefore)))
+        end()
+    }
+
+    func fail(_ error: ServiceError) {
+        guard !isDone else { return }
+        handle.send(.failed(error))
+        end()
+    }
+
+    private func end() {
+        isDone = true
+        sequence.reset()
+    }
+}

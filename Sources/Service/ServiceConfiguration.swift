@@ -1,0 +1,48 @@
+import Engine
+import Governor
+
+/// How the service is set up.
+public struct ServiceConfiguration: Sendable {
+    /// Folder of models.
+    public var models: String
+    /// Path of the socket. Not used where a listening socket is handed over.
+    public var socket: String
+    /// A listening Unix socket from the service manager.
+    public var inheritedSocket: Int32?
+    public var threads: Int
+    public var kernels: Kernels
+    public var model: ModelOptions
+    /// The mode of a model until someone asks for another.
+    public var defaultWish: ModelState.Wish
+    /// Group that may load, unload and set modes, beside root and the daemon's user.
+    public var adminGroup: String?
+    /// How long requests may go on when the service is told to stop.
+    public var grace: Duration
+    public var policy: Policy
+    public var sources: [any PressureSource]
+    /// How often the sources are asked.
+    public var governorInterval: Duration
+    /// Seconds of calm before a level is left.
+    public var levelDwell: Double
+
+    public init(models: String, socket: String, threads: Int, kernels: Kernels) {
+        self.models = models
+        self.socket = socket
+        self.threads = threads
+        self.kernels = kernels
+        model = ModelOptions()
+        defaultWish = .auto
+        grace = .seconds(30)
+        policy = Self.defaultPolicy
+        sources = PressureSources.ofThisSystem()
+        governorInterval = .milliseconds(250)
+        levelDwell = 5
+    }
+
+    /// Expansions get at most a quarter of the memory, and leave a tenth of it available: on a laptop of 8 GB that is
+    /// 2 GB for Ebb's speed or exactness, and still 0.8 GB before the system begins to reclaim for others.
+    public static var defaultPolicy: Policy {
+        let total = SystemMemory.now()?.total ?? 4 << 30
+        return Policy(budget: total / 4, reserve: total / 10)
+    }
+}
