@@ -1,4 +1,5 @@
 import ArgumentParser
+import EbbProtocol
 
 @main
 struct EbbCtl: AsyncParsableCommand {
@@ -15,8 +16,11 @@ struct EbbCtl: AsyncParsableCommand {
               ebbctl status
               ebbctl mode smollm2 memory_low
             """,
-        version: "0.1.0",
-        subcommands: [
-            Import.self, Inspect.self, Verify.self, Tokenize.self, ScoreCommand.self, Bench.self,
+        version: EbbProtocol.release,
+        groupedSubcommands: [
+            CommandGroup(name: "Models", subcommands: [Import.self, Inspect.self, Verify.self, Models.self]),
+            CommandGroup(name: "Inference", subcommands: [Run.self, Chat.self]),
+            CommandGroup(name: "Daemon", subcommands: [Status.self, Load.self, Unload.self, SetMode.self]),
+            CommandGroup(name: "Measuring", subcommands: [Tokenize.self, ScoreCommand.self, Bench.self]),
         ])
 }

@@ -1,0 +1,155 @@
+import EbbProtocol
+import Synchronization
+
+/// A connection to `ebbd`. Calls may run side by side; a lost connection is made anew by the next call.
+///
+/// ```swift
+/// let ebb = try await EbbClient.connect()
+/// for try await event in try await ebb.generate("smollm2", chat: [ChatMessage(role: "user", content: "Hi")]) {
+///     if case .text(let piece) = event { print(piece, terminator: "") }
+/// }
+/// ```
+public final class EbbClient: Sendable {
+    /// The path of the daemon's socket.
+    public let socket: String
+    private let name: String
+    private let connection: Mutex<ClientConnection?>
+
+    private init(socket: String, name: String, connection: ClientConnection) {
+        self.socket = socket
+        self.name = name
+        self.connection = Mutex(connection)
+    }
+
+    /// Connects and shakes hands.
+    /// - Parameters:
+    ///   - socket: nil for `$EBB_SOCKET` or the default.
+    ///   - name: who connects, for the daemon's log.
+    /// - Throws: ``ClientError`` that says what to do.
+    public static func connect(to socket: String? = nil, as name: String = "EbbClient") async throws -> EbbClient {
+        let socket = socket ?? EbbProtocol.defaultSocket
+        return EbbClient(socket: socket, name: name, connection: try await ClientConnection.open(socket, client: name))
+    }
+
+    /// What the daemon said of itself when the connection was made.
+    public var server: String { connection.withLock { $0?.welcome.server ?? "" } }
+
+    public func close() async throws {
+        let current = connection.withLock { connection in
+            defer { connection = nil }
+            return connection
+        }
+        try await current?.close()
+    }
+
+    private func open() async throws -> ClientConnection {
+        if let current = connection.withLock({ $0 }), current.isOpen { return current }
+        let fresh = try await ClientConnection.open(socket, client: name)
+        connection.withLock { $0 = fresh }
+        return fresh
+    }
+
+    // MARK: Inference
+
+    /// Continues a prompt. Special tokens written in it count as such.
+    public func generate(_ model: String, prompt: String, options: GenerationOptions = .init()) async throws -> Generation {
+        try await generate(model, .prompt(prompt), options)
+    }
+
+    /// Answers a conversation, rendered by the model's own template.
+    /// - Parameter toolsJSON: a JSON array of tool descriptions, or empty.
+    public func generate(
+        _ model: String, chat messages: [ChatMessage], toolsJSON: String = "", options: GenerationOptions = .init()
+    ) async throws -> Generation {
+        var chat = EbbChat()
+        chat.messages = messages.map { message in
+            var out = EbbMessage()
+            (out.role, out.content, out.moreJson) = (message.role, message.content, message.moreJSON)
+            return out
+        }
+        chat.toolsJson = toolsJSON
+        return try await generate(model, .chat(chat), options)
+    }
+
+    private func generate(
+        _ model: String, _ input: EbbGenerate.OneOf_Input, _ options: GenerationOptions
+    ) async throws -> Generation {
+        var request = EbbGenerate()
+        request.model = model
+        request.input = input
+        request.sampling = options.sampling
+        request.maxTokens = UInt32(clamping: options.maxTokens ?? 0)
+        request.stop = options.stop
+        return Generation(answers: try await open().stream(.generate(request)))
+    }
+
+    /// A text's tokens.
+    public func tokenize(
+        _ model: String, _ text: String, addSpecial: Bool = true, parseSpecial: Bool = false
+    ) async throws -> [Int32] {
+        var request = EbbTokenize()
+        (request.model, request.text, request.addSpecial, request.parseSpecial) = (model, text, addSpecial, parseSpecial)
+        guard case .tokens(let tokens) = try await open().call(.tokenize(request)) else { throw Self.unexpected }
+        return tokens.ids
+    }
+
+    /// The text of tokens.
+    public func detokenize(_ model: String, _ ids: [Int32]) async throws -> String {
+        var request = EbbDetokenize()
+        (request.model, request.ids) = (model, ids)
+        guard case .text(let text) = try await open().call(.detokenize(request)) else { throw Self.unexpected }
+        return text.text
+    }
+
+    // MARK: Control
+
+    /// All models of the daemon's folder.
+    public func models() async throws -> [EbbModel] {
+        guard case .models(let models) = try await open().call(.listModels(EbbListModels())) else { throw Self.unexpected }
+        return models.models
+    }
+
+    /// Loads a model ahead of its first use.
+    public func load(_ model: String) async throws -> EbbModelStatus {
+        var request = EbbLoad()
+        request.model = model
+        guard case .status(let status) = try await open().call(.load(request)), let loaded = status.models.first else {
+            throw Self.unexpected
+        }
+        return loaded
+    }
+
+    /// Unloads a model; its running requests fail.
+    public func unload(_ model: String) async throws {
+        var request = EbbUnload()
+        request.model = model
+        try await expectDone(.unload(request))
+    }
+
+    /// Lets the governor choose (`auto`), or pins all layers to a mode. Layers follow in the background.
+    public func setMode(_ model: String, _ mode: EbbMode) async throws {
+        var request = EbbSetMode()
+        (request.model, request.mode) = (model, mode)
+        try await expectDone(.setMode(request))
+    }
+
+    /// The daemon's state, with the memory that it really takes.
+    public func status() async throws -> EbbStatus {
+        guard case .status(let status) = try await open().call(.getStatus(EbbGetStatus())) else { throw Self.unexpected }
+        return status
+    }
+
+    /// The time of a round trip.
+    public func ping() async throws -> Duration {
+        let clock = ContinuousClock()
+        let start = clock.now
+        guard case .pong = try await open().call(.ping(EbbPing())) else { throw Self.unexpected }
+        return clock.now - start
+    }
+
+    private func expectDone(_ body: EbbEnvelope.OneOf_Body) async throws {
+        guard case .done = try await open().call(body) else { throw Self.unexpected }
+    }
+
+    private static let unexpected = ClientError(.protocolViolation, "ebbd sent an unexpected answer; is it another version?")
+}

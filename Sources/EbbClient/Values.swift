@@ -1,0 +1,122 @@
+import EbbProtocol
+
+/// A message of a conversation.
+public struct ChatMessage: Sendable, Hashable {
+    /// `system`, `user`, `assistant`, `tool`, as the model's template knows them.
+    public var role: String
+    public var content: String
+    /// A JSON object with more members for the template (`tool_calls`), or empty.
+    public var moreJSON: String
+
+    public init(role: String, content: String, moreJSON: String = "") {
+        self.role = role
+        self.content = content
+        self.moreJSON = moreJSON
+    }
+}
+
+/// How tokens are chosen; nil fields have the daemon's defaults.
+public struct GenerationOptions: Sendable, Hashable {
+    public var maxTokens: Int?
+    public var temperature: Float?
+    public var topK: Int?
+    public var topP: Float?
+    public var minP: Float?
+    public var repetitionPenalty: Float?
+    public var seed: UInt64?
+    /// Texts that end the generation; they are not part of the answer.
+    public var stop: [String] = []
+
+    public init() {}
+
+    /// The most probable token at every place.
+    public static var greedy: GenerationOptions {
+        var options = GenerationOptions()
+        options.temperature = 0
+        return options
+    }
+
+    var sampling: EbbSampling {
+        var sampling = EbbSampling()
+        if let temperature { sampling.temperature = temperature }
+        if let topK { sampling.topK = UInt32(clamping: topK) }
+        if let topP { sampling.topP = topP }
+        if let minP { sampling.minP = minP }
+        if let repetitionPenalty { sampling.repetitionPenalty = repetitionPenalty }
+        if let seed { sampling.seed = seed }
+        return sampling
+    }
+}
+
+/// How a generation went.
+public struct GenerationSummary: Sendable, Hashable {
+    public enum Reason: Sendable {
+        /// The model ended, or a stop text came.
+        case stop
+        /// The most tokens, or the context's length.
+        case length
+    }
+    public let reason: Reason
+    public let promptTokens: Int
+    public let generatedTokens: Int
+    /// From the request to the first token, and from there to the last.
+    public let prefill: Duration
+    public let decode: Duration
+    /// Times that layers changed their mode meanwhile.
+    public let modeChanges: Int
+
+    init(_ finished: EbbFinished) {
+        reason = finished.reason == .length ? .length : .stop
+        promptTokens = Int(finished.promptTokens)
+        generatedTokens = Int(finished.generatedTokens)
+        prefill = .microseconds(Int64(clamping: finished.prefillUs))
+        decode = .microseconds(Int64(clamping: finished.decodeUs))
+        modeChanges = Int(finished.modeChanges)
+    }
+
+    /// Tokens a second; 0 where nothing was measured.
+    public var prefillRate: Double { Self.rate(promptTokens, prefill) }
+    public var decodeRate: Double { Self.rate(generatedTokens - 1, decode) }
+
+    private static func rate(_ tokens: Int, _ time: Duration) -> Double {
+        let seconds = Double(time.components.seconds) + Double(time.components.attoseconds) * 1e-18
+        return tokens > 0 && seconds > 0 ? Double(tokens) / seconds : 0
+    }
+}
+
+/// What a generation yields: pieces of text, and last its summary.
+public enum GenerationEvent: Sendable {
+    case text(String)
+    case finished(GenerationSummary)
+}
+
+/// A running generation: an asynchronous sequence of events. Leaving the loop early cancels it.
+public struct Generation: AsyncSequence, Sendable {
+    public typealias Element = GenerationEvent
+    let answers: Router.Stream
+
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        var base: Router.Stream.Iterator
+
+        public mutating func next() async throws -> GenerationEvent? {
+            guard let answer = try await base.next() else { return nil }
+            switch answer {
+            case .delta(let delta): return .text(delta.text)
+            case .finished(let finished): return .finished(GenerationSummary(finished))
+            case .failure(let failure): throw ClientError(failure)
+            default: throw ClientError(.protocolViolation, "ebbd sent an answer that belongs to another request")
+            }
+        }
+    }
+
+    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(base: answers.makeAsyncIterator()) }
+
+    /// Waits for the whole text.
+    public func text() async throws -> String {
+        var text = ""
+        for try await event in self {
+            if case .text(let piece) = event { text += piece }
+        }
+        return text
+    }
+}

@@ -1,0 +1,58 @@
+import ArgumentParser
+import EbbClient
+import EbbProtocol
+
+/// Where the daemon is; for commands that talk to it.
+struct DaemonOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Path of the daemon's socket.", discussion: "$EBB_SOCKET, or the daemon's default.", valueName: "path"))
+    var socket: String?
+
+    func connect() async throws -> EbbClient {
+        try await EbbClient.connect(to: socket, as: "ebbctl/\(EbbProtocol.release)")
+    }
+}
+
+/// How tokens are chosen.
+struct SamplingOptions: ParsableArguments {
+    @Option(name: [.long, .customShort("n")], help: "Tokens to generate at most (default: until the model ends).")
+    var maxTokens: Int?
+
+    @Option(help: "0 takes the most probable token everywhere; higher is more varied (default: 0.8).")
+    var temperature: Float?
+
+    @Option(help: "Choose among the k most probable tokens; 0 for all (default: 40).")
+    var topK: Int?
+
+    @Option(help: "Choose among the tokens that make up this share of the probability (default: 0.95).")
+    var topP: Float?
+
+    @Option(help: "Drop tokens below this share of the most probable one's probability (default: 0.05).")
+    var minP: Float?
+
+    @Option(help: "Divide the logits of recent tokens by this; 1 is off (default: 1).")
+    var repetitionPenalty: Float?
+
+    @Option(help: "Equal seeds give equal texts.")
+    var seed: UInt64?
+
+    @Option(help: "A text that ends the generation; may be repeated.")
+    var stop: [String] = []
+
+    func validate() throws {
+        if let maxTokens, maxTokens < 1 { throw ValidationError("--max-tokens takes 1 or more.") }
+        if let topK, topK < 0 { throw ValidationError("--top-k takes 0 or more.") }
+    }
+
+    var options: GenerationOptions {
+        var options = GenerationOptions()
+        options.maxTokens = maxTokens
+        options.temperature = temperature
+        options.topK = topK
+        options.topP = topP
+        options.minP = minP
+        options.repetitionPenalty = repetitionPenalty
+        options.seed = seed
+        options.stop = stop
+        return options
+    }
+}

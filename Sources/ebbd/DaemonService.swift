@@ -1,0 +1,73 @@
+import CEbbSystem
+import Logging
+import Service
+import ServiceLifecycle
+import UnixSignals
+
+/// The service together with what the process owes its surroundings: systemd's messages and SIGHUP.
+struct DaemonService: ServiceLifecycle.Service {
+    let service: EbbService
+    let preload: [String]
+    let settings: String?
+    let logger: Logger
+
+    func run() async throws {
+        let surroundings = Task {
+            await withDiscardingTaskGroup { group in
+                group.addTask { await reloadAtHangUp() }
+                group.addTask { await feedWatchdog() }
+                group.addTask { await reportStatus() }
+            }
+        }
+        defer { surroundings.cancel() }
+        try await withGracefulShutdownHandler {
+            try await service.run {
+                Systemd.notify("READY=1\nSTATUS=serving")
+                Task { await preloadModels() }
+            }
+        } onGracefulShutdown: {
+            Systemd.notify("STOPPING=1\nSTATUS=waiting for running requests")
+        }
+    }
+
+    private func preloadModels() async {
+        for name in preload {
+            do { try await service.load(name) } catch { logger.error("cannot load \(name): \(error)") }
+        }
+    }
+
+    private func reloadAtHangUp() async {
+        for await _ in await UnixSignalsSequence(trapping: .sighup) {
+            Systemd.notify("RELOADING=1\nMONOTONIC_USEC=\(Systemd.monotonicMicroseconds)")
+            if let settings {
+                do {
+                    service.setPolicy(try Settings(path: settings).policy)
+                    logger.info("read \(settings) again")
+                } catch {
+                    logger.error("\(settings) is kept as it was: \(error)")
+                }
+            }
+            Systemd.notify("READY=1")
+        }
+    }
+
+    /// Tells the watchdog that the engine thread takes work: a hung engine must not look alive.
+    private func feedWatchdog() async {
+        let limit = ebb_watchdog_usec()
+        guard limit > 0 else { return }
+        while !Task.isCancelled {
+            if await service.isAlive() { Systemd.notify("WATCHDOG=1") }
+            try? await Task.sleep(for: .microseconds(Int64(limit / 3)))
+        }
+    }
+
+    private func reportStatus() async {
+        while !Task.isCancelled {
+            try? await Task.sleep(for: .seconds(5))
+            guard let status = try? await service.status() else { continue }
+            let models = status.models.map { "\($0.name) \($0.expandedLayers)/\($0.layers)" }.joined(separator: ", ")
+            let text = models.isEmpty ? "no model loaded" : "expanded layers: \(models)"
+            Systemd.notify("STATUS=\(status.level): \(text); \(status.activeRequests) requests")
+        }
+    }
+}

@@ -1,0 +1,109 @@
+import ArgumentParser
+import CEbbSystem
+import EbbProtocol
+import Engine
+import Glibc
+import Governor
+import Logging
+import ModelFormat
+import Service
+import ServiceLifecycle
+import UnixSignals
+
+@main
+struct EbbDaemon: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ebbd",
+        abstract: "Share quantized models between all applications of this device.",
+        discussion: """
+            Serves the models of a folder over a Unix socket, and takes less memory as memory gets scarce. Under systemd it \
+            announces readiness, answers the watchdog and takes its socket from ebbd.socket. SIGTERM lets running requests \
+            end within --grace; SIGHUP reads the settings file again.
+
+            EXAMPLES
+              ebbd --socket /tmp/ebb.sock --models ./models
+              ebbd --mode memory_low --threads 2
+              ebbd --settings /etc/ebb/ebbd.json
+            """,
+        version: EbbProtocol.release)
+
+    @Option(help: "Path of the socket (default: $EBB_SOCKET, or /run/ebb/ebb.sock).")
+    var socket: String?
+
+    @Option(help: ArgumentHelp("Folder of models.", discussion: "$EBB_MODELS, or /var/lib/ebb/models for root.", valueName: "dir"))
+    var models: String?
+
+    @Option(help: "Threads to compute with (default: one for each core).")
+    var threads: Int?
+
+    @Option(help: "Mode of models until someone asks for another: auto, dequantized or memory_low.")
+    var mode: DaemonMode = .auto
+
+    @Option(help: "Tokens of a sequence at most (default: what the model was trained for).")
+    var context: Int?
+
+    @Option(help: "What dequantized weights are expanded to: f16 or f32.")
+    var precision: ExpandedPrecision = .f16
+
+    @Option(help: "Seconds that running requests get when the daemon is told to stop.")
+    var grace = 30
+
+    @Option(help: "Group that may load, unload and set modes, beside root and the daemon's user.")
+    var adminGroup: String?
+
+    @Option(help: ArgumentHelp("JSON file with memory limits; read again at SIGHUP.", valueName: "file"))
+    var settings: String?
+
+    @Option(help: "Load this model at the start; may be repeated.")
+    var load: [String] = []
+
+    @Option(help: "Log level: trace, debug, info, notice, warning or error.")
+    var logLevel: Logger.Level = .info
+
+    func validate() throws {
+        if let threads, !(1...256).contains(threads) { throw ValidationError("--threads takes 1 to 256.") }
+        if let context, context < 32 { throw ValidationError("--context takes at least 32 tokens.") }
+        guard (0...86_400).contains(grace) else { throw ValidationError("--grace takes 0 to 86400 seconds.") }
+    }
+
+    func run() async throws {
+        let underSystemd = getenv("JOURNAL_STREAM") != nil
+        LoggingSystem.bootstrap { label -> any LogHandler in
+            underSystemd ? JournalLogHandler() : StreamLogHandler.standardError(label: label)
+        }
+        var logger = Logger(label: "ebbd")
+        logger.logLevel = logLevel
+        var configuration = ServiceConfiguration(
+            models: models ?? ModelStore.defaultFolder, socket: socket ?? EbbProtocol.defaultSocket,
+            threads: threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN)), kernels: try Kernels.fromEnvironment())
+        configuration.inheritedSocket = try Systemd.inheritedSocket()
+        configuration.defaultWish = mode.wish
+        configuration.model = ModelOptions(contextLimit: context, precision: precision)
+        configuration.adminGroup = adminGroup
+        configuration.grace = .seconds(grace)
+        if let settings { configuration.policy = try Settings(path: settings).policy }
+        let service = try EbbService(configuration, logger: logger)
+        let daemon = DaemonService(service: service, preload: load, settings: settings, logger: logger)
+        let group = ServiceGroup(
+            configuration: .init(
+                services: [.init(service: daemon, successTerminationBehavior: .gracefullyShutdownGroup)],
+                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+        try await group.run()
+    }
+}
+
+enum DaemonMode: String, ExpressibleByArgument, CaseIterable {
+    case auto, dequantized
+    case memoryLow = "memory_low"
+
+    var wish: ModelState.Wish {
+        switch self {
+        case .auto: .auto
+        case .dequantized: .dequantized
+        case .memoryLow: .memoryLow
+        }
+    }
+}
+
+extension ExpandedPrecision: ExpressibleByArgument {}
+extension Logger.Level: @retroactive ExpressibleByArgument {}
