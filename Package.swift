@@ -68,10 +68,10 @@ let package = Package(
         tests("CKernelsTests", ["CKernels", "Quantization", "TestKit"]),
         tests("ModelFormatTests", ["ModelFormat", "Quantization", "TestKit"], resources: [.copy("Reference")]),
         tests("TextTests", ["Text", "ModelFormat", "TestKit"], resources: [.copy("Reference")]),
-        tests("EngineTests", ["Engine", "Text", "TestKit"], resources: [.copy("Reference")]),
+        tests("EngineTests", ["Engine", "ModelFormat", "Text", "TestKit"], resources: [.copy("Reference")]),
         tests("GovernorTests", ["Governor"]),
-        tests("EbbProtocolTests", ["EbbProtocol"]),
-        tests("ServiceTests", ["Service", "EbbClient", "Engine", "TestKit"]),
+        tests("EbbProtocolTests", ["EbbProtocol"] + nio),
+        tests("ServiceTests", ["Service", "EbbClient", "EbbProtocol", "Engine", "Governor", "TestKit", log]),
         tests("ProgramTests", ["EbbClient", "TestKit"]),
     ]
 )

@@ -137,6 +137,9 @@ public final class EbbService: Service {
 
     private func activeRequests() async -> Int { (try? await thread.perform { $0.activeRequests }) ?? 0 }
 
+    /// Stops as a signal would: no new work, a grace for what runs. Returns when the listener is closed.
+    public func stop() async { await drain() }
+
     /// Whether the engine thread still takes work: what the watchdog is told. Waits for the step that runs now.
     public func isAlive() async -> Bool { (try? await thread.perform { _ in true }) ?? false }
 

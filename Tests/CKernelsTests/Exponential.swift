@@ -1,0 +1,3 @@
+import Glibc
+
+func exponential(_ x: Double) -> Double { exp(x) }

@@ -1,0 +1,61 @@
+import Engine
+import ModelFormat
+import Testing
+import TestKit
+
+@Suite("Bad models")
+struct BadModelTests {
+    private func check(_ change: (inout GGUFBuilder) -> Void) throws {
+        let folder = try TemporaryFolder()
+        let file = try GGUFFile(path: try folder.write("in.gguf", TinyLlama.gguf(change: change)))
+        try DecoderFamilies.check(file)
+    }
+
+    private func set(_ key: String, _ value: GGUFBuilder.Value) -> (inout GGUFBuilder) -> Void {
+        { builder in
+            builder.pairs.removeAll { $0.0 == key }
+            builder.pairs.append((key, value))
+        }
+    }
+
+    @Test("A right model passes")
+    func right() throws { try check { _ in } }
+
+    @Test("An unknown architecture is named, with those that are known")
+    func unknownArchitecture() throws {
+        let error = #expect(throws: FormatError.self) { try check(set("general.architecture", .string("parrot"))) }
+        #expect(error?.description.contains("parrot") == true && error?.description.contains("llama") == true)
+    }
+
+    @Test("Metadata that contradicts the tensors is refused", arguments: [
+        ("llama.attention.head_count", 0), ("llama.attention.head_count", 3), ("llama.attention.head_count_kv", 3),
+        ("llama.embedding_length", 128), ("llama.block_count", 3), ("llama.block_count", 0), ("llama.feed_forward_length", 64),
+        ("llama.context_length", 0), ("llama.attention.key_length", 24), ("llama.block_count", 4_000_000_000),
+    ])
+    func contradictions(key: String, value: Int) {
+        #expect(throws: FormatError.self) { try check(set(key, .uint32(UInt32(value)))) }
+    }
+
+    @Test("A vocabulary that does not fit the embedding is refused")
+    func vocabulary() {
+        #expect(throws: FormatError.self) { try check(set("tokenizer.ggml.tokens", .strings(["a", "b"]))) }
+    }
+
+    @Test("A missing tensor is named")
+    func missingTensor() throws {
+        let error = #expect(throws: FormatError.self) { try check { $0.tensors.removeAll { $0.name == "blk.1.attn_v.weight" } } }
+        #expect(error?.description.contains("blk.1.attn_v.weight") == true)
+    }
+
+    @Test("What would change the mathematics unseen is refused")
+    func scaling() {
+        #expect(throws: FormatError.self) { try check(set("llama.rope.scaling.type", .string("yarn"))) }
+        #expect(throws: FormatError.self) { try check(set("llama.rope.dimension_count", .uint32(8))) }
+    }
+
+    @Test("EBB_ISA with an unknown name says which there are")
+    func unknownISA() {
+        let error = #expect(throws: EngineError.self) { try Kernels.named("mmx") }
+        #expect(error?.description.contains("avx512vnni") == true)
+    }
+}

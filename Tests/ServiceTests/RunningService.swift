@@ -1,0 +1,75 @@
+import EbbClient
+import Engine
+import Governor
+import Logging
+import Service
+import Synchronization
+import TestKit
+
+/// A pressure source that says what a test tells it.
+final class ScriptedSource: PressureSource {
+    let name = "script"
+    private let level = Mutex(PressureLevel.nominal)
+
+    func say(_ new: PressureLevel) { level.withLock { $0 = new } }
+    func read() -> PressureReading { PressureReading(level: level.withLock { $0 }, text: "as the test says") }
+}
+
+/// A service on a socket of its own, as long as `body` runs.
+struct RunningService {
+    let socket: String
+    let service: EbbService
+    let source: ScriptedSource
+
+    static func with<T>(
+        models: String? = nil, socket: String? = nil, configure: (inout ServiceConfiguration) -> Void = { _ in },
+        _ body: (RunningService) async throws -> T
+    ) async throws -> T {
+        let folder = try TemporaryFolder()
+        let path = socket ?? folder.file("ebb.sock")
+        let source = ScriptedSource()
+        var configuration = ServiceConfiguration(
+            models: try models ?? realModels(), socket: path, threads: 2, kernels: try Kernels.fromEnvironment())
+        configuration.sources = [source]
+        configuration.governorInterval = .milliseconds(5)
+        configuration.levelDwell = 0.05
+        configuration.policy = Policy(budget: 1 << 40, reserve: 0, calmBeforeGrowth: 0.05)
+        configuration.defaultWish = .memoryLow
+        configuration.grace = .seconds(5)
+        configure(&configuration)
+        var logger = Logger(label: "test")
+        logger.logLevel = .critical
+        let service = try EbbService(configuration, logger: logger)
+        return try await withThrowingTaskGroup(of: Void.self) { group in
+            let (ready, signal) = AsyncStream.makeStream(of: Void.self)
+            group.addTask {
+                defer { signal.finish() }
+                try await service.run { signal.yield(()) }
+            }
+            var waiting = ready.makeAsyncIterator()
+            guard await waiting.next() != nil else {
+                try await group.next()
+                throw ServiceError(.internal, "the service ended at once")
+            }
+            defer { group.cancelAll() }
+            return try await body(RunningService(socket: path, service: service, source: source))
+        }
+    }
+
+    /// The folder with SmolLM2 in it.
+    private static func realModels() throws -> String {
+        _ = try RealModel.smollm2.open()
+        return try RealModel.store().folder
+    }
+
+    func client() async throws -> EbbClient { try await EbbClient.connect(to: socket, as: "test") }
+
+    /// Waits, without a fixed sleep, until something holds.
+    func until(_ what: String, _ condition: (EbbStatusView) -> Bool) async throws {
+        for _ in 0..<2000 {
+            if condition(EbbStatusView(try await service.status())) { return }
+            try await Task.sleep(for: .milliseconds(5))
+        }
+        throw ServiceError(.internal, "never came: \(what)")
+    }
+}

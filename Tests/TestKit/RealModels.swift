@@ -1,0 +1,47 @@
+import Foundation
+import ModelFormat
+import Synchronization
+
+/// The models that tests run: fetched by `make test` (scripts/fetch-model) into the cache, imported once a process.
+public enum RealModel: String, Sendable {
+    case smollm2 = "smollm2"
+    case qwen2 = "qwen2"
+
+    /// The GGUF in the cache.
+    /// - Throws: where it has not been fetched.
+    public var gguf: String {
+        get throws {
+            let environment = ProcessInfo.processInfo.environment
+            let cache = environment["XDG_CACHE_HOME"] ?? (environment["HOME"] ?? "") + "/.cache"
+            let path = "\(cache)/ebb/models/\(rawValue).gguf"
+            guard FileManager.default.fileExists(atPath: path) else {
+                throw FormatError("\(path) is missing: `make test` fetches it (scripts/fetch-model \(rawValue))")
+            }
+            return path
+        }
+    }
+
+    private static let imported = Mutex<[RealModel: EbbFile]>([:])
+    private static let folder = Mutex<TemporaryFolder?>(nil)
+
+    /// A folder with the models that have been imported.
+    public static func store() throws -> ModelStore {
+        try folder.withLock { folder in
+            let current = try folder ?? TemporaryFolder()
+            folder = current
+            return ModelStore(folder: current.path)
+        }
+    }
+
+    /// The model, imported.
+    public func open() throws -> EbbFile {
+        let store = try Self.store()
+        return try Self.imported.withLock { imported in
+            if let file = imported[self] { return file }
+            try GGUFImport(try GGUFFile(path: try gguf)).write(to: try store.path(of: rawValue))
+            let file = try store.open(rawValue)
+            imported[self] = file
+            return file
+        }
+    }
+}
