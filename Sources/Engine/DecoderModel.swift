@@ -95,6 +95,7 @@ public final class DecoderModel {
             }
         }
         try step.admit(rows: rows)
+        defer { step.end() }
         for input in batch { try input.sequence.reserve(input.tokens.count) }
         step.begin(batch.map(rebased), embedding: family.embedding, scale: family.embeddingScale)
         for layer in 0..<config.layers { family.run(layer, step) }

@@ -128,6 +128,9 @@ final class Step {
         }
     }
 
+    /// Lets go of the batch's sequences: between two steps nothing keeps them alive.
+    func end() { slices.removeAll(keepingCapacity: true) }
+
     /// Angles position * base^(-2i / head_dim) for each base (Su et al. 2021).
     private func prepareRotation(_ row: Int, position: Int) {
         let half = config.headDim / 2

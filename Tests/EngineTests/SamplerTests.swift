@@ -56,10 +56,12 @@ struct SamplerTests {
         #expect(draw(parameters, [4, 3, 1.9], count: 3) == [0, 1, 0])
     }
 
-    @Test("A seed's stream is fixed for all time")
+    // SplitMix64's first outputs for the seed 1234567 (https://rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64),
+    // as shares of 8: 2.80, 1.39, 4.26, 1.99, 7.12.
+    @Test("A seed's stream is SplitMix64's")
     func fixedStream() {
-        let parameters = SamplingParameters(temperature: 1, topK: 0, topP: 1, minP: 0, seed: 42)
-        #expect(draw(parameters, [0, 0, 0, 0, 0, 0, 0, 0], count: 8) == [5, 1, 2, 3, 0, 5, 3, 6])
+        let parameters = SamplingParameters(temperature: 1, topK: 0, topP: 1, minP: 0, seed: 1_234_567)
+        #expect(draw(parameters, [0, 0, 0, 0, 0, 0, 0, 0], count: 5) == [2, 1, 4, 1, 7])
     }
 
     @Test("Values out of range are refused", arguments: [

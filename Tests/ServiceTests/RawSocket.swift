@@ -1,6 +1,7 @@
 import EbbProtocol
 import Glibc
 import Service
+import Testing
 
 /// A client that can misbehave: bytes straight onto the socket.
 final class RawSocket {
@@ -8,13 +9,7 @@ final class RawSocket {
 
     init(_ path: String) throws {
         fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8.prefix($0.count - 1)) }
-        let size = socklen_t(MemoryLayout<sockaddr_un>.size)
-        let code = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(fd, $0, size) }
-        }
+        let code = Self.call(connect, fd, path)
         guard code == 0 else { throw ServiceError(.internal, "cannot connect: \(errno)") }
         var timeout = timeval(tv_sec: 10, tv_usec: 0)
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
@@ -22,7 +17,28 @@ final class RawSocket {
 
     deinit { close(fd) }
 
-    func send(_ bytes: [UInt8]) { _ = Glibc.send(fd, bytes, bytes.count, Int32(MSG_NOSIGNAL.rawValue)) }
+    /// connect(2) or bind(2) with a Unix socket's address.
+    private static func call(
+        _ function: (Int32, UnsafePointer<sockaddr>, socklen_t) -> Int32, _ fd: Int32, _ path: String
+    ) -> Int32 {
+        let address = UnsafeMutablePointer<sockaddr_un>.allocate(capacity: 1)
+        defer { address.deallocate() }
+        address.initialize(to: sockaddr_un())
+        address.pointee.sun_family = sa_family_t(AF_UNIX)
+        let bytes = Array(path.utf8) + [0]
+        memcpy(UnsafeMutableRawPointer(address) + 2, bytes, min(bytes.count, 108))
+        let general = UnsafeRawPointer(address).assumingMemoryBound(to: sockaddr.self)
+        return function(fd, general, socklen_t(MemoryLayout<sockaddr_un>.size))
+    }
+
+    /// Leaves a socket file behind that nobody serves, as a daemon does that was killed.
+    static func leaveStale(_ path: String) throws {
+        let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(fd) }
+        guard call(bind, fd, path) == 0 else { throw ServiceError(.internal, "cannot bind: \(errno)") }
+    }
+
+    func send(_ bytes: [UInt8]) { _ = Glibc.send(fd, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
 
     func send(_ id: UInt64, _ body: EbbEnvelope.OneOf_Body) throws {
         let payload: [UInt8] = try EbbEnvelope(id: id, body).serializedBytes()
@@ -37,6 +53,19 @@ final class RawSocket {
         let length = head.reduce(0) { $0 << 8 | Int($1) }
         guard let payload = read(length) else { return nil }
         return try EbbEnvelope(serializedBytes: payload)
+    }
+
+    /// The next envelope is a failure with this code.
+    func expectFailure(_ code: EbbCode, sourceLocation: SourceLocation = #_sourceLocation) throws {
+        var found: EbbCode?
+        if case .failure(let failure)? = try receive()?.body { found = failure.code }
+        #expect(found == code, sourceLocation: sourceLocation)
+    }
+
+    /// The daemon has closed the connection.
+    func expectEnd(sourceLocation: SourceLocation = #_sourceLocation) throws {
+        let envelope = try receive()
+        #expect(envelope == nil, sourceLocation: sourceLocation)
     }
 
     private func read(_ count: Int) -> [UInt8]? {

@@ -21,10 +21,10 @@ struct RunningService {
     let service: EbbService
     let source: ScriptedSource
 
-    static func with<T>(
-        models: String? = nil, socket: String? = nil, configure: (inout ServiceConfiguration) -> Void = { _ in },
-        _ body: (RunningService) async throws -> T
-    ) async throws -> T {
+    static func with(
+        models: String? = nil, socket: String? = nil, configure: (inout ServiceConfiguration) -> Void = { $0.grace = .seconds(5) },
+        _ body: @escaping @Sendable (RunningService) async throws -> Void
+    ) async throws {
         let folder = try TemporaryFolder()
         let path = socket ?? folder.file("ebb.sock")
         let source = ScriptedSource()
@@ -40,7 +40,7 @@ struct RunningService {
         var logger = Logger(label: "test")
         logger.logLevel = .critical
         let service = try EbbService(configuration, logger: logger)
-        return try await withThrowingTaskGroup(of: Void.self) { group in
+        try await withThrowingTaskGroup(of: Void.self) { group in
             let (ready, signal) = AsyncStream.makeStream(of: Void.self)
             group.addTask {
                 defer { signal.finish() }
@@ -52,7 +52,7 @@ struct RunningService {
                 throw ServiceError(.internal, "the service ended at once")
             }
             defer { group.cancelAll() }
-            return try await body(RunningService(socket: path, service: service, source: source))
+            try await body(RunningService(socket: path, service: service, source: source))
         }
     }
 
@@ -61,6 +61,24 @@ struct RunningService {
         _ = try RealModel.smollm2.open()
         return try RealModel.store().folder
     }
+
+    /// Why a service cannot be started on a socket; nil if it can (then it is stopped again).
+    static func startError(socket: String) async -> ServiceError? {
+        do {
+            let configuration = ServiceConfiguration(
+                models: "/nonexistent", socket: socket, threads: 1, kernels: try Kernels.fromEnvironment())
+            let service = try EbbService(configuration, logger: Logger(label: "test"))
+            try await service.run { Task { await service.stop() } }
+            return nil
+        } catch {
+            return error as? ServiceError
+        }
+    }
+
+    /// A connection that can misbehave.
+
+    /// A connection that can misbehave.
+    func raw() async throws -> RawSocket { try RawSocket(socket) }
 
     func client() async throws -> EbbClient { try await EbbClient.connect(to: socket, as: "test") }
 

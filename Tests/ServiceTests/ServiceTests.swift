@@ -14,9 +14,27 @@ struct ServiceTests {
         return options
     }
 
-    /// What a client is refused with.
-    private func refusal(_ body: () async throws -> Void) async -> ClientError? {
-        do { try await body() } catch { return error as? ClientError }
+    /// Options that no sampler takes.
+    private func cold() -> GenerationOptions {
+        var options = GenerationOptions()
+        options.temperature = -1
+        return options
+    }
+
+    /// What a client is refused with when it loads a model.
+    private func loadError(_ ebb: EbbClient, _ name: String) async -> ClientError? {
+        do { _ = try await ebb.load(name) } catch { return error as? ClientError }
+        return nil
+    }
+
+    private func unloadError(_ ebb: EbbClient, _ name: String) async -> ClientError? {
+        do { try await ebb.unload(name) } catch { return error as? ClientError }
+        return nil
+    }
+
+    /// What a client is refused with when it continues a prompt.
+    private func promptError(_ ebb: EbbClient, _ prompt: String, _ options: GenerationOptions = .greedy) async -> ClientError? {
+        do { _ = try await ebb.generate("smollm2", prompt: prompt, options: options).text() } catch { return error as? ClientError }
         return nil
     }
 
@@ -97,7 +115,8 @@ struct ServiceTests {
             }
             try await service.until("both running") { $0.active == 2 }
             try await leaving.close()
-            #expect(await refusal { try await lost.value }?.kind == .unreachable)
+            let result = await lost.result
+            #expect(throws: ClientError.self) { try result.get() }
             #expect(try await text.value.isEmpty == false)
             try await service.until("the end of the requests") { $0.active == 0 }
         }
@@ -158,7 +177,7 @@ struct ServiceTests {
             #expect(try await ebb.models().first { $0.name == "smollm2" }?.loaded == true)
             try await ebb.unload("smollm2")
             #expect(try await ebb.models().first { $0.name == "smollm2" }?.loaded == false)
-            #expect(await refusal { try await ebb.unload("smollm2") }?.kind == .refused(.unknownModel))
+            #expect(await unloadError(ebb, "smollm2")?.kind == .refused(.unknownModel))
         }
     }
 
@@ -166,18 +185,16 @@ struct ServiceTests {
     func refusals() async throws {
         try await RunningService.with { service in
             let ebb = try await service.client()
-            let unknown = await refusal { _ = try await ebb.load("nothing") }
+            let unknown = await loadError(ebb, "nothing")
             #expect(unknown?.kind == .refused(.unknownModel) && unknown?.description.contains("smollm2") == true)
             for name in ["../../etc/passwd", "", "a/b"] {
-                #expect(await refusal { _ = try await ebb.load(name) }?.kind == .refused(.unknownModel))
+                #expect(await loadError(ebb, name)?.kind == .refused(.unknownModel))
             }
             let long = String(repeating: "word ", count: 9000)
-            let full = await refusal { _ = try await ebb.generate("smollm2", prompt: long).text() }
+            let full = await promptError(ebb, long)
             #expect(full?.kind == .refused(.contextFull))
-            #expect(await refusal { _ = try await ebb.generate("smollm2", prompt: "").text() }?.kind == .refused(.badRequest))
-            var options = GenerationOptions()
-            options.temperature = -1
-            let bad = await refusal { _ = try await ebb.generate("smollm2", prompt: "x", options: options).text() }
+            #expect(await promptError(ebb, "")?.kind == .refused(.badRequest))
+            let bad = await promptError(ebb, "x", cold())
             #expect(bad?.kind == .refused(.badRequest) && bad?.description.contains("temperature") == true)
             #expect(try await ebb.generate("smollm2", prompt: "The sky is", options: greedy(3)).text().isEmpty == false)
         }
@@ -192,7 +209,7 @@ struct ServiceTests {
         try await RunningService.with(models: folder.path) { service in
             let ebb = try await service.client()
             #expect(try await ebb.models().first?.error.contains("damaged") == true)
-            #expect(await refusal { _ = try await ebb.load("broken") }?.kind == .refused(.modelUnusable))
+            #expect(await loadError(ebb, "broken")?.kind == .refused(.modelUnusable))
             #expect(try await ebb.ping() > .zero)
         }
     }
@@ -207,7 +224,7 @@ struct ServiceTests {
             let stopping = Task { await service.service.stop() }
             var refused: ClientError?
             for _ in 0..<100 where refused == nil {
-                refused = await refusal { _ = try await ebb.generate("smollm2", prompt: "x", options: greedy(1)).text() }
+                refused = await promptError(ebb, "x", greedy(1))
             }
             #expect(refused?.kind == .refused(.shuttingDown))
             #expect(try await running.value.isEmpty == false)

@@ -62,6 +62,14 @@ struct ChatTemplateTests {
         #expect(throws: TextError.self) { try ChatTemplate("{{ " + String(repeating: "(", count: 100_000) + "1") }
         #expect(throws: TextError.self) { try ChatTemplate(String(repeating: "{% if 1 %}", count: 100_000)) }
         #expect(throws: TextError.self) { try ChatTemplate("{{ " + String(repeating: "-", count: 100_000) + "1 }}") }
+        #expect(throws: TextError.self) { try ChatTemplate("{{ 1" + String(repeating: " + 1", count: 100_000) + " }}") }
+        #expect(throws: TextError.self) { try ChatTemplate("{{ x" + String(repeating: ".y", count: 100_000) + " }}") }
+    }
+
+    @Test("The longest tag that is read can also be run")
+    func longestTag() throws {
+        #expect(try render("{{ 1" + String(repeating: " + 1", count: 499) + " }}") == "500")
+        #expect(try render("{{ 'a'" + String(repeating: " | trim", count: 499) + " }}") == "a")
     }
 
     @Test("A template that runs or writes without end is stopped", arguments: [

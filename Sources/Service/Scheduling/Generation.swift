@@ -4,31 +4,31 @@ import Synchronization
 import Text
 
 /// What a generation tells its client.
-public enum GenerationEvent: Sendable {
+enum GenerationEvent: Sendable {
     case delta(text: String, tokens: Int)
     case finished(GenerationSummary)
     case failed(ServiceError)
 }
 
-public struct GenerationSummary: Sendable {
-    public enum Reason: Sendable { case stop, length }
-    public var reason: Reason
-    public var promptTokens: Int
-    public var generatedTokens: Int
-    public var prefillSeconds: Double
-    public var decodeSeconds: Double
-    public var modeChanges: Int
+struct GenerationSummary: Sendable {
+    enum Reason: Sendable { case stop, length }
+    var reason: Reason
+    var promptTokens: Int
+    var generatedTokens: Int
+    var prefillSeconds: Double
+    var decodeSeconds: Double
+    var modeChanges: Int
 }
 
 /// What a client asks for, in tokens.
-public struct GenerationRequest: Sendable {
-    public var prompt: [Int32]
-    public var sampling: SamplingParameters
+struct GenerationRequest: Sendable {
+    var prompt: [Int32]
+    var sampling: SamplingParameters
     /// nil: until the model ends or the context is full.
-    public var maxTokens: Int?
-    public var stop: [String]
+    var maxTokens: Int?
+    var stop: [String]
 
-    public init(prompt: [Int32], sampling: SamplingParameters, maxTokens: Int? = nil, stop: [String] = []) {
+    init(prompt: [Int32], sampling: SamplingParameters, maxTokens: Int? = nil, stop: [String] = []) {
         self.prompt = prompt
         self.sampling = sampling
         self.maxTokens = maxTokens
@@ -37,8 +37,8 @@ public struct GenerationRequest: Sendable {
 }
 
 /// The client's end of a running generation.
-public final class GenerationHandle: Sendable {
-    public let events: AsyncStream<GenerationEvent>
+final class GenerationHandle: Sendable {
+    let events: AsyncStream<GenerationEvent>
     private let continuation: AsyncStream<GenerationEvent>.Continuation
     private let cancelled = Atomic<Bool>(false)
     /// Events that the client has not taken yet.
@@ -50,10 +50,10 @@ public final class GenerationHandle: Sendable {
     init() { (events, continuation) = AsyncStream.makeStream(of: GenerationEvent.self) }
 
     /// Ends the generation before the engine's next step.
-    public func cancel() { cancelled.store(true, ordering: .relaxed) }
+    func cancel() { cancelled.store(true, ordering: .relaxed) }
 
     /// Says that an event has been passed on.
-    public func taken() { _ = waiting.subtract(1, ordering: .relaxed) }
+    func taken() { _ = waiting.subtract(1, ordering: .relaxed) }
 
     var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
     var isStalled: Bool { waiting.load(ordering: .relaxed) >= Self.waitingLimit }

@@ -145,12 +145,13 @@ private struct JSONParser {
         case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"): out.append(byte)
         case UInt8(ascii: "u"):
             var code = try hex4()
-            if (0xd800..<0xdc00).contains(code), take("\\u") {
-                let low = try hex4()
+            if (0xd800..<0xdc00).contains(code) {
+                let low = take("\\u") ? try hex4() : 0
                 guard (0xdc00..<0xe000).contains(low) else { throw wrong("a surrogate stands alone") }
                 code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00)
             }
-            out.append(contentsOf: String(Unicode.Scalar(code) ?? "\u{fffd}").utf8)
+            guard let scalar = Unicode.Scalar(code) else { throw wrong("a surrogate stands alone") }
+            out.append(contentsOf: String(scalar).utf8)
         default: throw wrong("an unknown escape")
         }
     }

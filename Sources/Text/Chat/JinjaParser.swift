@@ -32,11 +32,11 @@ struct JinjaParser {
             switch part {
             case .text(let text): statements.append(.text(text))
             case .output(let tokens, let line):
-                begin(tokens, line)
+                try begin(tokens, line)
                 statements.append(.output(try expression()))
                 try finish()
             case .statement(let tokens, let line):
-                begin(tokens, line)
+                try begin(tokens, line)
                 let word = try name("a statement")
                 if ends.contains(word) { return (statements, word) }
                 if let statement = try statement(word) { statements.append(statement) }
@@ -46,7 +46,11 @@ struct JinjaParser {
         return (statements, nil)
     }
 
-    private mutating func begin(_ tokens: [JinjaLexer.Token], _ line: Int) {
+    /// A tag of many tokens could make a tree too deep to walk.
+    private static let tokenLimit = 1000
+
+    private mutating func begin(_ tokens: [JinjaLexer.Token], _ line: Int) throws {
+        guard tokens.count <= Self.tokenLimit else { throw wrong("a tag has more than \(Self.tokenLimit) parts") }
         self.tokens = tokens
         self.line = line
         at = 0
@@ -247,9 +251,12 @@ struct JinjaParser {
     }
 
     private mutating func unary() throws -> JinjaExpression {
-        if take("-") { return .unary("-", try unary()) }
-        if take("+") { return try unary() }
-        return try filtered(try postfix(try primary()))
+        var negative = false
+        while true {
+            if take("-") { negative.toggle() } else if !take("+") { break }
+        }
+        let value = try filtered(try postfix(try primary()))
+        return negative ? .unary("-", value) : value
     }
 
     /// Filters and tests bind tighter than arithmetic.

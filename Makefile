@@ -1,0 +1,40 @@
+# Set up, build, test and try Ebb. Every target installs what it needs first.
+SHELL := /bin/sh
+CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
+BIN := .build/release
+prefix ?= /usr
+
+.PHONY: setup build test lint run bench install clean
+
+setup:
+	@scripts/setup
+
+build: setup
+	swift build -c release
+
+test: setup
+	@scripts/fetch-model smollm2 qwen2
+	swift build -c release --build-tests
+	swift test -c release --skip-build --no-parallel
+
+lint:
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests Examples
+
+run: build
+	@scripts/fetch-model smollm2
+	@scripts/demo $(BIN) $(CACHE)
+
+bench: build
+	@scripts/fetch-model smollm2 qwen2 gemma3
+	@Benchmarks/compare $(BIN) $(CACHE)
+
+install: build
+	install -Dm755 $(BIN)/ebbd $(DESTDIR)$(prefix)/bin/ebbd
+	install -Dm755 $(BIN)/ebbctl $(DESTDIR)$(prefix)/bin/ebbctl
+	install -Dm644 systemd/ebbd.service $(DESTDIR)$(prefix)/lib/systemd/system/ebbd.service
+	install -Dm644 systemd/ebbd.socket $(DESTDIR)$(prefix)/lib/systemd/system/ebbd.socket
+	install -Dm644 systemd/sysusers.conf $(DESTDIR)$(prefix)/lib/sysusers.d/ebb.conf
+	install -Dm644 systemd/tmpfiles.conf $(DESTDIR)$(prefix)/lib/tmpfiles.d/ebb.conf
+
+clean:
+	rm -rf .build
