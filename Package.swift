@@ -48,16 +48,19 @@ let package = Package(
         layer("Governor", ["CEbbSystem"]),
         layer("EbbProtocol", [.product(name: "SwiftProtobuf", package: "swift-protobuf")] + nio),
         layer("EbbClient", ["EbbProtocol"] + nio),
-        layer("Service", ["CEbbSystem", "EbbProtocol", "Engine", "Governor", "ModelFormat", "Text", log, lifecycle] + nio),
+        layer(
+            "Service", ["CEbbSystem", "EbbProtocol", "Engine", "Governor", "ModelFormat", "Text", log, lifecycle] + nio),
         // Programs.
         .executableTarget(
             name: "ebbd",
             dependencies: [
-                "Service", "CEbbSystem", "EbbProtocol", "Engine", "Governor", "ModelFormat", arguments, log, lifecycle, unixSignals,
+                "Service", "CEbbSystem", "EbbProtocol", "Engine", "Governor", "ModelFormat", arguments, log, lifecycle,
+                unixSignals,
             ],
             swiftSettings: swift),
         .executableTarget(
-            name: "ebbctl", dependencies: ["EbbClient", "EbbProtocol", "Engine", "ModelFormat", "Text", arguments], swiftSettings: swift),
+            name: "ebbctl", dependencies: ["EbbClient", "EbbProtocol", "Engine", "ModelFormat", "Text", arguments],
+            swiftSettings: swift),
         .executableTarget(
             name: "client-example", dependencies: ["EbbClient"], path: "Examples/client-example",
             swiftSettings: swift),

@@ -52,7 +52,9 @@ public final class EbbClient: Sendable {
     // MARK: Inference
 
     /// Continues a prompt. Special tokens written in it count as such.
-    public func generate(_ model: String, prompt: String, options: GenerationOptions = .init()) async throws -> Generation {
+    public func generate(_ model: String, prompt: String, options: GenerationOptions = .init()) async throws
+        -> Generation
+    {
         try await generate(model, .prompt(prompt), options)
     }
 
@@ -88,7 +90,9 @@ public final class EbbClient: Sendable {
         _ model: String, _ text: String, addSpecial: Bool = true, parseSpecial: Bool = false
     ) async throws -> [Int32] {
         var request = EbbTokenize()
-        (request.model, request.text, request.addSpecial, request.parseSpecial) = (model, text, addSpecial, parseSpecial)
+        (request.model, request.text, request.addSpecial, request.parseSpecial) = (
+            model, text, addSpecial, parseSpecial
+        )
         guard case .tokens(let tokens) = try await open().call(.tokenize(request)) else { throw Self.unexpected }
         return tokens.ids
     }
@@ -105,7 +109,9 @@ public final class EbbClient: Sendable {
 
     /// All models of the daemon's folder.
     public func models() async throws -> [EbbModel] {
-        guard case .models(let models) = try await open().call(.listModels(EbbListModels())) else { throw Self.unexpected }
+        guard case .models(let models) = try await open().call(.listModels(EbbListModels())) else {
+            throw Self.unexpected
+        }
         return models.models
     }
 
@@ -135,7 +141,9 @@ public final class EbbClient: Sendable {
 
     /// The daemon's state, with the memory that it really takes.
     public func status() async throws -> EbbStatus {
-        guard case .status(let status) = try await open().call(.getStatus(EbbGetStatus())) else { throw Self.unexpected }
+        guard case .status(let status) = try await open().call(.getStatus(EbbGetStatus())) else {
+            throw Self.unexpected
+        }
         return status
     }
 
@@ -151,5 +159,6 @@ public final class EbbClient: Sendable {
         guard case .done = try await open().call(body) else { throw Self.unexpected }
     }
 
-    private static let unexpected = ClientError(.protocolViolation, "ebbd sent an unexpected answer; is it another version?")
+    private static let unexpected = ClientError(
+        .protocolViolation, "ebbd sent an unexpected answer; is it another version?")
 }

@@ -16,7 +16,9 @@ public enum EbbProtocol {
     public static var defaultSocket: String {
         if let path = variable("EBB_SOCKET") { return path }
         let system = "/run/ebb/ebb.sock"
-        guard geteuid() != 0, access(system, F_OK) != 0, let runtime = variable("XDG_RUNTIME_DIR") else { return system }
+        guard geteuid() != 0, access(system, F_OK) != 0, let runtime = variable("XDG_RUNTIME_DIR") else {
+            return system
+        }
         return runtime + "/ebb/ebb.sock"
     }
 

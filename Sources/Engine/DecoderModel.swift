@@ -70,7 +70,8 @@ public final class DecoderModel {
         rings = Array(repeating: 0, count: config.layers)
         let blocks = (contextLimit + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock
         kvPool = try KVPool(
-            kvHeads: config.kvHeads, headDim: config.headDim, capacity: blocks * config.layers * max(1, options.sequences))
+            kvHeads: config.kvHeads, headDim: config.headDim,
+            capacity: blocks * config.layers * max(1, options.sequences))
         expansions = Array(repeating: nil, count: config.layers + 1)
         logitsMemory = try AnonymousMemory(byteCount: Self.logitsRows * config.vocabulary * 4)
     }
@@ -88,7 +89,9 @@ public final class DecoderModel {
     public func run(_ batch: [StepInput], onLogits: (Int, Int, UnsafeMutableBufferPointer<Float>) -> Void) throws {
         let rows = batch.reduce(0) { $0 + $1.tokens.count }
         guard rows > 0 else { return }
-        guard rows <= Step.rowLimit else { throw EngineError("a step of \(rows) tokens: at most \(Step.rowLimit) are possible") }
+        guard rows <= Step.rowLimit else {
+            throw EngineError("a step of \(rows) tokens: at most \(Step.rowLimit) are possible")
+        }
         for input in batch {
             for token in input.tokens where token < 0 || token >= config.vocabulary {
                 throw EngineError("token \(token) is outside the vocabulary (0 to \(config.vocabulary - 1))")
@@ -127,7 +130,8 @@ public final class DecoderModel {
             let end = min(start + Self.logitsRows, wanted.count)
             try step.logits(wanted[start..<end], norm: family.outputNorm, head: family.head, out: out)
             for index in start..<end {
-                let row = UnsafeMutableBufferPointer(start: out + (index - start) * config.vocabulary, count: config.vocabulary)
+                let row = UnsafeMutableBufferPointer(
+                    start: out + (index - start) * config.vocabulary, count: config.vocabulary)
                 onLogits(origins[index].input, origins[index].token, row)
             }
         }
@@ -158,7 +162,8 @@ public final class DecoderModel {
 
     /// What it takes to expand a layer, for a thread of its own.
     public func expansion(of layer: Int) -> LayerExpansion {
-        LayerExpansion(layer: layer, file: file, matrices: weights.linears(of: layer).map(\.pointee.mapped), precision: precision)
+        LayerExpansion(
+            layer: layer, file: file, matrices: weights.linears(of: layer).map(\.pointee.mapped), precision: precision)
     }
 
     /// Puts an expansion to use: from the next step on the layer is dequantized.

@@ -27,7 +27,8 @@ public struct LayerExpansion: @unchecked Sendable {
             for first in stride(from: 0, to: tiles, by: 64) {
                 guard goOn() else { throw EngineError("the expansion was abandoned") }
                 withUnsafePointer(to: matrix) {
-                    kernels.table.pointee.expand($0, UInt32(first), UInt32(min(first + 64, tiles)), precision.encoding, at)
+                    kernels.table.pointee.expand(
+                        $0, UInt32(first), UInt32(min(first + 64, tiles)), precision.encoding, at)
                 }
             }
             bases.append(UnsafeRawPointer(at))

@@ -23,7 +23,8 @@ extension DecoderModel {
     ///   - onLogits: hears the logits of every position, in order.
     /// - Throws: ``EngineError`` for an empty text or one longer than the context.
     public func score(
-        _ ids: [Int32], top: Int = 20, greedy: Int = 0, onLogits: (UnsafeMutableBufferPointer<Float>) throws -> Void = { _ in }
+        _ ids: [Int32], top: Int = 20, greedy: Int = 0,
+        onLogits: (UnsafeMutableBufferPointer<Float>) throws -> Void = { _ in }
     ) throws -> Score {
         guard !ids.isEmpty else { throw EngineError("there is nothing to score: the text has no tokens") }
         let sequence = makeSequence()
@@ -68,7 +69,9 @@ extension DecoderModel {
         return largest + log(logits.reduce(0.0) { $0 + exp(Double($1) - largest) })
     }
 
-    private static func largest(_ logits: UnsafeMutableBufferPointer<Float>, _ count: Int) -> [(id: Int32, logit: Float)] {
+    private static func largest(_ logits: UnsafeMutableBufferPointer<Float>, _ count: Int) -> [(
+        id: Int32, logit: Float
+    )] {
         let order = logits.indices.sorted { logits[$0] > logits[$1] }
         return order.prefix(max(0, count)).map { (Int32($0), logits[$0]) }
     }

@@ -79,7 +79,8 @@ public struct SpeedTest: Sendable {
         var token: Int32 = 1
         let time = try ContinuousClock().measure {
             for _ in 0..<decodeTokens {
-                try model.run([StepInput(sequence: sequence, tokens: CollectionOfOne(token), logits: .last)]) { _, _, logits in
+                try model.run([StepInput(sequence: sequence, tokens: CollectionOfOne(token), logits: .last)]) {
+                    _, _, logits in
                     token = Sampler.largest(logits)
                 }
             }

@@ -112,7 +112,9 @@ final class Step {
         for input in batch {
             for i in 0..<input.tokens.count { rowSlices[rows + i] = Int32(slices.count) }
             slices.append(
-                Slice(sequence: input.sequence, firstRow: rows, count: input.tokens.count, position: input.sequence.count))
+                Slice(
+                    sequence: input.sequence, firstRow: rows, count: input.tokens.count, position: input.sequence.count)
+            )
             rows += input.tokens.count
         }
         let hidden = config.hidden
@@ -149,9 +151,12 @@ final class Step {
         settle()
         let hidden = config.hidden
         for (index, row) in wanted.enumerated() {
-            kernels.pointee.rms_norm(residual + row * hidden, norm, normalized + index * hidden, UInt32(hidden), config.epsilon)
+            kernels.pointee.rms_norm(
+                residual + row * hidden, norm, normalized + index * hidden, UInt32(hidden), config.epsilon)
         }
-        prepare(rows: wanted.count, k: hidden, integers: head.pointee.readsIntegers, floats: !head.pointee.readsIntegers) { _ in
+        prepare(
+            rows: wanted.count, k: hidden, integers: head.pointee.readsIntegers, floats: !head.pointee.readsIntegers
+        ) { _ in
             normalized
         }
         multiply(head, out, nil, nil, nil, nil)
@@ -186,7 +191,9 @@ final class Step {
         case .gated(let activation):
             let kernel = activation == .silu ? kernels.pointee.silu_gate : kernels.pointee.gelu_gate
             prepare(rows: rows, k: k, integers: integers, floats: floats, block: Self.gatedBlock) { range in
-                kernel?(gate + range.lowerBound * k, up + range.lowerBound * k, gate + range.lowerBound * k, UInt32(range.count * k))
+                kernel?(
+                    gate + range.lowerBound * k, up + range.lowerBound * k, gate + range.lowerBound * k,
+                    UInt32(range.count * k))
                 return gate
             }
         }
@@ -230,7 +237,8 @@ final class Step {
 
     /// Makes packed activations of rows [rows][k]; `source` computes a row block and says where it lies.
     private func prepare(
-        rows: Int, k: Int, integers: Bool, floats: Bool, block: Int = 32, _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
+        rows: Int, k: Int, integers: Bool, floats: Bool, block: Int = 32,
+        _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
     ) {
         // The buffer was shaped for the largest use when the step was admitted, so this cannot fail for memory.
         try? activations.shape(rows: rows, k: k, block: block)
@@ -274,7 +282,8 @@ final class Step {
 
     /// The part of `range` that lies in a matrix whose tiles are numbered from `start`.
     private func multiply(
-        _ weight: LinearRef, _ out: UnsafeMutablePointer<Float>, _ range: Range<Int>, _ start: Int, _ end: Int, _ thread: Int
+        _ weight: LinearRef, _ out: UnsafeMutablePointer<Float>, _ range: Range<Int>, _ start: Int, _ end: Int,
+        _ thread: Int
     ) {
         let first = max(range.lowerBound, start)
         let last = min(range.upperBound, end)

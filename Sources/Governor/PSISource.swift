@@ -97,7 +97,9 @@ public final class PSISource: PressureSource {
     }
 
     public func read() -> PressureReading {
-        if state.failed.load(ordering: .relaxed) { return PressureReading(level: .nominal, text: "the trigger failed; not in use") }
+        if state.failed.load(ordering: .relaxed) {
+            return PressureReading(level: .nominal, text: "the trigger failed; not in use")
+        }
         let now = Self.milliseconds()
         func recent(_ last: Int) -> Bool { last > 0 && now - last < Self.window / 1000 }
         let critical = recent(state.lastCritical.load(ordering: .relaxed))

@@ -22,7 +22,9 @@ public struct AvailableMemorySource: PressureSource {
     }
 
     public func read() -> PressureReading {
-        guard let memory = SystemMemory.now() else { return PressureReading(level: .nominal, text: "/proc/meminfo cannot be read") }
+        guard let memory = SystemMemory.now() else {
+            return PressureReading(level: .nominal, text: "/proc/meminfo cannot be read")
+        }
         return reading(memory)
     }
 

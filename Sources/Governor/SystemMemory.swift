@@ -14,7 +14,9 @@ public struct SystemMemory: Sendable, Equatable {
         var found: [Substring: Int] = [:]
         for line in meminfo.split(separator: "\n") {
             let parts = line.split(whereSeparator: { $0 == " " || $0 == ":" })
-            if parts.count >= 2, let kilobytes = Int(parts[1]), kilobytes < Int.max / 1024 { found[parts[0]] = kilobytes * 1024 }
+            if parts.count >= 2, let kilobytes = Int(parts[1]), kilobytes < Int.max / 1024 {
+                found[parts[0]] = kilobytes * 1024
+            }
         }
         guard let total = found["MemTotal"], let available = found["MemAvailable"] else { return nil }
         (self.total, self.available) = (total, available)

@@ -43,7 +43,9 @@ public struct Checksum {
     }
 
     private mutating func stripe(_ b: UnsafeRawBufferPointer, _ at: Int) {
-        func word(_ i: Int) -> UInt64 { UInt64(littleEndian: b.loadUnaligned(fromByteOffset: at + i * 8, as: UInt64.self)) }
+        func word(_ i: Int) -> UInt64 {
+            UInt64(littleEndian: b.loadUnaligned(fromByteOffset: at + i * 8, as: UInt64.self))
+        }
         lanes.0 = Self.round(lanes.0, word(0))
         lanes.1 = Self.round(lanes.1, word(1))
         lanes.2 = Self.round(lanes.2, word(2))
@@ -59,7 +61,9 @@ public struct Checksum {
     public var value: UInt64 {
         var h: UInt64
         if length >= 32 {
-            h = Self.rotate(lanes.0, 1) &+ Self.rotate(lanes.1, 7) &+ Self.rotate(lanes.2, 12) &+ Self.rotate(lanes.3, 18)
+            h =
+                Self.rotate(lanes.0, 1) &+ Self.rotate(lanes.1, 7) &+ Self.rotate(lanes.2, 12)
+                &+ Self.rotate(lanes.3, 18)
             for lane in [lanes.0, lanes.1, lanes.2, lanes.3] { h = (h ^ Self.round(0, lane)) &* Self.p1 &+ Self.p4 }
         } else {
             h = Self.p5

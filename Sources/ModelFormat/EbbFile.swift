@@ -76,7 +76,9 @@ public final class EbbFile: Sendable, ModelDescription {
     ) throws -> ([String], [String: EbbTensor]) {
         var cursor = ByteCursor(bytes, what: "\(path): table of tensors")
         let count = try cursor.read(UInt64.self)
-        guard count <= UInt64(bytes.count / 48) else { throw FormatError("\(path): impossible number of tensors \(count)") }
+        guard count <= UInt64(bytes.count / 48) else {
+            throw FormatError("\(path): impossible number of tensors \(count)")
+        }
         var names: [String] = []
         var tensors: [String: EbbTensor] = [:]
         for _ in 0..<count {
@@ -150,7 +152,9 @@ public final class EbbFile: Sendable, ModelDescription {
     public func vector(_ name: String) -> [Float]? {
         guard let tensor = tensors[name], tensor.shape.layout == .vector else { return nil }
         let bytes = data(tensor)
-        return (0..<tensor.shape.n).map { Float(bitPattern: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: UInt32.self)) }
+        return (0..<tensor.shape.n).map {
+            Float(bitPattern: bytes.loadUnaligned(fromByteOffset: $0 * 4, as: UInt32.self))
+        }
     }
 
     /// Reads every tensor and compares its checksum.

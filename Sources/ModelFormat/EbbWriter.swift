@@ -160,8 +160,10 @@ public final class EbbWriter {
 
     /// Makes the new name durable; a file system that cannot sync folders has nothing to lose here.
     private func syncFolder() {
-        let folder = destination.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
-        let fd = open(folder.isEmpty ? (destination.hasPrefix("/") ? "/" : ".") : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        let folder = destination.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(
+            separator: "/")
+        let fd = open(
+            folder.isEmpty ? (destination.hasPrefix("/") ? "/" : ".") : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard fd >= 0 else { return }
         fsync(fd)
         close(fd)

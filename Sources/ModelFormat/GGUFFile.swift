@@ -54,7 +54,9 @@ public struct GGUFFile: Sendable {
         var names: Set<String> = []
         for _ in 0..<count {
             let name = try cursor.readString()
-            guard names.insert(name).inserted else { throw FormatError("\(cursor.what): two tensors are named \(name)") }
+            guard names.insert(name).inserted else {
+                throw FormatError("\(cursor.what): two tensors are named \(name)")
+            }
             let rank = try cursor.read(UInt32.self)
             guard (1...4).contains(rank) else { throw FormatError("\(cursor.what): \(name) has \(rank) dimensions") }
             var dimensions: [Int] = []
@@ -68,7 +70,8 @@ public struct GGUFFile: Sendable {
             let code = try cursor.read(UInt32.self)
             guard let type = GGMLType(rawValue: code) else {
                 let known = GGMLType.allCases.map(\.name).joined(separator: ", ")
-                throw FormatError("\(cursor.what): \(name) has the unsupported tensor type \(code) (supported: \(known))")
+                throw FormatError(
+                    "\(cursor.what): \(name) has the unsupported tensor type \(code) (supported: \(known))")
             }
             let bytes = try byteCount(name: name, type: type, dimensions: dimensions, cursor)
             found.append((name, type, dimensions, try cursor.read(UInt64.self), bytes))

@@ -83,7 +83,8 @@ public struct GGUFImport {
             for lane in 0..<16 {
                 for i in 0..<tensor.k {
                     let at = ((first + lane) * tensor.k + i) * size
-                    tile[i * 16 + lane] = first + lane < tensor.n ? data.loadUnaligned(fromByteOffset: at, as: T.self) : 0
+                    tile[i * 16 + lane] =
+                        first + lane < tensor.n ? data.loadUnaligned(fromByteOffset: at, as: T.self) : 0
                 }
             }
             try tile.withUnsafeBytes { try writer.append($0) }

@@ -56,7 +56,9 @@ public struct ModelStore: Sendable {
         let path = try path(of: name)
         guard access(path, F_OK) == 0 else {
             let known = names()
-            let hint = known.isEmpty ? "it is empty: ebbctl import FILE.gguf --name \(name)" : "it has " + known.joined(separator: ", ")
+            let hint =
+                known.isEmpty
+                ? "it is empty: ebbctl import FILE.gguf --name \(name)" : "it has " + known.joined(separator: ", ")
             throw FormatError("no model named \(name) in \(folder) (\(hint))")
         }
         return try EbbFile(path: path)

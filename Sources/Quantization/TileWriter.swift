@@ -51,14 +51,17 @@ public struct TileWriter {
     }
 
     private func writeScales(
-        _ code: ChannelCode, record r: Int, blocks: Int, lane: Int, at start: Int, _ record: UnsafeMutableRawBufferPointer
+        _ code: ChannelCode, record r: Int, blocks: Int, lane: Int, at start: Int,
+        _ record: UnsafeMutableRawBufferPointer
     ) {
         for b in 0..<blocks {
             let block = r * blocks + b
             let index = b * 16 + lane
             switch scheme.scale {
             case .f16:
-                record.storeBytes(of: UInt16(truncatingIfNeeded: code.scales[block]), toByteOffset: start + index * 2, as: UInt16.self)
+                record.storeBytes(
+                    of: UInt16(truncatingIfNeeded: code.scales[block]), toByteOffset: start + index * 2, as: UInt16.self
+                )
                 if scheme.asymmetric {
                     let offset = UInt16(truncatingIfNeeded: code.offsets[block])
                     record.storeBytes(of: offset, toByteOffset: start + blocks * 32 + index * 2, as: UInt16.self)
@@ -66,7 +69,8 @@ public struct TileWriter {
             case .f32:
                 record.storeBytes(of: code.scales[block], toByteOffset: start + index * 4, as: UInt32.self)
                 if scheme.asymmetric {
-                    record.storeBytes(of: code.offsets[block], toByteOffset: start + blocks * 64 + index * 4, as: UInt32.self)
+                    record.storeBytes(
+                        of: code.offsets[block], toByteOffset: start + blocks * 64 + index * 4, as: UInt32.self)
                 }
             case .twoLevel:
                 record[start + index] = code.subScales[block]

@@ -24,7 +24,9 @@ public struct AccessControl: Sendable {
             self.adminGroup = nil
             return
         }
-        guard let entry = getgrnam(adminGroup) else { throw ServiceError(.badRequest, "there is no group named \(adminGroup)") }
+        guard let entry = getgrnam(adminGroup) else {
+            throw ServiceError(.badRequest, "there is no group named \(adminGroup)")
+        }
         self.adminGroup = entry.pointee.gr_gid
     }
 

@@ -124,7 +124,9 @@ public final class EbbService: Service {
         let clock = ContinuousClock()
         let end = clock.now + configuration.grace
         var active = await activeRequests()
-        if active > 0 { logger.info("draining", metadata: ["requests": "\(active)", "grace": "\(configuration.grace)"]) }
+        if active > 0 {
+            logger.info("draining", metadata: ["requests": "\(active)", "grace": "\(configuration.grace)"])
+        }
         while active > 0, clock.now < end {
             try? await clock.sleep(for: .milliseconds(20))
             active = await activeRequests()

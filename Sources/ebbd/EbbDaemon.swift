@@ -30,7 +30,9 @@ struct EbbDaemon: AsyncParsableCommand {
     @Option(help: "Path of the socket (default: $EBB_SOCKET, or /run/ebb/ebb.sock).")
     var socket: String?
 
-    @Option(help: ArgumentHelp("Folder of models.", discussion: "$EBB_MODELS, or /var/lib/ebb/models for root.", valueName: "dir"))
+    @Option(
+        help: ArgumentHelp(
+            "Folder of models.", discussion: "$EBB_MODELS, or /var/lib/ebb/models for root.", valueName: "dir"))
     var models: String?
 
     @Option(help: "Threads to compute with (default: one for each core).")

@@ -12,7 +12,8 @@ enum Systemd {
         let count = ebb_listen_fds()
         guard count > 0 else { return nil }
         guard count == 1, ebb_is_listening_unix(3) == 1 else {
-            throw ServiceError(.internal, "systemd handed over \(count) sockets; one listening Unix stream socket was expected")
+            throw ServiceError(
+                .internal, "systemd handed over \(count) sockets; one listening Unix stream socket was expected")
         }
         return 3
     }

@@ -11,7 +11,9 @@ struct AttentionTests {
         var group: Int
         var window: Int
         var ring: Int
-        var testDescription: String { "head \(headDim), \(tokens) tokens at \(position), group \(group), window \(window), ring \(ring)" }
+        var testDescription: String {
+            "head \(headDim), \(tokens) tokens at \(position), group \(group), window \(window), ring \(ring)"
+        }
     }
 
     private static let cases: [Case] = [
@@ -36,20 +38,24 @@ struct AttentionTests {
         pool.initialize(repeating: 0, count: blocks * blockBytes)
         defer { pool.deallocate() }
         // Blocks lie in the pool in another order than in the sequence.
-        let order = (0..<blocks).map { UInt32((c.ring > 0 ? c.ring : blocks) - 1 - $0 % (c.ring > 0 ? c.ring : blocks)) }
+        let order = (0..<blocks).map {
+            UInt32((c.ring > 0 ? c.ring : blocks) - 1 - $0 % (c.ring > 0 ? c.ring : blocks))
+        }
         let width = kvHeads * c.headDim
         for token in 0..<c.position + c.tokens {
             let index = c.ring > 0 ? token / 32 % c.ring : token / 32
             table.store_kv(
                 Array(keys[token * width..<(token + 1) * width]), Array(values[token * width..<(token + 1) * width]),
-                pool + Int(order[index]) * blockBytes, blockBytes / 2, UInt32(kvHeads), UInt32(c.headDim), UInt32(token % 32))
+                pool + Int(order[index]) * blockBytes, blockBytes / 2, UInt32(kvHeads), UInt32(c.headDim),
+                UInt32(token % 32))
         }
         let ld = c.group * kvHeads * c.headDim
         var out = [Float](repeating: .nan, count: queries.count)
         for head in 0..<kvHeads {
             var view = ebb_kv_view(
                 base: pool, blocks: nil, block_bytes: blockBytes, key_offset: head * headBytes,
-                value_offset: blockBytes / 2 + head * headBytes, head_dim: UInt32(c.headDim), ring_blocks: UInt32(c.ring))
+                value_offset: blockBytes / 2 + head * headBytes, head_dim: UInt32(c.headDim),
+                ring_blocks: UInt32(c.ring))
             order.withUnsafeBufferPointer { order in
                 view.blocks = order.baseAddress
                 out.withUnsafeMutableBufferPointer { out in
@@ -57,9 +63,11 @@ struct AttentionTests {
                         for first in stride(from: 0, to: c.tokens * c.group, by: 8) {
                             let start = head * c.group * c.headDim
                             var q = ebb_queries(
-                                rows: UInt32(min(8, c.tokens * c.group - first)), first: UInt32(first), group: UInt32(c.group),
+                                rows: UInt32(min(8, c.tokens * c.group - first)), first: UInt32(first),
+                                group: UInt32(c.group),
                                 position: UInt32(c.position), window: UInt32(c.window), scale: 0.3,
-                                q: queries.baseAddress.map { $0 + start }, out: out.baseAddress.map { $0 + start }, ld: ld)
+                                q: queries.baseAddress.map { $0 + start }, out: out.baseAddress.map { $0 + start },
+                                ld: ld)
                             table.attention(&view, &q)
                         }
                     }
@@ -73,7 +81,9 @@ struct AttentionTests {
     private func agreesWithPlain(c: Case) {
         var random = TestRandom(seed: 9)
         let width = kvHeads * c.headDim
-        let (keys, values) = (random.floats((c.position + c.tokens) * width), random.floats((c.position + c.tokens) * width))
+        let (keys, values) = (
+            random.floats((c.position + c.tokens) * width), random.floats((c.position + c.tokens) * width)
+        )
         let queries = random.floats(c.tokens * c.group * width)
         let expected = run(KernelTables.plain, c, keys: keys, values: values, queries: queries)
         for (name, table) in KernelTables.others {
@@ -95,16 +105,22 @@ struct AttentionTests {
             for head in 0..<kvHeads {
                 let seen = (40 + token - 4)...(40 + token)
                 func dot(_ t: Int) -> Double {
-                    (0..<16).reduce(0.0) { $0 + Double(queries[token * width + head * 16 + $1]) * Double(keys[t * width + head * 16 + $1]) }
+                    (0..<16).reduce(0.0) {
+                        $0 + Double(queries[token * width + head * 16 + $1]) * Double(keys[t * width + head * 16 + $1])
+                    }
                 }
                 var weights = seen.map { exponential(dot($0) * 0.3) }
                 let total = weights.reduce(0, +)
                 weights = weights.map { $0 / total }
                 for d in 0..<16 {
-                    expected.append(Float(zip(seen, weights).reduce(0.0) { $0 + $1.1 * Double(values[$1.0 * width + head * 16 + d]) }))
+                    expected.append(
+                        Float(
+                            zip(seen, weights).reduce(0.0) { $0 + $1.1 * Double(values[$1.0 * width + head * 16 + d]) })
+                    )
                 }
             }
         }
-        #expect(relativeError(expected, run(KernelTables.plain, c, keys: keys, values: values, queries: queries)) < 1e-5)
+        #expect(
+            relativeError(expected, run(KernelTables.plain, c, keys: keys, values: values, queries: queries)) < 1e-5)
     }
 }

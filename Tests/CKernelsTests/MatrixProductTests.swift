@@ -10,7 +10,9 @@ private let schemes: [Scheme] = {
         for block in [-1, 16, 32, 64, 128, 256] {
             for asymmetric in [false, true] {
                 for scale in ScaleKind.allCases {
-                    if let scheme = try? Scheme(bits: bits, block: block, asymmetric: asymmetric, scale: scale) { all.append(scheme) }
+                    if let scheme = try? Scheme(bits: bits, block: block, asymmetric: asymmetric, scale: scale) {
+                        all.append(scheme)
+                    }
                 }
             }
         }
@@ -22,7 +24,8 @@ private let schemes: [Scheme] = {
 struct MatrixProductTests {
     /// Shapes with remainders in channels, in k and in rows.
     private static let shapes: [(n: Int, k: Int, rows: Int)] = [
-        (1, 1, 1), (16, 32, 1), (17, 33, 2), (31, 100, 3), (48, 256, 1), (40, 288, 9), (5, 576, 17), (33, 1056, 4), (16, 2080, 8),
+        (1, 1, 1), (16, 32, 1), (17, 33, 2), (31, 100, 3), (48, 256, 1), (40, 288, 9), (5, 576, 17), (33, 1056, 4),
+        (16, 2080, 8),
     ]
 
     @Test("An integer product agrees with plain C for every scheme and odd shapes", arguments: schemes)
@@ -42,7 +45,9 @@ struct MatrixProductTests {
         }
     }
 
-    @Test("An integer product is the product of the dequantized matrices", arguments: schemes.filter { $0.block == 32 || $0.block == 16 })
+    @Test(
+        "An integer product is the product of the dequantized matrices",
+        arguments: schemes.filter { $0.block == 32 || $0.block == 16 })
     func integerProductIsTheProduct(scheme: Scheme) throws {
         var random = TestRandom(seed: 3)
         let matrix = try TestMatrix(.quantized(scheme), n: 20, k: 320, random: &random)
@@ -67,7 +72,8 @@ struct MatrixProductTests {
         var random = TestRandom(seed: 11)
         for (n, k, rows) in Self.shapes {
             let matrix = try TestMatrix(encoding, n: n, k: k, random: &random)
-            let a = TestActivations(rows: rows, k: k, block: 32, values: random.floats(rows * k), table: KernelTables.plain)
+            let a = TestActivations(
+                rows: rows, k: k, block: 32, values: random.floats(rows * k), table: KernelTables.plain)
             let expected = Product.run(KernelTables.plain, matrix, a, integers: false)
             for (name, table) in KernelTables.others {
                 let found = Product.run(table, matrix, a, integers: false)

@@ -36,7 +36,9 @@ final class TestMatrix {
 
     var view: ebb_matrix { encoding.matrix(data: start, n: n, k: k) }
 
-    private static func half(_ random: inout TestRandom) -> UInt16 { ebb_f32_to_f16(Float.random(in: -0.1...0.1, using: &random)) }
+    private static func half(_ random: inout TestRandom) -> UInt16 {
+        ebb_f32_to_f16(Float.random(in: -0.1...0.1, using: &random))
+    }
 
     private static func fill(
         _ memory: UnsafeMutableRawBufferPointer, _ scheme: Scheme, _ n: Int, _ k: Int, _ random: inout TestRandom
@@ -61,7 +63,8 @@ final class TestMatrix {
             }
             let tile = channel / 16 * writer.tileBytes
             writer.write(
-                code, lane: channel % 16, into: UnsafeMutableRawBufferPointer(rebasing: memory[tile..<tile + writer.tileBytes]))
+                code, lane: channel % 16,
+                into: UnsafeMutableRawBufferPointer(rebasing: memory[tile..<tile + writer.tileBytes]))
         }
     }
 
@@ -88,7 +91,9 @@ final class TestActivations {
     init(rows: Int, k: Int, block: Int, values: [Float], table: ebb_kernels) {
         (self.rows, self.k, self.values) = (rows, k, values)
         let kp = (k + 31) / 32 * 32
-        sizes = [rows * kp, rows * kp / block * 4, rows * kp / 32 * 4, rows * kp / 32 * 4, rows * kp / 16 * 4, rows * k * 4]
+        sizes = [
+            rows * kp, rows * kp / block * 4, rows * kp / 32 * 4, rows * kp / 32 * 4, rows * kp / 16 * 4, rows * k * 4,
+        ]
         memory = .allocate(byteCount: sizes.reduce(0) { $0 + ($1 + 63) / 64 * 64 }, alignment: 64)
         var at = memory
         func next(_ i: Int) -> UnsafeMutableRawPointer {
@@ -120,7 +125,9 @@ final class TestActivations {
 
 enum Product {
     /// a W^T by a table's integer or float kernel, [rows][n]; tiles are done in two calls, as two threads would.
-    static func run(_ table: ebb_kernels, _ matrix: TestMatrix, _ activations: TestActivations, integers: Bool) -> [Float] {
+    static func run(_ table: ebb_kernels, _ matrix: TestMatrix, _ activations: TestActivations, integers: Bool)
+        -> [Float]
+    {
         var (w, a) = (matrix.view, activations.view)
         var out = [Float](repeating: .nan, count: activations.rows * matrix.n)
         let scratch = UnsafeMutableRawPointer.allocate(byteCount: EBB_SCRATCH_BYTES, alignment: 64)

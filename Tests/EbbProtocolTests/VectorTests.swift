@@ -13,7 +13,8 @@ struct VectorTests {
 
     /// protocol/vectors.json, which every implementation reads; its bytes were made by another implementation of protobuf.
     static let vectors: [Vector] = {
-        let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appending(path: "../../protocol/vectors.json")
+        let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appending(
+            path: "../../protocol/vectors.json")
         guard let data = try? Data(contentsOf: path),
             let list = (try? JSONSerialization.jsonObject(with: data)) as? [[String: Any]]
         else { return [] }

@@ -27,11 +27,14 @@ struct BadModelTests {
         #expect(error?.description.contains("parrot") == true && error?.description.contains("llama") == true)
     }
 
-    @Test("Metadata that contradicts the tensors is refused", arguments: [
-        ("llama.attention.head_count", 0), ("llama.attention.head_count", 3), ("llama.attention.head_count_kv", 3),
-        ("llama.embedding_length", 128), ("llama.block_count", 3), ("llama.block_count", 0), ("llama.feed_forward_length", 64),
-        ("llama.context_length", 0), ("llama.attention.key_length", 24), ("llama.block_count", 4_000_000_000),
-    ])
+    @Test(
+        "Metadata that contradicts the tensors is refused",
+        arguments: [
+            ("llama.attention.head_count", 0), ("llama.attention.head_count", 3), ("llama.attention.head_count_kv", 3),
+            ("llama.embedding_length", 128), ("llama.block_count", 3), ("llama.block_count", 0),
+            ("llama.feed_forward_length", 64),
+            ("llama.context_length", 0), ("llama.attention.key_length", 24), ("llama.block_count", 4_000_000_000),
+        ])
     func contradictions(key: String, value: Int) {
         #expect(throws: FormatError.self) { try check(set(key, .uint32(UInt32(value)))) }
     }
@@ -43,7 +46,9 @@ struct BadModelTests {
 
     @Test("A missing tensor is named")
     func missingTensor() throws {
-        let error = #expect(throws: FormatError.self) { try check { $0.tensors.removeAll { $0.name == "blk.1.attn_v.weight" } } }
+        let error = #expect(throws: FormatError.self) {
+            try check { $0.tensors.removeAll { $0.name == "blk.1.attn_v.weight" } }
+        }
         #expect(error?.description.contains("blk.1.attn_v.weight") == true)
     }
 

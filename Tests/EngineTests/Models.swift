@@ -21,7 +21,8 @@ enum Models {
         try GGUFImport(try GGUFFile(path: source)).write(to: folder.file("tiny.ebb"))
         let kernels = try isa.map { try Kernels.named($0) } ?? Kernels.fromEnvironment()
         return try DecoderModel(
-            try EbbFile(path: folder.file("tiny.ebb")), pool: try WorkerPool(threads: threads), kernels: kernels, options: options)
+            try EbbFile(path: folder.file("tiny.ebb")), pool: try WorkerPool(threads: threads), kernels: kernels,
+            options: options)
     }
 }
 
@@ -29,7 +30,8 @@ extension DecoderModel {
     /// The logits of the last of some tokens.
     func lastLogits(_ sequence: KVSequence, _ tokens: [Int32]) throws -> [Float] {
         var found: [Float] = []
-        try run([StepInput(sequence: sequence, tokens: tokens, logits: .last)]) { _, _, logits in found = Array(logits) }
+        try run([StepInput(sequence: sequence, tokens: tokens, logits: .last)]) { _, _, logits in found = Array(logits)
+        }
         return found
     }
 }

@@ -19,22 +19,28 @@ struct ReferenceTests {
     }
 
     private func prompts(_ model: RealModel) throws -> [Prompt] {
-        let url = Bundle.module.url(forResource: model.rawValue, withExtension: "json", subdirectory: "Reference/logits")
+        let url = Bundle.module.url(
+            forResource: model.rawValue, withExtension: "json", subdirectory: "Reference/logits")
         return try JSONDecoder().decode([Prompt].self, from: Data(try Reference.text(url).utf8))
     }
 
-    @Test("Dequantized logits agree to 1e-3 of their range, and clear greedy tokens are equal", arguments: [RealModel.smollm2])
+    @Test(
+        "Dequantized logits agree to 1e-3 of their range, and clear greedy tokens are equal",
+        arguments: [RealModel.smollm2])
     func dequantized(model: RealModel) throws {
         let decoder = try Models.real(model)
         try decoder.setAll(expanded: true, kernels: try Kernels.fromEnvironment())
         for prompt in try prompts(model) {
-            let ids = decoder.tokenizer.encode(prompt.text, addSpecial: prompt.add_special, parseSpecial: prompt.parse_special)
+            let ids = decoder.tokenizer.encode(
+                prompt.text, addSpecial: prompt.add_special, parseSpecial: prompt.parse_special)
             #expect(ids == prompt.ids, "\(prompt.name)")
             let score = try decoder.score(ids, top: decoder.config.vocabulary, greedy: prompt.greedy.count)
             let found = Dictionary(uniqueKeysWithValues: score.lastTop.map { ($0.id, Double($0.logit)) })
             let range = prompt.last_min_max[1] - prompt.last_min_max[0]
             for entry in prompt.last_top20 {
-                #expect(abs((found[Int32(entry[0])] ?? .infinity) - entry[1]) < 1e-3 * range, "\(prompt.name) token \(entry[0])")
+                #expect(
+                    abs((found[Int32(entry[0])] ?? .infinity) - entry[1]) < 1e-3 * range,
+                    "\(prompt.name) token \(entry[0])")
             }
             #expect(abs(score.lastLogSumExp - prompt.last_logsumexp) < 1e-3 * range, "\(prompt.name)")
             if let expected = prompt.mean_nll { #expect(abs((score.meanNLL ?? 0) - expected) < 0.01, "\(prompt.name)") }
@@ -69,7 +75,9 @@ struct ReferenceTests {
         try decoder.setAll(expanded: false, kernels: kernels)
         let quantized = try logProbabilities(decoder, prompts)
         var total = 0.0
-        for (p, q) in zip(exact, quantized) { total += zip(p, q).reduce(0.0) { $0 + Double(expf($1.0) * ($1.0 - $1.1)) } }
+        for (p, q) in zip(exact, quantized) {
+            total += zip(p, q).reduce(0.0) { $0 + Double(expf($1.0) * ($1.0 - $1.1)) }
+        }
         let mean = total / Double(exact.count)
         print("mean KL(dequantized f32, memory_low) of \(model.rawValue): \(mean) nats over \(exact.count) positions")
         #expect(mean <= limit)

@@ -37,13 +37,15 @@ struct SamplerTests {
         #expect(!tokens.contains(2))
     }
 
-    @Test("Top-k, top-p and min-p keep the tokens that they name", arguments: [
-        (SamplingParameters(temperature: 5, topK: 2, topP: 1, minP: 0, seed: 1), Set<Int32>([0, 1])),
-        (SamplingParameters(temperature: 5, topK: 0, topP: 0.5, minP: 0, seed: 1), Set<Int32>([0])),
-        (SamplingParameters(temperature: 5, topK: 0, topP: 0.8, minP: 0, seed: 1), Set<Int32>([0, 1])),
-        (SamplingParameters(temperature: 5, topK: 0, topP: 1, minP: 0.3, seed: 1), Set<Int32>([0, 1])),
-        (SamplingParameters(temperature: 5, topK: 1, topP: 1, minP: 0, seed: 1), Set<Int32>([0])),
-    ])
+    @Test(
+        "Top-k, top-p and min-p keep the tokens that they name",
+        arguments: [
+            (SamplingParameters(temperature: 5, topK: 2, topP: 1, minP: 0, seed: 1), Set<Int32>([0, 1])),
+            (SamplingParameters(temperature: 5, topK: 0, topP: 0.5, minP: 0, seed: 1), Set<Int32>([0])),
+            (SamplingParameters(temperature: 5, topK: 0, topP: 0.8, minP: 0, seed: 1), Set<Int32>([0, 1])),
+            (SamplingParameters(temperature: 5, topK: 0, topP: 1, minP: 0.3, seed: 1), Set<Int32>([0, 1])),
+            (SamplingParameters(temperature: 5, topK: 1, topP: 1, minP: 0, seed: 1), Set<Int32>([0])),
+        ])
     func truncation(parameters: SamplingParameters, expected: Set<Int32>) {
         let logits: [Float] = [3, 2, 0, -1]  // probabilities 0.69, 0.25, 0.034, 0.013
         #expect(Set(draw(parameters, logits, count: 200)) == expected)
@@ -64,11 +66,13 @@ struct SamplerTests {
         #expect(draw(parameters, [0, 0, 0, 0, 0, 0, 0, 0], count: 5) == [2, 1, 4, 1, 7])
     }
 
-    @Test("Values out of range are refused", arguments: [
-        SamplingParameters(temperature: -1), SamplingParameters(temperature: .nan), SamplingParameters(topK: -1),
-        SamplingParameters(topP: 0), SamplingParameters(topP: 1.1), SamplingParameters(minP: -0.1),
-        SamplingParameters(repetitionPenalty: 0), SamplingParameters(penaltyWindow: -1),
-    ])
+    @Test(
+        "Values out of range are refused",
+        arguments: [
+            SamplingParameters(temperature: -1), SamplingParameters(temperature: .nan), SamplingParameters(topK: -1),
+            SamplingParameters(topP: 0), SamplingParameters(topP: 1.1), SamplingParameters(minP: -0.1),
+            SamplingParameters(repetitionPenalty: 0), SamplingParameters(penaltyWindow: -1),
+        ])
     func validation(parameters: SamplingParameters) {
         #expect(throws: EngineError.self) { try parameters.validate() }
     }

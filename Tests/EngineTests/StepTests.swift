@@ -57,7 +57,9 @@ struct StepTests {
     func threads() throws {
         let one = try Models.tiny(threads: 1)
         let three = try Models.tiny(threads: 3)
-        let (a, b) = (try one.lastLogits(one.makeSequence(), prompt), try three.lastLogits(three.makeSequence(), prompt))
+        let (a, b) = (
+            try one.lastLogits(one.makeSequence(), prompt), try three.lastLogits(three.makeSequence(), prompt)
+        )
         #expect(a == b)
     }
 
@@ -72,7 +74,11 @@ struct StepTests {
         var switched = [token]
         for index in 0..<15 {
             let layer = index * 2
-            if model.isExpanded(layer) { model.drop(layer) } else { model.install(try model.expansion(of: layer).run(kernels)) }
+            if model.isExpanded(layer) {
+                model.drop(layer)
+            } else {
+                model.install(try model.expansion(of: layer).run(kernels))
+            }
             token = largest(try model.lastLogits(sequence, [token]))
             switched.append(token)
         }

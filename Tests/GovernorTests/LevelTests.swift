@@ -19,7 +19,9 @@ struct LevelTests {
         #expect(tracker.nominalSince == 10)
     }
 
-    @Test("A square wave of pressure moves the level at most once a dwell time", arguments: [0.1, 0.5, 1, 2, 4, 6, 9, 12, 30])
+    @Test(
+        "A square wave of pressure moves the level at most once a dwell time",
+        arguments: [0.1, 0.5, 1, 2, 4, 6, 9, 12, 30])
     func squareWave(period: Double) {
         var tracker = LevelTracker(dwell: 5)
         var falls: [Double] = []

@@ -6,16 +6,21 @@ struct PolicyTests {
     private static let mib = 1 << 20
     private let policy = Policy(budget: 100 * mib, reserve: 50 * mib, calmBeforeGrowth: 10)
 
-    private func model(_ wish: ModelState.Wish = .auto, layers: Int = 10, expanded: Int = 0, active: Bool = false) -> ModelState {
+    private func model(_ wish: ModelState.Wish = .auto, layers: Int = 10, expanded: Int = 0, active: Bool = false)
+        -> ModelState
+    {
         ModelState(
             name: "m", wish: wish, layerBytes: Array(repeating: 5 * Self.mib, count: layers),
             expanded: (0..<layers).map { $0 < expanded }, active: active)
     }
 
     private func count(
-        _ models: [ModelState], level: PressureLevel = .nominal, calm: Double = 60, peak: Int = 0, available: Int = 1000 * mib
+        _ models: [ModelState], level: PressureLevel = .nominal, calm: Double = 60, peak: Int = 0,
+        available: Int = 1000 * mib
     ) -> [Int] {
-        policy.wanted(level: level, calm: calm, peak: peak, available: available, models: models).map { $0.count { $0 } }
+        policy.wanted(level: level, calm: calm, peak: peak, available: available, models: models).map {
+            $0.count { $0 }
+        }
     }
 
     @Test("With room for all layers, all are expanded")
@@ -58,11 +63,14 @@ struct PolicyTests {
                 return ModelState(
                     name: "m", wish: [.auto, .auto, .memoryLow].randomElement(using: &random) ?? .auto,
                     layerBytes: (0..<layers).map { _ in Int.random(in: 0...(20 * Self.mib), using: &random) },
-                    expanded: (0..<layers).map { _ in Bool.random(using: &random) }, active: Bool.random(using: &random))
+                    expanded: (0..<layers).map { _ in Bool.random(using: &random) }, active: Bool.random(using: &random)
+                )
             }
             body(
-                PressureLevel.allCases.randomElement(using: &random) ?? .nominal, Double.random(in: 0...30, using: &random),
-                Int.random(in: 0...(200 * Self.mib), using: &random), Int.random(in: 0...(300 * Self.mib), using: &random), models)
+                PressureLevel.allCases.randomElement(using: &random) ?? .nominal,
+                Double.random(in: 0...30, using: &random),
+                Int.random(in: 0...(200 * Self.mib), using: &random),
+                Int.random(in: 0...(300 * Self.mib), using: &random), models)
         }
     }
 
@@ -107,8 +115,11 @@ struct PolicyTests {
             var settled = models
             for index in settled.indices { settled[index].expanded = first[index] }
             let change = bytes(models, first) - bytes(models, models.map(\.expanded))
-            let again = policy.wanted(level: level, calm: calm, peak: peak, available: available - change, models: settled)
-            for (a, b) in zip(first, again) { for (was, will) in zip(a, b) { #expect(was == will || (level == .nominal && !was)) } }
+            let again = policy.wanted(
+                level: level, calm: calm, peak: peak, available: available - change, models: settled)
+            for (a, b) in zip(first, again) {
+                for (was, will) in zip(a, b) { #expect(was == will || (level == .nominal && !was)) }
+            }
         }
     }
 }

@@ -6,7 +6,8 @@ import Testing
 struct SourceTests {
     @Test("/proc/meminfo is understood")
     func meminfo() throws {
-        let memory = try #require(SystemMemory(meminfo: "MemTotal:       24684276 kB\nMemFree: 1 kB\nMemAvailable:   24391600 kB\n"))
+        let memory = try #require(
+            SystemMemory(meminfo: "MemTotal:       24684276 kB\nMemFree: 1 kB\nMemAvailable:   24391600 kB\n"))
         #expect(memory.total == 24_684_276 * 1024 && memory.available == 24_391_600 * 1024)
         #expect(SystemMemory(meminfo: "MemTotal: x kB") == nil)
         #expect(SystemMemory(meminfo: "") == nil)
@@ -18,9 +19,11 @@ struct SourceTests {
         #expect(memory.available > 0 && memory.available <= memory.total)
     }
 
-    @Test("Little available memory is pressure", arguments: [
-        (50, PressureLevel.nominal), (11, .nominal), (9, .warning), (6, .warning), (4, .critical), (0, .critical),
-    ])
+    @Test(
+        "Little available memory is pressure",
+        arguments: [
+            (50, PressureLevel.nominal), (11, .nominal), (9, .warning), (6, .warning), (4, .critical), (0, .critical),
+        ])
     func available(percent: Int, level: PressureLevel) throws {
         let memory = try #require(SystemMemory(meminfo: "MemTotal: 100000 kB\nMemAvailable: \(percent * 1000) kB"))
         #expect(AvailableMemorySource().reading(memory).level == level)

@@ -9,7 +9,9 @@ struct BadFileTests {
 
     init() throws { folder = try TemporaryFolder() }
 
-    private func openGGUF(_ bytes: [UInt8]) throws -> GGUFFile { try GGUFFile(path: try folder.write("in.gguf", bytes)) }
+    private func openGGUF(_ bytes: [UInt8]) throws -> GGUFFile {
+        try GGUFFile(path: try folder.write("in.gguf", bytes))
+    }
 
     /// An imported tiny model.
     private func imported() throws -> [UInt8] {
@@ -32,7 +34,9 @@ struct BadFileTests {
         #expect(error?.description.contains("truncated") == true)
     }
 
-    @Test("A tensor offset or shape that overflows is refused", arguments: [UInt64.max, UInt64.max - 31, 1 << 62, 1 << 40])
+    @Test(
+        "A tensor offset or shape that overflows is refused",
+        arguments: [UInt64.max, UInt64.max - 31, 1 << 62, 1 << 40])
     func overflowingOffset(offset: UInt64) throws {
         let far = TinyLlama.gguf { $0.tensors[3].offset = offset }
         #expect(throws: FormatError.self) { try openGGUF(far) }
@@ -54,7 +58,9 @@ struct BadFileTests {
         var random = TestRandom(seed: 21)
         for _ in 0..<400 {
             var bytes = whole
-            for _ in 0..<3 { bytes[Int.random(in: 0..<3000, using: &random)] = UInt8.random(in: .min ... .max, using: &random) }
+            for _ in 0..<3 {
+                bytes[Int.random(in: 0..<3000, using: &random)] = UInt8.random(in: .min ... .max, using: &random)
+            }
             guard let file = try? openGGUF(bytes) else { continue }
             try? GGUFImport(file).write(to: folder.file("fuzz.ebb"))
         }
@@ -104,7 +110,9 @@ struct BadFileTests {
         #expect(folder.names == ["in.gguf"])
     }
 
-    @Test("Names that could leave the folder are refused", arguments: ["", ".", "..", "../x", "a/b", ".hidden", "a b", "ü"])
+    @Test(
+        "Names that could leave the folder are refused",
+        arguments: ["", ".", "..", "../x", "a/b", ".hidden", "a b", "ü"])
     func badNames(name: String) {
         #expect(throws: FormatError.self) { try ModelStore(folder: "/tmp").path(of: name) }
     }

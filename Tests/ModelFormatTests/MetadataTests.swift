@@ -44,10 +44,12 @@ struct MetadataTests {
         #expect(throws: FormatError.self) { try GGUFFile(path: old) }
     }
 
-    @Test("The checksum is XXH64", arguments: [
-        ("", UInt64(0xef46_db37_51d8_e999)), ("a", 0xd24e_c4f1_a98c_6e5b), ("abc", 0x44bc_2cf5_ad77_0999),
-        ("Nobody inspects the spammish repetition", 0xfbce_a83c_8a37_8bf1),
-    ])
+    @Test(
+        "The checksum is XXH64",
+        arguments: [
+            ("", UInt64(0xef46_db37_51d8_e999)), ("a", 0xd24e_c4f1_a98c_6e5b), ("abc", 0x44bc_2cf5_ad77_0999),
+            ("Nobody inspects the spammish repetition", 0xfbce_a83c_8a37_8bf1),
+        ])
     func checksum(text: String, expected: UInt64) {
         #expect(Array(text.utf8).withUnsafeBytes { Checksum.of($0) } == expected)
     }

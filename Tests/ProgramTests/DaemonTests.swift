@@ -9,7 +9,9 @@ struct DaemonTests {
         let daemon = try Daemon()
         let models = try daemon.ctl(["models"])
         #expect(models.output.contains("smollm2") && models.output.contains("on disk"))
-        let answer = try daemon.ctl(["run", "smollm2", "What is the capital of France?", "--temperature", "0", "-n", "40"])
+        let answer = try daemon.ctl([
+            "run", "smollm2", "What is the capital of France?", "--temperature", "0", "-n", "40",
+        ])
         #expect(answer.code == 0 && answer.output.contains("Paris"), "\(answer.errors)")
         #expect(answer.errors.contains("prefill") && answer.errors.contains("t/s"))
         let mode = try daemon.ctl(["mode", "smollm2", "dequantized"])
@@ -47,9 +49,15 @@ struct DaemonTests {
         let daemon = try Daemon()
         let folder = try TemporaryFolder()
         let client = try Child(
-            "ebbctl", ["run", "smollm2", "--raw", "The sea", "-n", "200", "--temperature", "0", "--json", "--socket", daemon.socket],
+            "ebbctl",
+            [
+                "run", "smollm2", "--raw", "The sea", "-n", "200", "--temperature", "0", "--json", "--socket",
+                daemon.socket,
+            ],
             environment: [:], folder: folder)
-        try Programs.wait("the request") { try daemon.ctl(["status"]).output.contains("1 requests under way") || !client.isRunning }
+        try Programs.wait("the request") {
+            try daemon.ctl(["status"]).output.contains("1 requests under way") || !client.isRunning
+        }
         daemon.signal(SIGTERM)
         #expect(try client.wait() == 0)
         let output = try Data(contentsOf: URL(fileURLWithPath: folder.file("out")))
@@ -95,7 +103,8 @@ struct DaemonTests {
         let folder = try TemporaryFolder()
         let socket = folder.file("activated")
         let process = try Child(
-            activate, ["-l", socket, "\(Programs.folder)/ebbd", "--models", try Daemon.models(), "--socket", "/nonexistent/s"],
+            activate,
+            ["-l", socket, "\(Programs.folder)/ebbd", "--models", try Daemon.models(), "--socket", "/nonexistent/s"],
             environment: [:], folder: folder)
         defer { process.signal(SIGTERM) }
         try Programs.wait("the socket") { FileManager.default.fileExists(atPath: socket) }
@@ -110,14 +119,16 @@ struct DaemonTests {
             print("skipped: there is no \(analyze)")
             return
         }
-        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appending(path: "../../systemd").standardized.path
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appending(path: "../../systemd")
+            .standardized.path
         let folder = try TemporaryFolder()
         // verify wants the program to exist where the unit says.
         let unit = try String(contentsOfFile: root + "/ebbd.service", encoding: .utf8)
             .replacingOccurrences(of: "/usr/bin/ebbd", with: "\(Programs.folder)/ebbd")
         try folder.write("ebbd.service", Array(unit.utf8))
         try folder.write("ebbd.socket", Array(try Data(contentsOf: URL(fileURLWithPath: root + "/ebbd.socket"))))
-        let outcome = try Programs.run(analyze, ["verify", "--man=no", folder.file("ebbd.service"), folder.file("ebbd.socket")])
+        let outcome = try Programs.run(
+            analyze, ["verify", "--man=no", folder.file("ebbd.service"), folder.file("ebbd.socket")])
         #expect(outcome.code == 0, "\(outcome.errors)")
         #expect(!outcome.errors.contains("ebbd"), "\(outcome.errors)")
     }
@@ -127,7 +138,8 @@ struct DaemonTests {
         let folder = try TemporaryFolder()
         for text in ["nonsense", "{\"memoryBudget\": \"lots\"}"] {
             let path = try folder.write("s.json", Array(text.utf8))
-            let outcome = try Programs.run("ebbd", ["--settings", path, "--socket", folder.file("s"), "--models", folder.path])
+            let outcome = try Programs.run(
+                "ebbd", ["--settings", path, "--socket", folder.file("s"), "--models", folder.path])
             #expect(outcome.code != 0 && outcome.errors.contains("s.json"), "\(outcome.errors)")
         }
     }
@@ -143,7 +155,9 @@ final class NotifySocket {
         address.sun_family = sa_family_t(AF_UNIX)
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
         let size = socklen_t(MemoryLayout<sockaddr_un>.size)
-        let code = withUnsafePointer(to: &address) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(fd, $0, size) } }
+        let code = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(fd, $0, size) }
+        }
         guard code == 0 else { throw CocoaError(.fileWriteUnknown) }
     }
 

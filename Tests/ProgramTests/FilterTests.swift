@@ -17,7 +17,10 @@ struct FilterTests {
     func tokenize() throws {
         let out = try filter(
             ["tokenize", "smollm2", "--jsonl"],
-            [#"{"text":"Hello, world!","add_special":true,"parse_special":false}"#, #"{"text":"<|im_end|>","parse_special":true}"#])
+            [
+                #"{"text":"Hello, world!","add_special":true,"parse_special":false}"#,
+                #"{"text":"<|im_end|>","parse_special":true}"#,
+            ])
         #expect(out.map { $0["ids"] as? [Int] } == [[19556, 28, 905, 17], [2]])
     }
 
@@ -46,7 +49,8 @@ struct FilterTests {
     @Test("A line that is no JSON is refused with its number")
     func badLine() throws {
         let outcome = try Programs.run(
-            "ebbctl", ["tokenize", "smollm2", "--jsonl", "--models", try Daemon.models()], input: "{\"text\":\"a\"}\nnonsense\n")
+            "ebbctl", ["tokenize", "smollm2", "--jsonl", "--models", try Daemon.models()],
+            input: "{\"text\":\"a\"}\nnonsense\n")
         #expect(outcome.code != 0 && outcome.errors.contains("line 2"))
     }
 

@@ -21,7 +21,9 @@ struct ImportTests {
         let (outcome, left) = result
         #expect(outcome.code != 0)
         #expect(outcome.output.isEmpty)
-        #expect(outcome.errors.hasPrefix("Error: ") && outcome.errors.split(separator: "\n").count == 1, "\(outcome.errors)")
+        #expect(
+            outcome.errors.hasPrefix("Error: ") && outcome.errors.split(separator: "\n").count == 1, "\(outcome.errors)"
+        )
         for word in words { #expect(outcome.errors.contains(word), "\(outcome.errors)") }
         #expect(left.isEmpty, "\(left)")
     }
@@ -44,12 +46,14 @@ struct ImportTests {
 
     @Test("A shape that overflows is refused")
     func shape() throws {
-        expectRefusal(try importing(TinyLlama.gguf { $0.tensors[2].dimensions = [1 << 30, 1 << 30, 1 << 30] }), "overflows")
+        expectRefusal(
+            try importing(TinyLlama.gguf { $0.tensors[2].dimensions = [1 << 30, 1 << 30, 1 << 30] }), "overflows")
     }
 
     @Test("An unknown architecture is refused")
     func architecture() throws {
-        expectRefusal(try importing(TinyLlama.gguf { $0.pairs[0] = ("general.architecture", .string("parrot")) }), "parrot")
+        expectRefusal(
+            try importing(TinyLlama.gguf { $0.pairs[0] = ("general.architecture", .string("parrot")) }), "parrot")
     }
 
     @Test("An unknown tensor type is refused")

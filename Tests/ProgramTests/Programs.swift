@@ -58,7 +58,9 @@ final class Child {
         defer { for text in argv + envp { free(text) } }
         var pid = pid_t()
         let error = posix_spawn(&pid, path, &actions, nil, argv, envp)
-        guard error == 0 else { throw CocoaError(.executableLoad, userInfo: [NSLocalizedDescriptionKey: "\(path): \(error)"]) }
+        guard error == 0 else {
+            throw CocoaError(.executableLoad, userInfo: [NSLocalizedDescriptionKey: "\(path): \(error)"])
+        }
         self.pid = pid
     }
 
@@ -109,7 +111,9 @@ final class Daemon {
         return try RealModel.store().folder
     }
 
-    func ctl(_ arguments: [String]) throws -> Programs.Outcome { try Programs.run("ebbctl", arguments + ["--socket", socket]) }
+    func ctl(_ arguments: [String]) throws -> Programs.Outcome {
+        try Programs.run("ebbctl", arguments + ["--socket", socket])
+    }
 
     func signal(_ number: Int32) { process.signal(number) }
 

@@ -156,7 +156,9 @@ struct HostileClientTests {
             for id in 2..<UInt64(20) { try raw.send(id, .generate(generate)) }
             var options = GenerationOptions.greedy
             options.maxTokens = 8
-            #expect(try await service.client().generate("smollm2", prompt: "The sky is", options: options).text().isEmpty == false)
+            #expect(
+                try await service.client().generate("smollm2", prompt: "The sky is", options: options).text().isEmpty
+                    == false)
         }
     }
 

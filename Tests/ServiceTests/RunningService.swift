@@ -22,7 +22,8 @@ struct RunningService {
     let source: ScriptedSource
 
     static func with(
-        models: String? = nil, socket: String? = nil, configure: (inout ServiceConfiguration) -> Void = { $0.grace = .seconds(5) },
+        models: String? = nil, socket: String? = nil,
+        configure: (inout ServiceConfiguration) -> Void = { $0.grace = .seconds(5) },
         _ body: @escaping @Sendable (RunningService) async throws -> Void
     ) async throws {
         let folder = try TemporaryFolder()

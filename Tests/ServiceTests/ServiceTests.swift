@@ -33,8 +33,12 @@ struct ServiceTests {
     }
 
     /// What a client is refused with when it continues a prompt.
-    private func promptError(_ ebb: EbbClient, _ prompt: String, _ options: GenerationOptions = .greedy) async -> ClientError? {
-        do { _ = try await ebb.generate("smollm2", prompt: prompt, options: options).text() } catch { return error as? ClientError }
+    private func promptError(_ ebb: EbbClient, _ prompt: String, _ options: GenerationOptions = .greedy) async
+        -> ClientError?
+    {
+        do { _ = try await ebb.generate("smollm2", prompt: prompt, options: options).text() } catch {
+            return error as? ClientError
+        }
         return nil
     }
 
@@ -60,13 +64,24 @@ struct ServiceTests {
     @Test("Many clients at once get what each would get alone")
     func manyClients() async throws {
         try await RunningService.with { service in
-            let prompts = ["The capital of France is", "Water boils at", "One, two, three,", "The sun is", "def fib(n):", "Once upon"]
+            let prompts = [
+                "The capital of France is", "Water boils at", "One, two, three,", "The sun is", "def fib(n):",
+                "Once upon",
+            ]
             let alone = try await service.client()
             var expected: [String] = []
-            for prompt in prompts { expected.append(try await alone.generate("smollm2", prompt: prompt, options: greedy(12)).text()) }
+            for prompt in prompts {
+                expected.append(try await alone.generate("smollm2", prompt: prompt, options: greedy(12)).text())
+            }
             let together = try await withThrowingTaskGroup(of: (Int, String).self) { group in
                 for (index, prompt) in prompts.enumerated() {
-                    group.addTask { (index, try await service.client().generate("smollm2", prompt: prompt, options: self.greedy(12)).text()) }
+                    group.addTask {
+                        (
+                            index,
+                            try await service.client().generate("smollm2", prompt: prompt, options: self.greedy(12))
+                                .text()
+                        )
+                    }
                 }
                 return try await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
             }
@@ -109,9 +124,12 @@ struct ServiceTests {
         try await RunningService.with { service in
             let staying = try await service.client()
             let leaving = try await service.client()
-            let text = Task { try await staying.generate("smollm2", prompt: "The sea", options: self.greedy(60)).text() }
+            let text = Task {
+                try await staying.generate("smollm2", prompt: "The sea", options: self.greedy(60)).text()
+            }
             let lost = Task {
-                for try await _ in try await leaving.generate("smollm2", prompt: "Count:", options: self.greedy(4000)) {}
+                for try await _ in try await leaving.generate("smollm2", prompt: "Count:", options: self.greedy(4000)) {
+                }
             }
             try await service.until("both running") { $0.active == 2 }
             try await leaving.close()

@@ -31,7 +31,8 @@ public struct GGUFBuilder {
     public init(_ pairs: [(String, Value)], _ tensors: [Tensor] = []) { (self.pairs, self.tensors) = (pairs, tensors) }
 
     public func build() -> [UInt8] {
-        var out = bytes(UInt32(0x4655_4747)) + bytes(version) + bytes(UInt64(tensors.count)) + bytes(UInt64(pairs.count))
+        var out =
+            bytes(UInt32(0x4655_4747)) + bytes(version) + bytes(UInt64(tensors.count)) + bytes(UInt64(pairs.count))
         for (key, value) in pairs { out += text(key) + encoded(value) }
         var offset: UInt64 = 0
         for tensor in tensors {
@@ -62,7 +63,9 @@ public struct GGUFBuilder {
         }
     }
 
-    private func array(_ type: UInt32, _ count: Int) -> [UInt8] { bytes(UInt32(9)) + bytes(type) + bytes(UInt64(count)) }
+    private func array(_ type: UInt32, _ count: Int) -> [UInt8] {
+        bytes(UInt32(9)) + bytes(type) + bytes(UInt64(count))
+    }
 }
 
 private func bytes(_ value: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { Array($0) } }

@@ -26,33 +26,54 @@ struct ChatTemplateTests {
         try ChatTemplate(source, bosText: "<s>", eosText: "</s>").render(messages: messages, addGenerationPrompt: true)
     }
 
-    @Test("The language's parts work as in Jinja", arguments: [
-        ("{{ 1 + 2 * 3 }} {{ 7 // 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 1 / 2 }}", "7 3 -4 2 0.5"),
-        ("{% for x in [1,2,3] if x != 2 %}{{ loop.index }}:{{ x }}{% if not loop.last %},{% endif %}{% endfor %}", "1:1,2:3"),
-        ("{% for x in [] %}a{% else %}none{% endfor %}", "none"),
-        ("{% for k, v in {'a': 1, 'b': [2]}.items() %}{{ k }}={{ v }};{% endfor %}", "a=1;b=[2];"),
-        ("{% set ns = namespace(n=0) %}{% for x in range(4) %}{% set ns.n = ns.n + x %}{% endfor %}{{ ns.n }}", "6"),
-        ("{% set x = 1 %}{% for i in [1] %}{% set x = 2 %}{% endfor %}{{ x }}", "1"),
-        ("{{ ' a b '.strip() | upper }}|{{ 'a-b-c'.split('-')[-1] }}|{{ 'abc'[::-1] }}|{{ 'abcd'[1:3] }}", "A B|c|cba|bc"),
-        ("{{ x is defined }} {{ none is none }} {{ 3 is odd }} {{ 'a' in 'cat' }} {{ 'x' not in ['y'] }}", "False True True True True"),
-        ("{{ ['a', true, none, 1.5, {'k': 'ü'}] | tojson }}", "[\"a\", true, null, 1.5, {\"k\": \"ü\"}]"),
-        ("{{ 'yes' if add_generation_prompt else 'no' }}{{ ' no' if false }}", "yes"),
-        ("a\n  {%- if true %} b {%+ endif -%}\n c", "a b c"),
-        ("{# note #}\n{% if true %}\nx\n{% endif %}\n", "x\n"),
-        ("{{ bos_token ~ 1 ~ eos_token }}", "<s>1</s>"),
-        ("{% raw %}{{ x }}{% endraw %}", "{{ x }}"),
-        ("{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}{% if i == 1 %}{% continue %}{% endif %}{{ i }}{% endfor %}", "02"),
-        ("{{ [3,1,2] | length }}{{ 'a,b' | replace(',', ';') }}{{ y | default('d') }}", "3a;bd"),
-        ("{% set t %}in{% endset %}{{ t * 2 }}", "inin"),
-    ])
+    @Test(
+        "The language's parts work as in Jinja",
+        arguments: [
+            ("{{ 1 + 2 * 3 }} {{ 7 // 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 1 / 2 }}", "7 3 -4 2 0.5"),
+            (
+                "{% for x in [1,2,3] if x != 2 %}{{ loop.index }}:{{ x }}{% if not loop.last %},{% endif %}{% endfor %}",
+                "1:1,2:3"
+            ),
+            ("{% for x in [] %}a{% else %}none{% endfor %}", "none"),
+            ("{% for k, v in {'a': 1, 'b': [2]}.items() %}{{ k }}={{ v }};{% endfor %}", "a=1;b=[2];"),
+            (
+                "{% set ns = namespace(n=0) %}{% for x in range(4) %}{% set ns.n = ns.n + x %}{% endfor %}{{ ns.n }}",
+                "6"
+            ),
+            ("{% set x = 1 %}{% for i in [1] %}{% set x = 2 %}{% endfor %}{{ x }}", "1"),
+            (
+                "{{ ' a b '.strip() | upper }}|{{ 'a-b-c'.split('-')[-1] }}|{{ 'abc'[::-1] }}|{{ 'abcd'[1:3] }}",
+                "A B|c|cba|bc"
+            ),
+            (
+                "{{ x is defined }} {{ none is none }} {{ 3 is odd }} {{ 'a' in 'cat' }} {{ 'x' not in ['y'] }}",
+                "False True True True True"
+            ),
+            ("{{ ['a', true, none, 1.5, {'k': 'ü'}] | tojson }}", "[\"a\", true, null, 1.5, {\"k\": \"ü\"}]"),
+            ("{{ 'yes' if add_generation_prompt else 'no' }}{{ ' no' if false }}", "yes"),
+            ("a\n  {%- if true %} b {%+ endif -%}\n c", "a b c"),
+            ("{# note #}\n{% if true %}\nx\n{% endif %}\n", "x\n"),
+            ("{{ bos_token ~ 1 ~ eos_token }}", "<s>1</s>"),
+            ("{% raw %}{{ x }}{% endraw %}", "{{ x }}"),
+            (
+                "{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}{% if i == 1 %}{% continue %}{% endif %}{{ i }}{% endfor %}",
+                "02"
+            ),
+            ("{{ [3,1,2] | length }}{{ 'a,b' | replace(',', ';') }}{{ y | default('d') }}", "3a;bd"),
+            ("{% set t %}in{% endset %}{{ t * 2 }}", "inin"),
+        ])
     func language(source: String, expected: String) throws {
         #expect(try render(source) == expected)
     }
 
-    @Test("What is beyond the interpreter is refused when the template is read", arguments: [
-        "{% macro f() %}{% endmacro %}", "{% include 'x' %}", "{{ x | nonsense }}", "{{ x is nonsense }}", "{{ f(1) }}",
-        "{{ 'a'.format(1) }}", "{% if true %}", "{% endif %}", "{{ 'a }}", "{{ (1 }}", "{{ 1 ! 2 }}", "{{ [1, }", "{% for x %}{% endfor %}",
-    ])
+    @Test(
+        "What is beyond the interpreter is refused when the template is read",
+        arguments: [
+            "{% macro f() %}{% endmacro %}", "{% include 'x' %}", "{{ x | nonsense }}", "{{ x is nonsense }}",
+            "{{ f(1) }}",
+            "{{ 'a'.format(1) }}", "{% if true %}", "{% endif %}", "{{ 'a }}", "{{ (1 }}", "{{ 1 ! 2 }}", "{{ [1, }",
+            "{% for x %}{% endfor %}",
+        ])
     func refused(source: String) {
         #expect(throws: TextError.self) { try ChatTemplate(source) }
     }
@@ -72,10 +93,13 @@ struct ChatTemplateTests {
         #expect(try render("{{ 'a'" + String(repeating: " | trim", count: 499) + " }}") == "a")
     }
 
-    @Test("A template that runs or writes without end is stopped", arguments: [
-        "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
-        "{% for a in range(100000) %}{{ 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' * 1000 }}{% endfor %}", "{{ 'a' * 9999999999 }}",
-    ])
+    @Test(
+        "A template that runs or writes without end is stopped",
+        arguments: [
+            "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+            "{% for a in range(100000) %}{{ 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' * 1000 }}{% endfor %}",
+            "{{ 'a' * 9999999999 }}",
+        ])
     func bounded(source: String) throws {
         let template = try ChatTemplate(source)
         #expect(throws: TextError.self) { try template.render(messages: [], addGenerationPrompt: false) }
@@ -96,7 +120,9 @@ struct ChatTemplateTests {
         let parts = Array("{}%#'\"()[]|.+-* \n".unicodeScalars)
         for _ in 0..<500 {
             var changed = source
-            for _ in 0..<4 { changed[Int.random(in: 0..<changed.count, using: &random)] = parts.randomElement(using: &random) ?? " " }
+            for _ in 0..<4 {
+                changed[Int.random(in: 0..<changed.count, using: &random)] = parts.randomElement(using: &random) ?? " "
+            }
             var text = String.UnicodeScalarView()
             text.append(contentsOf: changed)
             guard let template = try? ChatTemplate(String(text)) else { continue }

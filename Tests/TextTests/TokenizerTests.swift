@@ -13,7 +13,8 @@ struct TokenizerTests {
     }
 
     private func lines(_ model: RealModel) throws -> [Line] {
-        let url = Bundle.module.url(forResource: model.rawValue, withExtension: "jsonl", subdirectory: "Reference/tokenize")
+        let url = Bundle.module.url(
+            forResource: model.rawValue, withExtension: "jsonl", subdirectory: "Reference/tokenize")
         return try Reference.lines(Line.self, url)
     }
 
@@ -34,7 +35,9 @@ struct TokenizerTests {
         }
     }
 
-    @Test("Text comes out whole, whatever the tokens are, and never half a character", arguments: [RealModel.smollm2, .qwen2])
+    @Test(
+        "Text comes out whole, whatever the tokens are, and never half a character",
+        arguments: [RealModel.smollm2, .qwen2])
     func incremental(model: RealModel) throws {
         let tokenizer = try Tokenizer(try GGUFFile(path: try model.gguf).metadata)
         for line in try lines(model) {

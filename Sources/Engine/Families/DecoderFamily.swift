@@ -50,7 +50,8 @@ public enum DecoderFamilies {
         let name = description.metadata.string("general.architecture") ?? "none"
         guard let family = all.first(where: { $0.architecture == name }) else {
             let known = all.map { $0.architecture }.joined(separator: ", ")
-            throw FormatError("\(description.path): the architecture \"\(name)\" is not supported (supported: \(known))")
+            throw FormatError(
+                "\(description.path): the architecture \"\(name)\" is not supported (supported: \(known))")
         }
         return family
     }

@@ -21,7 +21,9 @@ struct Llama: DecoderFamily {
 
     init(_ weights: WeightLoader) throws {
         let c = try weights.config("llama")
-        if weights.has("rope_freqs.weight") { throw FormatError("RoPE frequency factors (rope_freqs) are not supported") }
+        if weights.has("rope_freqs.weight") {
+            throw FormatError("RoPE frequency factors (rope_freqs) are not supported")
+        }
         config = c
         layers = try (0..<c.layers).map { l in
             Layer(

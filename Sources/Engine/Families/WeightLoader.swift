@@ -74,16 +74,22 @@ final class WeightLoader {
             throw FormatError("\(path): embedding length \(hidden) is not a multiple of \(heads) heads")
         }
         let headDim = metadata[lengthKey] == nil ? hidden / heads : try metadata.requiredCount(lengthKey, limit: limit)
-        guard heads % kvHeads == 0 else { throw FormatError("\(path): \(heads) heads are not a multiple of \(kvHeads) KV heads") }
+        guard heads % kvHeads == 0 else {
+            throw FormatError("\(path): \(heads) heads are not a multiple of \(kvHeads) KV heads")
+        }
         guard headDim % 16 == 0, headDim <= limit else {
-            throw FormatError("\(path): a head dimension of \(headDim) is not supported (multiples of 16 up to \(limit) are)")
+            throw FormatError(
+                "\(path): a head dimension of \(headDim) is not supported (multiples of 16 up to \(limit) are)")
         }
         let rotated = metadata.integer("\(prefix).rope.dimension_count") ?? headDim
-        guard rotated == headDim else { throw FormatError("\(path): rotating \(rotated) of \(headDim) dimensions is not supported") }
+        guard rotated == headDim else {
+            throw FormatError("\(path): rotating \(rotated) of \(headDim) dimensions is not supported")
+        }
         if let scaling = metadata.string("\(prefix).rope.scaling.type"), scaling != "none" {
             throw FormatError("\(path): RoPE scaling \"\(scaling)\" is not supported")
         }
-        guard let epsilon = metadata.float("\(prefix).attention.layer_norm_rms_epsilon"), epsilon > 0, epsilon < 1 else {
+        guard let epsilon = metadata.float("\(prefix).attention.layer_norm_rms_epsilon"), epsilon > 0, epsilon < 1
+        else {
             throw FormatError("\(path): \(prefix).attention.layer_norm_rms_epsilon is missing or impossible")
         }
         let base = metadata.float("\(prefix).rope.freq_base") ?? 10_000
@@ -92,12 +98,14 @@ final class WeightLoader {
             throw FormatError("\(path): the tensor token_embd.weight is missing")
         }
         if let tokens = metadata.array("tokenizer.ggml.tokens"), tokens.count != vocabulary {
-            throw FormatError("\(path): the vocabulary has \(tokens.count) tokens, but the embedding has \(vocabulary) rows")
+            throw FormatError(
+                "\(path): the vocabulary has \(tokens.count) tokens, but the embedding has \(vocabulary) rows")
         }
         return DecoderConfig(
             layers: layers, hidden: hidden, heads: heads, kvHeads: kvHeads, headDim: headDim,
             feedForward: try metadata.requiredCount("\(prefix).feed_forward_length", limit: 1 << 20),
-            vocabulary: vocabulary, contextLength: try metadata.requiredCount("\(prefix).context_length", limit: 1 << 24),
+            vocabulary: vocabulary,
+            contextLength: try metadata.requiredCount("\(prefix).context_length", limit: 1 << 24),
             epsilon: epsilon, ropeBases: [base], windows: Array(repeating: 0, count: layers))
     }
 }

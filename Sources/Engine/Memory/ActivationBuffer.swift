@@ -10,7 +10,8 @@ final class ActivationBuffer {
     func shape(rows: Int, k: Int, block: Int = 32) throws {
         let kp = (k + 31) / 32 * 32
         let sizes = [
-            rows * kp, rows * (kp / block) * 4, rows * (kp / 32) * 4, rows * (kp / 32) * 4, rows * (kp / 16) * 4, rows * k * 4,
+            rows * kp, rows * (kp / block) * 4, rows * (kp / 32) * 4, rows * (kp / 32) * 4, rows * (kp / 16) * 4,
+            rows * k * 4,
         ].map { ($0 + 63) / 64 * 64 }
         let total = sizes.reduce(0, +)
         if total > capacity {

@@ -98,7 +98,8 @@ public struct Sampler {
         var parent = 0
         while true {
             var smallest = parent
-            for child in [2 * parent + 1, 2 * parent + 2] where child < heap.count && heap[child].logit < heap[smallest].logit {
+            for child in [2 * parent + 1, 2 * parent + 2]
+            where child < heap.count && heap[child].logit < heap[smallest].logit {
                 smallest = child
             }
             if smallest == parent { return }

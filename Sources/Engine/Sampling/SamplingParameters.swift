@@ -32,7 +32,9 @@ public struct SamplingParameters: Sendable, Hashable {
 
     /// - Throws: ``EngineError`` that names the value out of range.
     public func validate() throws {
-        guard temperature.isFinite, (0...100).contains(temperature) else { throw EngineError("temperature must be 0 to 100") }
+        guard temperature.isFinite, (0...100).contains(temperature) else {
+            throw EngineError("temperature must be 0 to 100")
+        }
         guard topK >= 0 else { throw EngineError("top-k must not be negative") }
         guard topP > 0, topP <= 1 else { throw EngineError("top-p must be above 0 and at most 1") }
         guard (0...1).contains(minP) else { throw EngineError("min-p must be 0 to 1") }

@@ -104,7 +104,8 @@ final class Connection: Sendable {
     ) async throws {
         let id = envelope.id
         func refuse(_ code: EbbCode, _ why: String, retry: UInt32? = nil) async throws {
-            try await outbound.write(EbbEnvelope(id: id, .failure(EbbFailure(code, why, retryAfterMilliseconds: retry))))
+            try await outbound.write(
+                EbbEnvelope(id: id, .failure(EbbFailure(code, why, retryAfterMilliseconds: retry))))
         }
         guard let body = envelope.body else { return try await refuse(.badRequest, "an unknown or empty request") }
         guard id != 0 else { return try await refuse(.badRequest, "a request's id must not be 0") }
@@ -121,7 +122,8 @@ final class Connection: Sendable {
         }
         switch verdict {
         case .taken: return try await refuse(.badRequest, "a request with id \(id) is under way")
-        case .full: return try await refuse(.overloaded, "\(EbbProtocol.maxInFlight) requests are under way", retry: 100)
+        case .full:
+            return try await refuse(.overloaded, "\(EbbProtocol.maxInFlight) requests are under way", retry: 100)
         case .accepted: start { await self.work(id, body, outbound, peer) }
         }
     }

@@ -15,7 +15,9 @@ struct RequestHandler: Sendable {
 
     /// Answers one request with all its messages.
     /// - Throws: ``ServiceError`` and whatever else went wrong: the caller answers with a Failure.
-    func handle(_ body: EbbEnvelope.OneOf_Body, peer: Peer, reply: Reply, started: (GenerationHandle) -> Void) async throws {
+    func handle(_ body: EbbEnvelope.OneOf_Body, peer: Peer, reply: Reply, started: (GenerationHandle) -> Void)
+        async throws
+    {
         switch body {
         case .ping(let ping):
             var pong = EbbPong()
@@ -104,7 +106,8 @@ struct RequestHandler: Sendable {
         guard !tokens.isEmpty else { throw ServiceError(.badRequest, "the prompt is empty") }
         guard tokens.count < model.contextLimit else {
             throw ServiceError(
-                .contextFull, "the prompt has \(tokens.count) tokens, the context of \(model.name) \(model.contextLimit)")
+                .contextFull,
+                "the prompt has \(tokens.count) tokens, the context of \(model.name) \(model.contextLimit)")
         }
         guard request.stop.count <= 16, request.stop.allSatisfy({ $0.utf8.count <= 256 }) else {
             throw ServiceError(.badRequest, "at most 16 stop texts of 256 bytes are possible")
@@ -122,11 +125,13 @@ struct RequestHandler: Sendable {
         case .chat(let chat)?:
             guard let template = model.template else {
                 throw ServiceError(
-                    .badRequest, "\(model.name) is a base model without a chat template: send a prompt (ebbctl run --raw)")
+                    .badRequest,
+                    "\(model.name) is a base model without a chat template: send a prompt (ebbctl run --raw)")
             }
             let tools = chat.toolsJson.isEmpty ? JSONValue.array([]) : try JSONValue(parsing: chat.toolsJson)
             guard case .array(let list) = tools else { throw ServiceError(.badRequest, "tools_json is no JSON array") }
-            return try template.render(messages: try chat.messages.map(Self.message), tools: list, addGenerationPrompt: true)
+            return try template.render(
+                messages: try chat.messages.map(Self.message), tools: list, addGenerationPrompt: true)
         case nil: throw ServiceError(.badRequest, "the request has neither a prompt nor a chat")
         }
     }

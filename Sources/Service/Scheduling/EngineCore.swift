@@ -75,7 +75,9 @@ final class EngineCore {
     private func govern() {
         let wanted = wanted()
         for (model, layers) in zip(models, wanted) {
-            for (layer, expand) in layers.enumerated() where !expand && model.model.isExpanded(layer) { model.drop(layer) }
+            for (layer, expand) in layers.enumerated() where !expand && model.model.isExpanded(layer) {
+                model.drop(layer)
+            }
         }
         guard !models.contains(where: { !$0.expanding.isEmpty }) else { return }
         for (model, layers) in zip(models, wanted) {

@@ -68,7 +68,9 @@ final class HostedModel {
     }
 
     private func remember(_ generation: Generation) {
-        if generation.prefillSeconds > 0 { prefillRate = Double(generation.request.prompt.count) / generation.prefillSeconds }
+        if generation.prefillSeconds > 0 {
+            prefillRate = Double(generation.request.prompt.count) / generation.prefillSeconds
+        }
         if generation.generated > 1, generation.decodeSeconds > 0 {
             decodeRate = Double(generation.generated - 1) / generation.decodeSeconds
         }

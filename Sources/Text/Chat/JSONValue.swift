@@ -157,7 +157,8 @@ private struct JSONParser {
     }
 
     private mutating func hex4() throws -> UInt32 {
-        guard at + 4 <= bytes.count, let code = UInt32(String(decoding: bytes[at..<at + 4], as: UTF8.self), radix: 16) else {
+        guard at + 4 <= bytes.count, let code = UInt32(String(decoding: bytes[at..<at + 4], as: UTF8.self), radix: 16)
+        else {
             throw wrong("four hexadecimal digits were expected")
         }
         at += 4

@@ -66,7 +66,8 @@ enum JinjaArithmetic {
         if let x = a.number, let y = b.number {
             order = x < y ? -1 : x > y ? 1 : 0
         } else if case (.string(let x), .string(let y)) = (a, b) {
-            order = x.utf8.elementsEqual(y.utf8) ? 0 : x.unicodeScalars.lexicographicallyPrecedes(y.unicodeScalars) ? -1 : 1
+            order =
+                x.utf8.elementsEqual(y.utf8) ? 0 : x.unicodeScalars.lexicographicallyPrecedes(y.unicodeScalars) ? -1 : 1
         } else {
             throw TextError("the chat template compares \(a.typeName) \(sign) \(b.typeName), which is not possible")
         }
@@ -84,7 +85,8 @@ enum JinjaArithmetic {
         case (.dict(let members), _): return members[part.text] != nil
         case (.string(let text), .string(let piece)): return text[...].firstRange(ofScalars: piece) != nil
         case (.undefined, _): return false
-        default: throw TextError("the chat template asks for \(part.typeName) in \(whole.typeName), which is not possible")
+        default:
+            throw TextError("the chat template asks for \(part.typeName) in \(whole.typeName), which is not possible")
         }
     }
 }

@@ -165,11 +165,14 @@ struct JinjaEvaluator {
     }
 
     private mutating func integer(_ expression: JinjaExpression) throws -> Int {
-        guard case .int(let i) = try value(expression) else { throw TextError("the chat template slices with no integer") }
+        guard case .int(let i) = try value(expression) else {
+            throw TextError("the chat template slices with no integer")
+        }
         return i
     }
 
-    private mutating func binary(_ sign: String, _ left: JinjaExpression, _ right: JinjaExpression) throws -> JinjaValue {
+    private mutating func binary(_ sign: String, _ left: JinjaExpression, _ right: JinjaExpression) throws -> JinjaValue
+    {
         let a = try value(left)
         if sign == "and" { return a.isTrue ? try value(right) : a }
         if sign == "or" { return a.isTrue ? a : try value(right) }
@@ -187,7 +190,9 @@ struct JinjaEvaluator {
         case "strftime_now": return .string(now(positional.first?.text ?? ""))
         default:  // range
             let bounds = try positional.map { value -> Int in
-                guard case .int(let i) = value, abs(i) <= 1_000_000 else { throw TextError("range() takes small integers") }
+                guard case .int(let i) = value, abs(i) <= 1_000_000 else {
+                    throw TextError("range() takes small integers")
+                }
                 return i
             }
             switch bounds.count {

@@ -66,14 +66,17 @@ enum JinjaFilters {
         if name == "map" {
             if let attribute = named["attribute"] { return .list(items.map { member($0, attribute.text) }) }
             let filter = arguments.first?.text ?? ""
-            guard JinjaLibrary.filters.contains(filter) else { throw TextError("map() needs a known filter or attribute") }
+            guard JinjaLibrary.filters.contains(filter) else {
+                throw TextError("map() needs a known filter or attribute")
+            }
             return .list(try items.map { try apply(filter, $0, Array(arguments.dropFirst()), [:]) })
         }
         let byAttribute = name.hasSuffix("attr")
         let test = byAttribute ? arguments.dropFirst() : arguments[...]
         let kept = try items.filter { item in
             let subject = byAttribute ? member(item, arguments.first?.text ?? "") : item
-            let passes = try test.first.map { try Self.test($0.text, subject, Array(test.dropFirst())) } ?? subject.isTrue
+            let passes =
+                try test.first.map { try Self.test($0.text, subject, Array(test.dropFirst())) } ?? subject.isTrue
             return passes == name.hasPrefix("select")
         }
         return .list(kept)
@@ -83,7 +86,8 @@ enum JinjaFilters {
         switch (name, value) {
         case ("defined", .undefined), ("undefined", .undefined): return name == "undefined"
         case ("defined", _): return true
-        case ("none", .none), ("string", .string), ("boolean", .bool), ("mapping", .dict), ("integer", .int), ("float", .float):
+        case ("none", .none), ("string", .string), ("boolean", .bool), ("mapping", .dict), ("integer", .int),
+            ("float", .float):
             return true
         case ("number", .int), ("number", .float): return true
         case ("sequence", .list), ("sequence", .string), ("sequence", .dict): return true

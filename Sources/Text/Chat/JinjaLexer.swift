@@ -148,7 +148,9 @@ struct JinjaLexer {
         if first.properties.numericType != nil, first.isASCII { return try number() }
         if first == "_" || first.properties.isAlphabetic {
             let start = at
-            while let next = peek(), next == "_" || next.properties.isAlphabetic || next.properties.numericType != nil { at += 1 }
+            while let next = peek(), next == "_" || next.properties.isAlphabetic || next.properties.numericType != nil {
+                at += 1
+            }
             return .name(string(source[start..<at]))
         }
         for symbol in ["==", "!=", "<=", ">=", "//", "**"] where matches(symbol, at: at) {

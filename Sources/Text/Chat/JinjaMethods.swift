@@ -35,7 +35,8 @@ enum JinjaMethods {
         case "title": return .string(title(text))
         case "capitalize": return .string(capitalize(text))
         case "startswith": return .bool(affixes(arguments).contains { text.utf8.starts(with: $0.utf8) })
-        case "endswith": return .bool(affixes(arguments).contains { text.utf8.reversed().starts(with: $0.utf8.reversed()) })
+        case "endswith":
+            return .bool(affixes(arguments).contains { text.utf8.reversed().starts(with: $0.utf8.reversed()) })
         case "replace":
             guard arguments.count >= 2 else { throw TextError("replace() takes two strings") }
             return .string(text.replacingAll(arguments[0].text, arguments[1].text))

@@ -16,7 +16,9 @@ struct JinjaParser {
 
     private init(parts: [JinjaLexer.Part]) { self.parts = parts }
 
-    private func wrong(_ why: String) -> TextError { TextError("the chat template cannot be used: \(why) (line \(line))") }
+    private func wrong(_ why: String) -> TextError {
+        TextError("the chat template cannot be used: \(why) (line \(line))")
+    }
 
     // MARK: Statements
 
@@ -229,9 +231,13 @@ struct JinjaParser {
     private mutating func sum() throws -> JinjaExpression {
         var left = try concatenation()
         while true {
-            if take("+") { left = .binary("+", left, try concatenation()) }
-            else if take("-") { left = .binary("-", left, try concatenation()) }
-            else { return left }
+            if take("+") {
+                left = .binary("+", left, try concatenation())
+            } else if take("-") {
+                left = .binary("-", left, try concatenation())
+            } else {
+                return left
+            }
         }
     }
 
@@ -265,7 +271,9 @@ struct JinjaParser {
         while true {
             if take("|") {
                 let filter = try name("a filter")
-                guard JinjaLibrary.filters.contains(filter) else { throw wrong("the filter \"\(filter)\" is not supported") }
+                guard JinjaLibrary.filters.contains(filter) else {
+                    throw wrong("the filter \"\(filter)\" is not supported")
+                }
                 value = .filter(value, filter, take("(") ? try arguments() : JinjaArguments())
             } else if takeName("is") {
                 let negated = takeName("not")
@@ -293,13 +301,16 @@ struct JinjaParser {
                     value = .attribute(value, member)
                     continue
                 }
-                guard JinjaLibrary.methods.contains(member) else { throw wrong("the method \"\(member)\" is not supported") }
+                guard JinjaLibrary.methods.contains(member) else {
+                    throw wrong("the method \"\(member)\" is not supported")
+                }
                 value = .method(value, member, try arguments())
             } else if take("[") {
                 value = try subscripted(value)
             } else if take("(") {
                 guard case .name(let function) = value, JinjaLibrary.functions.contains(function) else {
-                    throw wrong("only the functions \(JinjaLibrary.functions.sorted().joined(separator: ", ")) can be called")
+                    throw wrong(
+                        "only the functions \(JinjaLibrary.functions.sorted().joined(separator: ", ")) can be called")
                 }
                 value = .call(function, try arguments())
             } else {

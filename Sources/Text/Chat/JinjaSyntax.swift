@@ -58,16 +58,20 @@ struct JinjaLoop: Sendable {
 enum JinjaLibrary {
     static let functions: Set<String> = ["raise_exception", "namespace", "range", "strftime_now"]
     static let methods: Set<String> = [
-        "strip", "lstrip", "rstrip", "split", "startswith", "endswith", "upper", "lower", "title", "capitalize", "replace",
+        "strip", "lstrip", "rstrip", "split", "startswith", "endswith", "upper", "lower", "title", "capitalize",
+        "replace",
         "find", "join", "items", "keys", "values", "get",
     ]
     static let filters: Set<String> = [
-        "trim", "length", "count", "tojson", "upper", "lower", "capitalize", "title", "replace", "join", "first", "last",
-        "default", "d", "list", "string", "int", "float", "items", "map", "select", "reject", "selectattr", "rejectattr",
+        "trim", "length", "count", "tojson", "upper", "lower", "capitalize", "title", "replace", "join", "first",
+        "last",
+        "default", "d", "list", "string", "int", "float", "items", "map", "select", "reject", "selectattr",
+        "rejectattr",
         "reverse", "safe", "abs", "indent",
     ]
     static let tests: Set<String> = [
-        "defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "mapping", "sequence", "iterable",
+        "defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "mapping", "sequence",
+        "iterable",
         "true", "false", "odd", "even", "eq", "equalto", "ne", "in",
     ]
 }

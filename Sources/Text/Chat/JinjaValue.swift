@@ -92,17 +92,23 @@ enum JinjaValue {
         case .int, .float: return text
         case .string(let s): return Self.quoted(s)
         case .list(let items):
-            return Self.bracketed("[", "]", try items.map { try $0.json(indent: indent, level: level + 1) }, indent, level)
+            return Self.bracketed(
+                "[", "]", try items.map { try $0.json(indent: indent, level: level + 1) }, indent, level)
         case .dict(let members):
-            let pairs = try members.map { "\(Self.quoted($0.key)): \(try $0.value.json(indent: indent, level: level + 1))" }
+            let pairs = try members.map {
+                "\(Self.quoted($0.key)): \(try $0.value.json(indent: indent, level: level + 1))"
+            }
             return Self.bracketed("{", "}", pairs, indent, level)
         }
     }
 
-    private static func bracketed(_ open: String, _ close: String, _ items: [String], _ indent: Int?, _ level: Int) -> String {
+    private static func bracketed(_ open: String, _ close: String, _ items: [String], _ indent: Int?, _ level: Int)
+        -> String
+    {
         guard let indent, !items.isEmpty else { return open + items.joined(separator: ", ") + close }
         let inner = "\n" + String(repeating: " ", count: indent * (level + 1))
-        return open + inner + items.joined(separator: "," + inner) + "\n" + String(repeating: " ", count: indent * level) + close
+        return open + inner + items.joined(separator: "," + inner) + "\n"
+            + String(repeating: " ", count: indent * level) + close
     }
 
     private static func quoted(_ text: String) -> String {

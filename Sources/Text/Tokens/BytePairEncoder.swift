@@ -30,7 +30,8 @@ struct BytePairEncoder: Sendable {
             for scalar in scalars[start..<end] {
                 for byte in UTF8.encode(scalar).map(Array.init) ?? [] {
                     let at = symbols.count
-                    symbols.append(.init(start: at, length: 1, token: byteTokens[Int(byte)], previous: at - 1, next: at + 1))
+                    symbols.append(
+                        .init(start: at, length: 1, token: byteTokens[Int(byte)], previous: at - 1, next: at + 1))
                 }
             }
             start = end
@@ -65,14 +66,17 @@ private struct MergeTable: Sendable {
             right.removeAll(keepingCapacity: true)
             ByteLevel.spell(UnsafeRawBufferPointer(rebasing: text[..<space]), into: &left)
             ByteLevel.spell(UnsafeRawBufferPointer(rebasing: text[(space + 1)...]), into: &right)
-            guard let a = vocabulary.id(left), let b = vocabulary.id(right), let made = vocabulary.id(left + right) else {
+            guard let a = vocabulary.id(left), let b = vocabulary.id(right), let made = vocabulary.id(left + right)
+            else {
                 continue  // a merge whose parts are no tokens can never apply
             }
             insert(Self.key(a, b), rank: Int32(rank), token: made)
         }
     }
 
-    private static func key(_ a: Int32, _ b: Int32) -> UInt64 { UInt64(UInt32(bitPattern: a)) << 32 | UInt64(UInt32(bitPattern: b)) }
+    private static func key(_ a: Int32, _ b: Int32) -> UInt64 {
+        UInt64(UInt32(bitPattern: a)) << 32 | UInt64(UInt32(bitPattern: b))
+    }
 
     private func slot(_ key: UInt64) -> Int {
         var slot = Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 20) & (keys.count - 1)

@@ -32,7 +32,9 @@ struct MergeQueue {
         while let best = pop() {
             let left = symbols[best.left]
             // Outdated where either side has been merged since.
-            guard left.length > 0, left.next >= 0, left.length + symbols[left.next].length == best.length else { continue }
+            guard left.length > 0, left.next >= 0, left.length + symbols[left.next].length == best.length else {
+                continue
+            }
             let right = left.next
             symbols[best.left].length = best.length
             symbols[best.left].token = best.token

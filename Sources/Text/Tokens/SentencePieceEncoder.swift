@@ -54,7 +54,11 @@ struct SentencePieceEncoder: Sendable {
                 continue
             }
             for byte in bytes[symbol.start..<symbol.start + symbol.length] {
-                if byteTokens[Int(byte)] >= 0 { ids.append(byteTokens[Int(byte)]) } else if let unknown { ids.append(unknown) }
+                if byteTokens[Int(byte)] >= 0 {
+                    ids.append(byteTokens[Int(byte)])
+                } else if let unknown {
+                    ids.append(unknown)
+                }
             }
         }
     }

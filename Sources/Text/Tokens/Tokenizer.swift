@@ -27,7 +27,11 @@ public struct Tokenizer: Sendable {
         switch metadata.string("tokenizer.ggml.model") {
         case "gpt2":
             vocabulary = try Vocabulary(metadata) { text, kind, bytes in
-                if kind == .control || kind == .userDefined { bytes.append(contentsOf: text) } else { ByteLevel.spell(text, into: &bytes) }
+                if kind == .control || kind == .userDefined {
+                    bytes.append(contentsOf: text)
+                } else {
+                    ByteLevel.spell(text, into: &bytes)
+                }
             }
             model = .bytePair(try BytePairEncoder(metadata, vocabulary: vocabulary))
         case "llama":
@@ -65,14 +69,17 @@ public struct Tokenizer: Sendable {
     /// A byte token is written `<0xHH>`.
     private static func byte(_ text: UnsafeRawBufferPointer) throws -> UInt8 {
         let spelled = String(decoding: text, as: UTF8.self)
-        guard spelled.hasPrefix("<0x"), spelled.hasSuffix(">"), let byte = UInt8(spelled.dropFirst(3).dropLast(), radix: 16)
+        guard spelled.hasPrefix("<0x"), spelled.hasSuffix(">"),
+            let byte = UInt8(spelled.dropFirst(3).dropLast(), radix: 16)
         else { throw TextError("the byte token \(spelled) is not of the form <0xHH>") }
         return byte
     }
 
     /// Chat models end a turn with one of these, whatever their metadata calls the end.
     private static func endTokens(_ vocabulary: Vocabulary, _ named: [Int32?]) -> Set<Int32> {
-        let texts = ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_text|>", "<|end|>", "</s>"]
+        let texts = [
+            "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_text|>", "<|end|>", "</s>",
+        ]
         var found = Set(named.compactMap { $0 })
         for text in texts {
             if let id = vocabulary.id(Array(text.utf8)), vocabulary.kinds[Int(id)] == .control { found.insert(id) }
@@ -95,7 +102,8 @@ public struct Tokenizer: Sendable {
             for part in special.cut(bytes) {
                 switch part {
                 case .token(let id): ids.append(id)
-                case .text(let range): encodePlain(Substring(decoding: bytes[range], as: UTF8.self), first: first, into: &ids)
+                case .text(let range):
+                    encodePlain(Substring(decoding: bytes[range], as: UTF8.self), first: first, into: &ids)
                 }
                 first = false
             }

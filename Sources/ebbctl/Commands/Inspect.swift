@@ -57,7 +57,8 @@ struct Inspect: ParsableCommand {
         for key in file.metadata.keys { metadata[key] = file.metadata[key].map(text) }
         let tensors = file.shapes.map { shape in
             let encoding = if case .matrix(let encoding) = shape.layout { encoding.summary } else { "f32 vector" }
-            return Report.Tensor(name: shape.name, encoding: encoding, n: shape.n, k: shape.k, bytes: shape.byteCount ?? 0)
+            return Report.Tensor(
+                name: shape.name, encoding: encoding, n: shape.n, k: shape.k, bytes: shape.byteCount ?? 0)
         }
         return Report(path: file.path, bytes: bytes, metadata: metadata, tensors: tensors)
     }

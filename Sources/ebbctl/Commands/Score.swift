@@ -55,7 +55,8 @@ struct ScoreCommand: ParsableCommand {
             try JSONOutput.line(
                 Result(
                     ids: score.ids, argmax: score.argmax, mean_nll: score.meanNLL,
-                    last_top: score.lastTop.map { [Double($0.id), Double($0.logit)] }, last_logsumexp: score.lastLogSumExp,
+                    last_top: score.lastTop.map { [Double($0.id), Double($0.logit)] },
+                    last_logsumexp: score.lastLogSumExp,
                     greedy: score.greedy))
         }
         try writer?.finish()

@@ -24,18 +24,22 @@ struct Status: AsyncParsableCommand {
 
     static func text(_ status: EbbStatus) -> String {
         let seconds = status.uptimeMs / 1000
-        var out = "\(status.server), pid \(status.pid), up \(seconds / 3600) h \(seconds / 60 % 60) min \(seconds % 60) s, "
+        var out =
+            "\(status.server), pid \(status.pid), up \(seconds / 3600) h \(seconds / 60 % 60) min \(seconds % 60) s, "
         out += "\(status.isa), \(status.threads) threads\n"
         out += "pressure  \(status.level.name)\n"
         for source in status.sources { out += "          \(source.name): \(source.reading)\n" }
-        out += "memory    \(Human.bytes(Int(status.anonymousBytes))) anonymous, \(Human.bytes(Int(status.fileBytes))) of files; "
+        out +=
+            "memory    \(Human.bytes(Int(status.anonymousBytes))) anonymous, \(Human.bytes(Int(status.fileBytes))) of files; "
         out += "\(Human.bytes(Int(status.availableBytes))) available\n"
         out += "clients   \(status.connections) connected, \(status.activeRequests) requests under way\n\n"
         guard !status.models.isEmpty else { return out + "no model is loaded; the first request loads one\n" }
-        var table = Table(["model", "mode", "expanded", "resident", "KV", "requests", "prefill", "decode"], right: [2, 3, 4, 5, 6, 7])
+        var table = Table(
+            ["model", "mode", "expanded", "resident", "KV", "requests", "prefill", "decode"], right: [2, 3, 4, 5, 6, 7])
         for model in status.models {
             table.add([
-                model.name, model.mode.name, "\(model.expandedLayers)/\(model.layers) \(Human.bytes(Int(model.expandedBytes)))",
+                model.name, model.mode.name,
+                "\(model.expandedLayers)/\(model.layers) \(Human.bytes(Int(model.expandedBytes)))",
                 Human.bytes(Int(model.residentBytes)), Human.bytes(Int(model.kvBytes)), "\(model.activeRequests)",
                 rate(model.prefillRate), rate(model.decodeRate),
             ])
@@ -94,7 +98,8 @@ struct Load: AsyncParsableCommand {
     func run() async throws {
         let status = try await daemon.connect().load(model)
         if json { return Terminal.out(try status.jsonString() + "\n") }
-        Terminal.out("loaded \(model): \(Human.bytes(Int(status.mappedBytes))) mapped, context \(status.contextTokens) tokens\n")
+        Terminal.out(
+            "loaded \(model): \(Human.bytes(Int(status.mappedBytes))) mapped, context \(status.contextTokens) tokens\n")
     }
 }
 

@@ -4,7 +4,9 @@ import EbbProtocol
 
 /// Where the daemon is; for commands that talk to it.
 struct DaemonOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("Path of the daemon's socket.", discussion: "$EBB_SOCKET, or the daemon's default.", valueName: "path"))
+    @Option(
+        help: ArgumentHelp(
+            "Path of the daemon's socket.", discussion: "$EBB_SOCKET, or the daemon's default.", valueName: "path"))
     var socket: String?
 
     func connect() async throws -> EbbClient {

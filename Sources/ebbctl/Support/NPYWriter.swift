@@ -21,7 +21,9 @@ final class NPYWriter {
     func append(_ row: UnsafeMutableBufferPointer<Float>) throws {
         columns = row.count
         rows += 1
-        guard fwrite(row.baseAddress, 4, row.count, file) == row.count else { throw FormatError.system("cannot write \(path)") }
+        guard fwrite(row.baseAddress, 4, row.count, file) == row.count else {
+            throw FormatError.system("cannot write \(path)")
+        }
     }
 
     func finish() throws {
@@ -34,6 +36,8 @@ final class NPYWriter {
         var text = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(rows), \(columns)), }"
         text += String(repeating: " ", count: 117 - text.utf8.count) + "\n"
         let bytes: [UInt8] = [0x93] + "NUMPY".utf8 + [1, 0, 118, 0] + text.utf8
-        guard fwrite(bytes, 1, bytes.count, file) == bytes.count else { throw FormatError.system("cannot write \(path)") }
+        guard fwrite(bytes, 1, bytes.count, file) == bytes.count else {
+            throw FormatError.system("cannot write \(path)")
+        }
     }
 }

@@ -5,7 +5,8 @@ import ModelFormat
 
 /// Where models are; for commands that read them without a daemon.
 struct ModelFolder: ParsableArguments {
-    @Option(help: ArgumentHelp("Folder of models.", discussion: "$EBB_MODELS, or the daemon's default.", valueName: "dir"))
+    @Option(
+        help: ArgumentHelp("Folder of models.", discussion: "$EBB_MODELS, or the daemon's default.", valueName: "dir"))
     var models: String?
 
     var store: ModelStore { ModelStore(folder: models ?? ModelStore.defaultFolder) }
@@ -31,7 +32,8 @@ struct EngineOptions: ParsableArguments {
         let kernels = try Kernels.fromEnvironment()
         let pool = try WorkerPool(threads: threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         let model = try DecoderModel(
-            try folder.store.open(name), pool: pool, kernels: kernels, options: ModelOptions(sequences: 2, precision: precision))
+            try folder.store.open(name), pool: pool, kernels: kernels,
+            options: ModelOptions(sequences: 2, precision: precision))
         try model.setAll(expanded: mode == .dequantized, kernels: kernels)
         return model
     }
