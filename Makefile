@@ -13,7 +13,7 @@ build: setup
 	swift build -c release
 
 test: setup
-	@scripts/fetch-model smollm2 qwen2
+	@scripts/fetch-model smollm2 qwen2 gemma3
 	swift build -c release --build-tests
 	swift test -c release --skip-build --no-parallel
 

@@ -67,7 +67,12 @@ public final class DecoderModel {
         contextLimit = min(options.contextLimit ?? config.contextLength, config.contextLength)
         precision = options.precision
         step = try Step(config: config, kernels: kernels, pool: pool)
-        rings = Array(repeating: 0, count: config.layers)
+        let limit = contextLimit
+        rings = config.windows.map { window in
+            // A window of whole blocks, and the one that is being filled.
+            let ring = (window + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock + 1
+            return window > 0 && ring * KVPool.tokensPerBlock < limit ? ring : 0
+        }
         let blocks = (contextLimit + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock
         kvPool = try KVPool(
             kvHeads: config.kvHeads, headDim: config.headDim,

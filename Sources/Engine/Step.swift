@@ -48,11 +48,23 @@ final class Step {
 
     enum Activation { case silu, gelu }
 
+    /// Rows of one sequence that follow each other.
     private struct Slice {
         let sequence: KVSequence
-        let firstRow: Int
-        let count: Int
-        let position: Int
+        var firstRow: Int
+        var count: Int
+        var position: Int
+
+        /// Rows up to the end of the KV block that the first one belongs to.
+        var toEndOfBlock: Int { min(count, KVPool.tokensPerBlock - position % KVPool.tokensPerBlock) }
+
+        /// Goes on to the next block.
+        mutating func advance() {
+            let done = toEndOfBlock
+            firstRow += done
+            position += done
+            count -= done
+        }
     }
 
     let config: DecoderConfig
@@ -62,6 +74,8 @@ final class Step {
     private var memory: AnonymousMemory
     private var rows = 0
     private var slices: [Slice] = []
+    /// What attention works on: the slices, or what is left of them.
+    private var pieces: [Slice] = []
     /// Added to the residual stream by the next `.normalized` input, normalized with the weight where there is one.
     private var pending: (part: UnsafeMutablePointer<Float>, norm: VectorRef?)?
 
@@ -131,7 +145,10 @@ final class Step {
     }
 
     /// Lets go of the batch's sequences: between two steps nothing keeps them alive.
-    func end() { slices.removeAll(keepingCapacity: true) }
+    func end() {
+        slices.removeAll(keepingCapacity: true)
+        pieces.removeAll(keepingCapacity: true)
+    }
 
     /// Angles position * base^(-2i / head_dim) for each base (Su et al. 2021).
     private func prepareRotation(_ row: Int, position: Int) {
@@ -208,14 +225,29 @@ final class Step {
 
     /// Rotary embeddings, the KV cache, and softmax(q k^T * scale) v, for every row and head.
     func attend(_ attention: Attention) {
-        pool.run(items: rows, grain: 4) { range, _ in
-            for row in range { self.rotateAndStore(row, attention) }
-        }
-        let group = config.heads / config.kvHeads
-        var items = 0
-        for slice in slices { items += Self.chunks(slice, group) * config.kvHeads }
-        pool.run(items: items, grain: 1) { range, _ in
-            for item in range { self.attendChunk(item, group, attention) }
+        pieces.removeAll(keepingCapacity: true)
+        pieces.append(contentsOf: slices)
+        // A ring holds the window and one block: rows enter it a block at a time, or they would overwrite what rows
+        // before them still look at.
+        let isRing = slices.contains { $0.sequence.ringBlocks(attention.layer) > 0 }
+        while !pieces.isEmpty {
+            for piece in pieces {
+                let count = isRing ? piece.toEndOfBlock : piece.count
+                pool.run(items: count, grain: 4) { range, _ in
+                    for row in range { self.rotateAndStore(piece.firstRow + row, attention) }
+                }
+            }
+            let group = config.heads / config.kvHeads
+            var items = 0
+            for piece in pieces {
+                items += Self.chunks(isRing ? piece.toEndOfBlock : piece.count, group) * config.kvHeads
+            }
+            pool.run(items: items, grain: 1) { range, _ in
+                for item in range { self.attendChunk(item, group, isRing, attention) }
+            }
+            if !isRing { return }
+            for index in pieces.indices { pieces[index].advance() }
+            pieces.removeAll { $0.count == 0 }
         }
     }
 
@@ -328,17 +360,21 @@ final class Step {
     }
 
     /// Row blocks of (token, head of the group) pairs of a sequence.
-    private static func chunks(_ slice: Slice, _ group: Int) -> Int { (slice.count * group + 7) / 8 }
+    private static func chunks(_ rows: Int, _ group: Int) -> Int { (rows * group + 7) / 8 }
 
-    private func attendChunk(_ item: Int, _ group: Int, _ a: Attention) {
+    private func attendChunk(_ item: Int, _ group: Int, _ isRing: Bool, _ a: Attention) {
         var item = item
         var index = 0
-        while item >= Self.chunks(slices[index], group) * config.kvHeads {
-            item -= Self.chunks(slices[index], group) * config.kvHeads
+        var count = 0
+        var chunks = 0
+        while true {
+            count = isRing ? pieces[index].toEndOfBlock : pieces[index].count
+            chunks = Self.chunks(count, group)
+            if item < chunks * config.kvHeads { break }
+            item -= chunks * config.kvHeads
             index += 1
         }
-        let slice = slices[index]
-        let chunks = Self.chunks(slice, group)
+        let slice = pieces[index]
         let head = item / chunks
         let first = item % chunks * 8
         let pool = slice.sequence.pool
@@ -353,7 +389,7 @@ final class Step {
         view.ring_blocks = UInt32(slice.sequence.ringBlocks(a.layer))
         let start = slice.firstRow * config.queryWidth + head * group * config.headDim
         var queries = ebb_queries()
-        queries.rows = UInt32(min(8, slice.count * group - first))
+        queries.rows = UInt32(min(8, count * group - first))
         queries.first = UInt32(first)
         queries.group = UInt32(group)
         queries.position = UInt32(slice.position)

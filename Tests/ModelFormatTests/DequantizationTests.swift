@@ -49,7 +49,7 @@ struct DequantizationTests {
         try file.verify()
     }
 
-    @Test("The container is at most 5 % larger than the GGUF", arguments: [RealModel.smollm2, .qwen2])
+    @Test("The container is at most 5 % larger than the GGUF", arguments: [RealModel.smollm2, .qwen2, .gemma3])
     func containerIsSmall(model: RealModel) throws {
         let source = try GGUFFile(path: try model.gguf)
         let file = try model.open()

@@ -6,6 +6,7 @@ import Synchronization
 public enum RealModel: String, Sendable {
     case smollm2 = "smollm2"
     case qwen2 = "qwen2"
+    case gemma3 = "gemma3"
 
     /// The GGUF in the cache.
     /// - Throws: where it has not been fetched.

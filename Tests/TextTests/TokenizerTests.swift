@@ -18,7 +18,7 @@ struct TokenizerTests {
         return try Reference.lines(Line.self, url)
     }
 
-    @Test("All reference texts become the reference's tokens", arguments: [RealModel.smollm2, .qwen2])
+    @Test("All reference texts become the reference's tokens", arguments: [RealModel.smollm2, .qwen2, .gemma3])
     func referenceTokens(model: RealModel) throws {
         let tokenizer = try Tokenizer(try GGUFFile(path: try model.gguf).metadata)
         for line in try lines(model) {
@@ -27,10 +27,11 @@ struct TokenizerTests {
         }
     }
 
-    @Test("Tokens become the text again", arguments: [RealModel.qwen2])
+    @Test("Tokens become the text again", arguments: [RealModel.qwen2, .gemma3])
     func roundTrip(model: RealModel) throws {
         let tokenizer = try Tokenizer(try GGUFFile(path: try model.gguf).metadata)
-        for line in try lines(model) where !line.add_special {
+        // SentencePiece writes a space as U+2581: a text with that character itself cannot come back.
+        for line in try lines(model) where !line.add_special && !(model == .gemma3 && line.text.contains("\u{2581}")) {
             #expect(tokenizer.decode(line.ids, special: true) == line.text, "\(line.cat)")
         }
     }
@@ -47,6 +48,15 @@ struct TokenizerTests {
             pieces.append(detokenizer.finish())
             #expect(pieces.joined() == tokenizer.decode(line.ids), "\(line.cat)")
         }
+    }
+
+    @Test("Time grows with the text's length, not with its square", arguments: [RealModel.qwen2, .gemma3])
+    func longText(model: RealModel) throws {
+        let tokenizer = try Tokenizer(try GGUFFile(path: try model.gguf).metadata)
+        // One word of a million letters: quadratic work would take hours, not be slow.
+        let word = String(repeating: "abcdefghij", count: 100_000)
+        let ids = tokenizer.encode(word, addSpecial: false, parseSpecial: true)
+        #expect(tokenizer.decode(ids) == word)
     }
 
     @Test("Random tokens never trap the detokenizer")

@@ -44,7 +44,7 @@ protocol DecoderFamily: SendableMetatype {
 
 /// The families that this engine knows.
 public enum DecoderFamilies {
-    static let all: [any DecoderFamily.Type] = [Llama.self]
+    static let all: [any DecoderFamily.Type] = [Llama.self, Qwen2.self, Gemma3.self]
 
     static func family(_ description: some ModelDescription) throws -> any DecoderFamily.Type {
         let name = description.metadata.string("general.architecture") ?? "none"

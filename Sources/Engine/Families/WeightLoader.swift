@@ -81,6 +81,9 @@ final class WeightLoader {
             throw FormatError(
                 "\(path): a head dimension of \(headDim) is not supported (multiples of 16 up to \(limit) are)")
         }
+        if let values = metadata.integer("\(prefix).attention.value_length"), values != headDim {
+            throw FormatError("\(path): values of \(values) beside keys of \(headDim) are not supported")
+        }
         let rotated = metadata.integer("\(prefix).rope.dimension_count") ?? headDim
         guard rotated == headDim else {
             throw FormatError("\(path): rotating \(rotated) of \(headDim) dimensions is not supported")

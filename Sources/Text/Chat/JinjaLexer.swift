@@ -11,9 +11,14 @@ struct JinjaLexer {
         case statement([Token], line: Int)
     }
 
+    /// A tag of many tokens could make a tree too deep to walk.
+    private static let tokenLimit = 1000
+
     private let source: [Unicode.Scalar]
     private var at = 0
     private var line = 1
+    /// Up to here newlines have been counted.
+    private var counted = 0
     private var parts: [Part] = []
 
     static func parts(of template: String) throws -> [Part] {
@@ -41,7 +46,8 @@ struct JinjaLexer {
                 continue
             }
             addText(textStart, kind)
-            line = 1 + source[..<at].count { $0 == "\n" }
+            line += source[counted..<at].count { $0 == "\n" }
+            counted = at
             at += 2
             if peek() == "-" || peek() == "+" { at += 1 }
             switch kind {
@@ -135,6 +141,9 @@ struct JinjaLexer {
                 return found
             }
             if next.properties.isWhitespace { at += 1 } else { found.append(try token(next)) }
+            guard found.count <= Self.tokenLimit else {
+                throw TextError("the chat template has a tag of more than \(Self.tokenLimit) parts (line \(line))")
+            }
         }
         throw TextError("the chat template has a tag that is not closed (line \(line))")
     }

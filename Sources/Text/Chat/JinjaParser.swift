@@ -34,11 +34,11 @@ struct JinjaParser {
             switch part {
             case .text(let text): statements.append(.text(text))
             case .output(let tokens, let line):
-                try begin(tokens, line)
+                begin(tokens, line)
                 statements.append(.output(try expression()))
                 try finish()
             case .statement(let tokens, let line):
-                try begin(tokens, line)
+                begin(tokens, line)
                 let word = try name("a statement")
                 if ends.contains(word) { return (statements, word) }
                 if let statement = try statement(word) { statements.append(statement) }
@@ -48,11 +48,7 @@ struct JinjaParser {
         return (statements, nil)
     }
 
-    /// A tag of many tokens could make a tree too deep to walk.
-    private static let tokenLimit = 1000
-
-    private mutating func begin(_ tokens: [JinjaLexer.Token], _ line: Int) throws {
-        guard tokens.count <= Self.tokenLimit else { throw wrong("a tag has more than \(Self.tokenLimit) parts") }
+    private mutating func begin(_ tokens: [JinjaLexer.Token], _ line: Int) {
         self.tokens = tokens
         self.line = line
         at = 0

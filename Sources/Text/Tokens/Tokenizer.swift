@@ -42,18 +42,6 @@ public struct Tokenizer: Sendable {
         case let other:
             throw TextError("the tokenizer model \"\(other ?? "none")\" is not supported (gpt2 and llama are)")
         }
-        var all = SpecialTokens()
-        var user = SpecialTokens()
-        for id in 0..<Int32(vocabulary.count) {
-            switch vocabulary.kinds[Int(id)] {
-            case .control, .unknown: all.insert(vocabulary.bytes(id), token: id)
-            case .userDefined:
-                all.insert(vocabulary.bytes(id), token: id)
-                user.insert(vocabulary.bytes(id), token: id)
-            case .normal, .unused, .byte, .undefined: break
-            }
-        }
-        (allSpecial, userDefined) = (all, user)
         let count = vocabulary.count
         func token(_ key: String) -> Int32? {
             metadata.integer("tokenizer.ggml.\(key)").flatMap { (0..<count).contains($0) ? Int32($0) : nil }
@@ -64,6 +52,19 @@ public struct Tokenizer: Sendable {
         addsBOS = metadata.bool("tokenizer.ggml.add_bos_token") ?? isSentencePiece
         addsEOS = metadata.bool("tokenizer.ggml.add_eos_token") ?? false
         endOfGeneration = Self.endTokens(vocabulary, [eos, token("eot_token_id"), token("eom_token_id")])
+        var all = SpecialTokens()
+        var user = SpecialTokens()
+        for id in 0..<Int32(vocabulary.count) {
+            switch vocabulary.kinds[Int(id)] {
+            case .control, .unknown: all.insert(vocabulary.bytes(id), token: id)
+            case .userDefined:
+                all.insert(vocabulary.bytes(id), token: id)
+                // What ends a turn is a control token, also where a file calls it user-defined (Gemma's </s>).
+                if !endOfGeneration.contains(id) { user.insert(vocabulary.bytes(id), token: id) }
+            case .normal, .unused, .byte, .undefined: break
+            }
+        }
+        (allSpecial, userDefined) = (all, user)
     }
 
     /// A byte token is written `<0xHH>`.
@@ -82,7 +83,8 @@ public struct Tokenizer: Sendable {
         ]
         var found = Set(named.compactMap { $0 })
         for text in texts {
-            if let id = vocabulary.id(Array(text.utf8)), vocabulary.kinds[Int(id)] == .control { found.insert(id) }
+            guard let id = vocabulary.id(Array(text.utf8)) else { continue }
+            if [.control, .userDefined].contains(vocabulary.kinds[Int(id)]) { found.insert(id) }
         }
         return found
     }
@@ -123,6 +125,7 @@ public struct Tokenizer: Sendable {
     /// `special` asks for their names.
     public func bytes(of id: Int32, special: Bool = false) -> [UInt8] {
         guard id >= 0, id < vocabulary.count else { return [] }
+        if endOfGeneration.contains(id), !special { return [] }
         switch vocabulary.kinds[Int(id)] {
         case .control, .unknown: return special ? Array(vocabulary.bytes(id)) : []
         case .byte, .undefined, .unused, .normal, .userDefined: break

@@ -38,7 +38,7 @@ struct Vocabulary: Sendable {
         self.kinds = kinds
         self.blob = blob
         self.ends = ends
-        table = Self.hashTable(blob, ends)
+        table = Self.hashTable(blob, ends, kinds)
     }
 
     /// The bytes of a token; empty for an id outside the vocabulary.
@@ -63,7 +63,7 @@ struct Vocabulary: Sendable {
         return h ^ h >> 29
     }
 
-    private static func hashTable(_ blob: [UInt8], _ ends: [UInt32]) -> [Int32] {
+    private static func hashTable(_ blob: [UInt8], _ ends: [UInt32], _ kinds: [Kind]) -> [Int32] {
         var size = 16
         while size < ends.count * 2 { size *= 2 }
         var table = [Int32](repeating: -1, count: size)
@@ -71,8 +71,9 @@ struct Vocabulary: Sendable {
         for index in ends.indices {
             let text = blob[start..<Int(ends[index])]
             var slot = Int(truncatingIfNeeded: hash(text)) & (size - 1)
-            var known = false
-            while table[slot] >= 0, !known {
+            // A byte token stands for a byte that is left over, never for the text that is that byte.
+            var known = kinds[index] == .byte
+            while !known, table[slot] >= 0 {
                 let other = Int(table[slot])
                 known = blob[(other == 0 ? 0 : Int(ends[other - 1]))..<Int(ends[other])].elementsEqual(text)
                 if !known { slot = (slot + 1) & (size - 1) }

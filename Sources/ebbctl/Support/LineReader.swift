@@ -14,7 +14,8 @@ struct JSONLines: Sequence, IteratorProtocol {
     }
 }
 
-/// A line of the tokenize and score filters: a text, or token ids.
+/// A line of the tokenize and score filters: a text, or token ids. Where both stand the text counts, so that a file of
+/// references can be fed as it is.
 struct TextLine: Decodable {
     var text: String?
     var ids: [Int32]?
@@ -33,13 +34,14 @@ struct TextLine: Decodable {
         } catch {
             throw TextError("line \(line.number) of the input is not a JSON object with \"text\" or \"ids\"")
         }
-        guard (text == nil) != (ids == nil) else {
-            throw TextError("line \(line.number) of the input needs either \"text\" or \"ids\"")
+        guard text != nil || ids != nil else {
+            throw TextError("line \(line.number) of the input needs \"text\" or \"ids\"")
         }
     }
 
     /// add_special is on and parse_special off unless the line says otherwise.
     func tokens(_ tokenizer: Tokenizer) -> [Int32] {
-        ids ?? tokenizer.encode(text ?? "", addSpecial: addSpecial ?? true, parseSpecial: parseSpecial ?? false)
+        guard let text else { return ids ?? [] }
+        return tokenizer.encode(text, addSpecial: addSpecial ?? true, parseSpecial: parseSpecial ?? false)
     }
 }
