@@ -39,6 +39,18 @@ struct BadModelTests {
         #expect(throws: FormatError.self) { try check(set(key, .uint32(UInt32(value)))) }
     }
 
+    @Test("A sliding window of 0 or larger than the context is refused", arguments: [0, 257, 4_000_000_000])
+    func window(size: Int) throws {
+        let error = #expect(throws: FormatError.self) {
+            try check { builder in
+                builder.pairs = builder.pairs.map { ($0.0.replacing("llama.", with: "gemma3."), $0.1) }
+                builder.pairs[0] = ("general.architecture", .string("gemma3"))
+                builder.pairs.append(("gemma3.attention.sliding_window", .uint32(UInt32(size))))
+            }
+        }
+        #expect(error?.description.contains("sliding_window") == true)
+    }
+
     @Test("A vocabulary that does not fit the embedding is refused")
     func vocabulary() {
         #expect(throws: FormatError.self) { try check(set("tokenizer.ggml.tokens", .strings(["a", "b"]))) }
