@@ -5,6 +5,8 @@
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #define VL 8
 #include "float_kernels.inc"
+#include "encoder_kernels.inc"
+#include "quantizer_kernels.inc"
 #include "tables.h"
 
 // Groups of 4 values whose pair sums fit 16 bits together: 2 * (2^bits - 1) * 127 * groups < 32768.
@@ -197,10 +199,54 @@ static void matmul_q(const ebb_matrix *w, const ebb_activations *a, uint32_t til
     }
 }
 
+// ---- fixed scales: lines straight from the container, one scale at the end
+
+// `count` (1 or 2) rows from row j of a block of r, all 16 channels. Weights as q - 128, signed (see unpack32).
+ALWAYS void micro_s(const uint8_t *lines, uint32_t groups, const int32_t *q, uint32_t r, uint32_t j, uint32_t count,
+                    const float scale[16], float *out, size_t ldo, uint32_t channels) {
+    const __m256i ones = _mm256_set1_epi16(1), flip = _mm256_set1_epi8((char)0x80);
+    __m256i acc[2][2];
+    for (uint32_t u = 0; u < count; u++) acc[u][0] = acc[u][1] = _mm256_setzero_si256();
+    for (uint32_t g = 0; g < groups; g++)
+        for (uint32_t half = 0; half < 2; half++) {
+            __m256i v = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(lines + (size_t)g * 64 + 32 * half)), flip);
+            __m256i magnitude = _mm256_abs_epi8(v);
+            for (uint32_t u = 0; u < count; u++) {
+                __m256i x = _mm256_set1_epi32(q[(size_t)g * r + j + u]);
+                __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, v));
+                acc[u][half] = _mm256_add_epi32(acc[u][half], _mm256_madd_epi16(pairs, ones));
+            }
+        }
+    for (uint32_t u = 0; u < count; u++) {
+        float tile[EBB_TILE];
+        for (uint32_t half = 0; half < 2; half++)
+            _mm256_storeu_ps(tile + 8 * half, _mm256_mul_ps(_mm256_cvtepi32_ps(acc[u][half]), _mm256_loadu_ps(scale + 8 * half)));
+        store_row(out + (size_t)(j + u) * ldo, tile, channels);
+    }
+}
+
+static void matmul_s(const ebb_matrix *w, const ebb_activations *a, float scale, uint32_t tile0, uint32_t tile1,
+                     float *out, size_t ldo) {
+    for (uint32_t t = tile0; t < tile1; t++) {
+        const uint8_t *lines = w->data + (size_t)t * w->record_bytes;
+        uint32_t channels = min_u32(EBB_TILE, w->n - t * EBB_TILE);
+        float scales[EBB_TILE];
+        for (uint32_t c = 0; c < EBB_TILE; c += VL) store_vf(scales + c, load_half(lines + (size_t)w->span * 16 + c * 2) * scale);
+        for (uint32_t row = 0; row < a->rows; row += EBB_ROW_BLOCK) {
+            uint32_t r = min_u32(EBB_ROW_BLOCK, a->rows - row), j = 0;
+            const int32_t *q = (const int32_t *)(a->q + (size_t)row * a->kp);
+            float *o = out + (size_t)row * ldo + t * EBB_TILE;
+            for (; j + 2 <= r; j += 2) micro_s(lines, a->kp / 4, q, r, j, 2, scales, o, ldo, channels);
+            if (j < r) micro_s(lines, a->kp / 4, q, r, j, 1, scales, o, ldo, channels);
+        }
+    }
+}
+
 const ebb_kernels ebb_avx2_kernels = {
     .name = "avx2", .quantize = quantize, .pack = pack, .matmul_q = matmul_q, .matmul_f = matmul_f, .expand = expand,
     .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
-    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv,
+    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .quantize_static = quantize_static, .matmul_s = matmul_s,
+    .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, .block_sums = block_sums, .axpy = axpy,
 };
 #pragma clang attribute pop
 #endif

@@ -4,6 +4,8 @@
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"))), apply_to = function)
 #define VL 16
 #include "float_kernels.inc"
+#include "encoder_kernels.inc"
+#include "quantizer_kernels.inc"
 #include "tables.h"
 
 // 32 values of k (8 groups) of a tile as unsigned bytes.
@@ -227,10 +229,61 @@ static void matmul_q(const ebb_matrix *w, const ebb_activations *a, uint32_t til
     }
 }
 
+// ---- fixed scales: lines straight from the container, one scale at the end
+
+// r rows by `tiles` (1 or 2) tiles of 16 channels.
+ALWAYS void micro_s(const uint8_t *const lines[2], uint32_t tiles, uint32_t groups, const int32_t *q, const int32_t *sums,
+                    uint32_t r, const __m512 scale[2], float *out, size_t ldo, const __mmask16 mask[2]) {
+    __m512i acc[2][EBB_ROW_BLOCK];
+    for (uint32_t j = 0; j < r; j++)
+        for (uint32_t t = 0; t < tiles; t++) acc[t][j] = _mm512_set1_epi32(-128 * sums[j]);
+    for (uint32_t g = 0; g < groups; g++, q += r) {
+        __m512i w[2];
+        for (uint32_t t = 0; t < tiles; t++) w[t] = _mm512_loadu_si512(lines[t] + (size_t)g * 64);
+        for (uint32_t j = 0; j < r; j++) {
+            __m512i x = _mm512_set1_epi32(q[j]);
+            for (uint32_t t = 0; t < tiles; t++) acc[t][j] = _mm512_dpbusd_epi32(acc[t][j], w[t], x);
+        }
+    }
+    for (uint32_t j = 0; j < r; j++)
+        for (uint32_t t = 0; t < tiles; t++)
+            _mm512_mask_storeu_ps(out + j * ldo + t * EBB_TILE, mask[t], _mm512_mul_ps(_mm512_cvtepi32_ps(acc[t][j]), scale[t]));
+}
+
+#define MICRO_S(R) case R: \
+    if (tiles == 2) micro_s(lines, 2, groups, q, sums, R, scale, out, ldo, mask); \
+    else micro_s(lines, 1, groups, q, sums, R, scale, out, ldo, mask); \
+    break;
+
+static void micro_s_block(const uint8_t *const lines[2], uint32_t tiles, uint32_t groups, const int32_t *q,
+                          const int32_t *sums, uint32_t r, const __m512 scale[2], float *out, size_t ldo,
+                          const __mmask16 mask[2]) {
+    switch (r) { MICRO_S(1) MICRO_S(2) MICRO_S(3) MICRO_S(4) MICRO_S(5) MICRO_S(6) MICRO_S(7) MICRO_S(8) default: break; }
+}
+
+static void matmul_s(const ebb_matrix *w, const ebb_activations *a, float scale, uint32_t tile0, uint32_t tile1,
+                     float *out, size_t ldo) {
+    for (uint32_t t = tile0; t < tile1; t += 2) {
+        uint32_t tiles = min_u32(2, tile1 - t);
+        const uint8_t *lines[2] = {0};
+        __m512 scales[2];
+        __mmask16 mask[2] = {0};
+        for (uint32_t u = 0; u < tiles; u++) {
+            lines[u] = w->data + (size_t)(t + u) * w->record_bytes;
+            scales[u] = _mm512_mul_ps((__m512)load_half(lines[u] + (size_t)w->span * 16), _mm512_set1_ps(scale));
+            mask[u] = (__mmask16)((1u << min_u32(16, w->n - (t + u) * EBB_TILE)) - 1);
+        }
+        for (uint32_t row = 0; row < a->rows; row += EBB_ROW_BLOCK)
+            micro_s_block(lines, tiles, a->kp / 4, (const int32_t *)(a->q + (size_t)row * a->kp), a->sum32 + row,
+                          min_u32(EBB_ROW_BLOCK, a->rows - row), scales, out + (size_t)row * ldo + t * EBB_TILE, ldo, mask);
+    }
+}
+
 const ebb_kernels ebb_avx512vnni_kernels = {
     .name = "avx512vnni", .quantize = quantize, .pack = pack, .matmul_q = matmul_q, .matmul_f = matmul_f, .expand = expand,
     .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
-    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv,
+    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .quantize_static = quantize_static, .matmul_s = matmul_s,
+    .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, .block_sums = block_sums, .axpy = axpy,
 };
 #pragma clang attribute pop
 #endif

@@ -162,6 +162,93 @@ static void attention(const ebb_kv_view *kv, const ebb_queries *queries) {
     }
 }
 
+static void quantize_static(const float *x, size_t ldx, uint32_t row0, uint32_t r, const float *multipliers,
+                            const ebb_activations *a) {
+    int8_t *q = a->q + (size_t)row0 * a->kp;
+    for (uint32_t j = 0; j < r; j++) {
+        const float *row = x + (size_t)(row0 + j) * ldx;
+        int32_t sum = 0;
+        for (uint32_t i = 0; i < a->kp; i++) {
+            int8_t v = i < a->k ? (int8_t)nearbyintf(fminf(fmaxf(row[i] * multipliers[i], -127.0f), 127.0f)) : 0;
+            q[((size_t)(i / 4) * r + j) * 4 + i % 4] = v;
+            sum += v;
+        }
+        a->sum32[row0 + j] = sum;
+    }
+}
+
+static void matmul_s(const ebb_matrix *w, const ebb_activations *a, float scale, uint32_t tile0, uint32_t tile1,
+                     float *out, size_t ldo) {
+    for (uint32_t row = 0; row < a->rows; row++) {
+        uint32_t row0 = row / EBB_ROW_BLOCK * EBB_ROW_BLOCK, j = row - row0, r = min_u32(EBB_ROW_BLOCK, a->rows - row0);
+        const int8_t *q = a->q + (size_t)row0 * a->kp;
+        for (uint32_t n = tile0 * EBB_TILE; n < tile1 * EBB_TILE && n < w->n; n++) {
+            const uint8_t *record = w->data + (size_t)(n / EBB_TILE) * w->record_bytes;
+            int32_t dot = -128 * a->sum32[row];
+            for (uint32_t i = 0; i < w->span; i++)
+                dot += record[i / 4 * 64 + n % EBB_TILE * 4 + i % 4] * q[((size_t)(i / 4) * r + j) * 4 + i % 4];
+            float s = half_to_float(load_u16(record + w->span * 16 + n % EBB_TILE * 2));
+            out[(size_t)row * ldo + n] = (float)dot * (scale * s);
+        }
+    }
+}
+
+static void layer_norm(const float *x, const float *weight, const float *bias, float *out, uint32_t n, float eps) {
+    double sum = 0, squares = 0;
+    for (uint32_t i = 0; i < n; i++) sum += x[i];
+    double mean = sum / n;
+    for (uint32_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean);
+    double factor = 1.0 / sqrt(squares / n + eps);
+    for (uint32_t i = 0; i < n; i++) out[i] = (float)((x[i] - mean) * factor) * weight[i] + bias[i];
+}
+
+static void gelu(float *x, const float *bias, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        float v = x[i] + bias[i];
+        x[i] = 0.5f * v * (1.0f + erff(v * 0.70710678118654752f));
+    }
+}
+
+static void range(const float *w, uint32_t n, float *low, float *high) {
+    *low = *high = w[0];
+    for (uint32_t i = 1; i < n; i++) {
+        *low = fminf(*low, w[i]);
+        *high = fmaxf(*high, w[i]);
+    }
+}
+
+static float level_of(float w, float inverse, float offset, float top) {
+    return fminf(fmaxf(nearbyintf((w - offset) * inverse), 0.0f), top);
+}
+
+static void encode(const float *w, uint32_t n, float scale, float offset, uint32_t top, uint8_t *q) {
+    float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+    for (uint32_t i = 0; i < n; i++) q[i] = (uint8_t)level_of(w[i], inverse, offset, (float)top);
+}
+
+static void block_sums(const float *w, const float *h, uint32_t n, float scale, float offset, uint32_t top,
+                       ebb_shrinkage shrinkage, ebb_block_sums *sums) {
+    float inverse = scale != 0 ? 1.0f / scale : 0.0f;
+    ebb_block_sums s = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        float q = level_of(w[i], inverse, offset, (float)top), e = w[i] - (scale * q + offset), hi = h ? h[i] : 1.0f;
+        float size = fabsf(e), kept = 0;
+        if (shrinkage.beta > 0 && size > 0) kept = fmaxf(size - powf(size, shrinkage.p - 1.0f) / shrinkage.beta, 0.0f);
+        float t = w[i] - copysignf(kept, e);
+        s.error += hi * e * e;
+        s.h += hi;
+        s.q += hi * q;
+        s.qq += hi * q * q;
+        s.t += hi * t;
+        s.tq += hi * t * q;
+    }
+    *sums = s;
+}
+
+static void axpy(float *y, const float *x, float a, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) y[i] += a * x[i];
+}
+
 static void silu_gate(const float *gate, const float *up, float *out, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) out[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
 }
@@ -192,5 +279,6 @@ static void store_kv(const float *k, const float *v, uint8_t *block, size_t valu
 const ebb_kernels ebb_plain_kernels = {
     .name = "plain", .quantize = quantize, .pack = pack, .matmul_q = matmul_q, .matmul_f = matmul_f, .expand = expand,
     .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
-    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv,
+    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .quantize_static = quantize_static, .matmul_s = matmul_s,
+    .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, .block_sums = block_sums, .axpy = axpy,
 };

@@ -85,6 +85,15 @@ public final class EbbClient: Sendable {
         return Generation(answers: try await open().stream(.generate(request)))
     }
 
+    /// The embeddings of texts, in their order, by an encoder.
+    public func embed(_ model: String, texts: [String]) async throws -> [[Float]] {
+        guard !texts.isEmpty else { return [] }
+        var request = EbbEmbed()
+        (request.model, request.texts) = (model, texts)
+        guard case .embeddings(let answer) = try await open().call(.embed(request)) else { throw Self.unexpected }
+        return answer.vectors.map(\.values)
+    }
+
     /// A text's tokens.
     public func tokenize(
         _ model: String, _ text: String, addSpecial: Bool = true, parseSpecial: Bool = false

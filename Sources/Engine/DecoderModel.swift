@@ -33,23 +33,18 @@ public struct ModelOptions: Sendable {
     }
 }
 
-/// A loaded decoder: weights in the mapping, a KV cache, and a mode for each layer.
-///
-/// Used by the engine thread alone, but for ``expansion(of:)``, which hands out values for other threads.
-public final class DecoderModel {
-    public let file: EbbFile
+/// A loaded decoder: a ``LayeredModel`` with a tokenizer and a KV cache.
+public final class DecoderModel: LayeredModel {
     public let tokenizer: Tokenizer
     /// nil for base models.
     public let template: ChatTemplate?
     public var config: DecoderConfig { family.config }
-    public let contextLimit: Int
-    public let precision: ExpandedPrecision
+    public override var contextLimit: Int { limit }
+    private let limit: Int
     private let family: any DecoderFamily
-    private let weights: WeightSet
     private let step: Step
     public let kvPool: KVPool
     private let rings: [Int]
-    private var expansions: [ExpandedLayer?]
     private var logitsMemory: AnonymousMemory
 
     /// Rows of logits that are computed at a time.
@@ -58,27 +53,24 @@ public final class DecoderModel {
     /// - Throws: ``FormatError``, `TextError` or ``EngineError``.
     public init(_ file: EbbFile, pool: WorkerPool, kernels: Kernels, options: ModelOptions = ModelOptions()) throws {
         let loader = WeightLoader(file)
-        self.file = file
-        family = try DecoderFamilies.family(file).init(loader)
-        weights = loader.weights
+        family = try ModelFamilies.family(file).init(loader)
         let config = family.config
         tokenizer = try Tokenizer(file.metadata)
         template = try ChatTemplate(file.metadata, tokenizer: tokenizer)
-        contextLimit = min(options.contextLimit ?? config.contextLength, config.contextLength)
-        precision = options.precision
+        limit = min(options.contextLimit ?? config.contextLength, config.contextLength)
         step = try Step(config: config, kernels: kernels, pool: pool)
-        let limit = contextLimit
+        let limit = limit
         rings = config.windows.map { window in
             // A window of whole blocks, and the one that is being filled.
             let ring = (window + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock + 1
             return window > 0 && ring * KVPool.tokensPerBlock < limit ? ring : 0
         }
-        let blocks = (contextLimit + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock
+        let blocks = (limit + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock
         kvPool = try KVPool(
             kvHeads: config.kvHeads, headDim: config.headDim,
             capacity: blocks * config.layers * max(1, options.sequences))
-        expansions = Array(repeating: nil, count: config.layers + 1)
         logitsMemory = try AnonymousMemory(byteCount: Self.logitsRows * config.vocabulary * 4)
+        super.init(file, loader.weights, layers: config.layers + 1, precision: options.precision)
     }
 
     /// A new, empty sequence.
@@ -105,14 +97,10 @@ public final class DecoderModel {
         try step.admit(rows: rows)
         defer { step.end() }
         for input in batch { try input.sequence.reserve(input.tokens.count) }
-        step.begin(batch.map(rebased), embedding: family.embedding, scale: family.embeddingScale)
+        step.begin(batch, embedding: family.embedding, scale: family.embeddingScale)
         for layer in 0..<config.layers { family.run(layer, step) }
         for input in batch { input.sequence.advance(input.tokens.count) }
         try giveLogits(batch, onLogits)
-    }
-
-    private func rebased(_ input: StepInput) -> StepInput {
-        StepInput(sequence: input.sequence, tokens: Array(input.tokens), logits: input.logits)
     }
 
     private func giveLogits(
@@ -142,53 +130,7 @@ public final class DecoderModel {
         }
     }
 
-    // MARK: Modes
+    public override var kvBytes: Int { kvPool.usedBytes }
 
-    /// Layers that can be expanded: the decoder's, and last the output head.
-    public var layerCount: Int { config.layers + 1 }
-
-    /// Bytes that a layer's expansion takes.
-    public func expandedBytes(_ layer: Int) -> Int {
-        weights.linears(of: layer).reduce(0) { $0 + $1.pointee.expandedBytes(precision) }
-    }
-
-    public func isExpanded(_ layer: Int) -> Bool { expansions[layer] != nil }
-
-    public var expandedLayers: Int { expansions.count { $0 != nil } }
-
-    /// Bytes of all expansions in place.
-    public var expandedBytes: Int { expansions.reduce(0) { $0 + ($1?.byteCount ?? 0) } }
-
-    /// Bytes of buffers for a step's rows and logits; untouched pages of them take no memory.
-    public var scratchBytes: Int { step.byteCount + logitsMemory.byteCount }
-
-    /// Bytes of the weights in the file.
-    public var mappedBytes: Int { file.byteCount }
-
-    /// What it takes to expand a layer, for a thread of its own.
-    public func expansion(of layer: Int) -> LayerExpansion {
-        LayerExpansion(
-            layer: layer, file: file, matrices: weights.linears(of: layer).map(\.pointee.mapped), precision: precision)
-    }
-
-    /// Puts an expansion to use: from the next step on the layer is dequantized.
-    public func install(_ expanded: ExpandedLayer) {
-        for (ref, base) in zip(weights.linears(of: expanded.layer), expanded.bases) {
-            if let base { ref.pointee.use(expansion: base, precision) }
-        }
-        expansions[expanded.layer] = expanded
-    }
-
-    /// Drops a layer's expansion: from the next step on it runs in memory_low. Its memory goes back at once.
-    public func drop(_ layer: Int) {
-        for ref in weights.linears(of: layer) { ref.pointee.dropExpansion() }
-        expansions[layer] = nil
-    }
-
-    /// Expands or drops all layers, here and now.
-    public func setAll(expanded: Bool, kernels: Kernels) throws {
-        for layer in 0..<layerCount where isExpanded(layer) != expanded {
-            if expanded { install(try expansion(of: layer).run(kernels)) } else { drop(layer) }
-        }
-    }
+    public override var scratchBytes: Int { step.byteCount + logitsMemory.byteCount }
 }

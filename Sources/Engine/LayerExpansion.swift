@@ -8,6 +8,8 @@ public struct LayerExpansion: @unchecked Sendable {
     public let layer: Int
     let file: EbbFile
     let matrices: [ebb_matrix]
+    /// For each matrix what its columns are divided by, or nil.
+    let smoothing: [VectorRef?]
     let precision: ExpandedPrecision
 
     /// Expands; takes milliseconds a layer.
@@ -18,7 +20,7 @@ public struct LayerExpansion: @unchecked Sendable {
         let memory = try AnonymousMemory(byteCount: sizes.reduce(0, +), hugePages: true)
         var at = memory.base
         var bases: [UnsafeRawPointer?] = []
-        for (matrix, size) in zip(matrices, sizes) {
+        for (index, (matrix, size)) in zip(matrices, sizes).enumerated() {
             guard size > 0 else {
                 bases.append(nil)
                 continue
@@ -31,10 +33,27 @@ public struct LayerExpansion: @unchecked Sendable {
                         $0, UInt32(first), UInt32(min(first + 64, tiles)), precision.encoding, at)
                 }
             }
+            if let smoothing = smoothing[index] { divideColumns(of: matrix, at, by: smoothing) }
             bases.append(UnsafeRawPointer(at))
             at += size
         }
         return ExpandedLayer(layer: layer, memory: memory, bases: bases)
+    }
+
+    /// Takes a migration of outliers back: tiles [k][16].
+    private func divideColumns(of matrix: ebb_matrix, _ tiles: UnsafeMutableRawPointer, by smoothing: VectorRef) {
+        let k = Int(matrix.k)
+        for line in 0..<Int((matrix.n + 15) / 16) * k {
+            let factor = 1 / smoothing[line % k]
+            for i in line * 16..<line * 16 + 16 {
+                if precision == .f32 {
+                    tiles.assumingMemoryBound(to: Float.self)[i] *= factor
+                } else {
+                    let halves = tiles.assumingMemoryBound(to: UInt16.self)
+                    halves[i] = ebb_f32_to_f16(ebb_f16_to_f32(halves[i]) * factor)
+                }
+            }
+        }
     }
 }
 

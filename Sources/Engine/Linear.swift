@@ -9,9 +9,13 @@ struct Linear {
     /// Float tiles; meaningful while `isExpanded`.
     private(set) var expanded: ebb_matrix
     private(set) var isExpanded = false
+    private(set) var isSubstituted = false
+    /// Set in calibrated models: the input has fixed scales, and the product is the integers' over the whole of k.
+    let fixedInput: FixedInput?
 
-    init(_ mapped: ebb_matrix) {
+    init(_ mapped: ebb_matrix, fixedInput: FixedInput? = nil) {
         self.mapped = mapped
+        self.fixedInput = fixedInput
         expanded = mapped
     }
 
@@ -33,10 +37,30 @@ struct Linear {
         isExpanded = true
     }
 
+    /// Computes with other values, f32 tiles.
+    mutating func substitute(_ tiles: UnsafeRawPointer) {
+        use(expansion: tiles, .f32)
+        isSubstituted = true
+    }
+
+    /// What rows are looked up in: a quantized embedding is exact in the mapping.
+    var table: ebb_matrix { isSubstituted ? expanded : mapped }
+
     mutating func dropExpansion() {
+        isSubstituted = false
         expanded = mapped
         isExpanded = false
     }
+}
+
+/// How a calibrated model quantizes the input of a weight: q = x * multiplier, a multiplier for each input channel, so
+/// that x ≈ q * scale * smoothing. The weight holds w * smoothing.
+struct FixedInput {
+    let scale: Float
+    /// 1 / (scale * smoothing), [k].
+    let multipliers: UnsafePointer<Float>
+    /// Migrates outliers from the activations to the weights (Xiao et al. 2023), [k]; nil for 1.
+    let smoothing: VectorRef?
 }
 
 /// What weights are expanded to in dequantized mode.

@@ -70,7 +70,7 @@ final class Step {
     let config: DecoderConfig
     private let kernels: UnsafePointer<ebb_kernels>
     private let pool: WorkerPool
-    private let activations = ActivationBuffer()
+    let products: MatrixProducts
     private var memory: AnonymousMemory
     private var rows = 0
     private var slices: [Slice] = []
@@ -97,6 +97,7 @@ final class Step {
         self.config = config
         self.kernels = kernels.table
         self.pool = pool
+        products = MatrixProducts(kernels: kernels, pool: pool)
         let rope = config.headDim / 2 * config.ropeBases.count
         let widths = [
             config.hidden, config.hidden, config.queryWidth, config.keyWidth, config.keyWidth, config.queryWidth,
@@ -115,6 +116,12 @@ final class Step {
 
     /// Bytes of scratch, touched or not.
     var byteCount: Int { memory.byteCount }
+
+    /// Makes sure that products have memory for `rows` rows.
+    func admit(rows: Int) throws {
+        try products.admit(
+            rows: rows, widest: max(config.hidden, config.queryWidth, config.feedForward), block: Self.gatedBlock)
+    }
 
     // MARK: Beginning and end
 
@@ -135,9 +142,10 @@ final class Step {
         pool.run(items: rows, grain: 8) { range, _ in
             for row in range {
                 let slice = slices[Int(rowSlices[row])]
-                let token = batch[Int(rowSlices[row])].tokens[row - slice.firstRow]
+                let tokens = batch[Int(rowSlices[row])].tokens
+                let token = tokens[tokens.startIndex + row - slice.firstRow]
                 let out = residual + row * hidden
-                withUnsafePointer(to: embedding.pointee.mapped) { ebb_dequantize_channel($0, UInt32(token), out) }
+                withUnsafePointer(to: embedding.pointee.table) { ebb_dequantize_channel($0, UInt32(token), out) }
                 if scale != 1 { for i in 0..<hidden { out[i] *= scale } }
                 prepareRotation(row, position: slice.position + row - slice.firstRow)
             }
@@ -171,12 +179,7 @@ final class Step {
             kernels.pointee.rms_norm(
                 residual + row * hidden, norm, normalized + index * hidden, UInt32(hidden), config.epsilon)
         }
-        prepare(
-            rows: wanted.count, k: hidden, integers: head.pointee.readsIntegers, floats: !head.pointee.readsIntegers
-        ) { _ in
-            normalized
-        }
-        multiply(head, out, nil, nil, nil, nil)
+        products.run(rows: wanted.count, (head, out)) { _ in normalized }
     }
 
     // MARK: Operations of families
@@ -186,15 +189,12 @@ final class Step {
         _ input: Input, _ a: LinearRef, to aOut: UnsafeMutablePointer<Float>, _ b: LinearRef? = nil,
         to bOut: UnsafeMutablePointer<Float>? = nil, _ c: LinearRef? = nil, to cOut: UnsafeMutablePointer<Float>? = nil
     ) {
-        var (integers, floats) = (false, false)
-        for weight in [a, b, c] {
-            guard let weight else { continue }
-            if weight.pointee.readsIntegers { integers = true } else { floats = true }
-        }
         let k = Int(a.pointee.mapped.k)
+        let source: (Range<Int>) -> UnsafeMutablePointer<Float>
+        var block = 32
         switch input {
         case .normalized(let weight):
-            prepare(rows: rows, k: k, integers: integers, floats: floats) { range in
+            source = { [self] range in
                 for row in range {
                     settle(row)
                     kernels.pointee.rms_norm(
@@ -202,19 +202,19 @@ final class Step {
                 }
                 return normalized
             }
-            pending = nil
-        case .rows(let source):
-            prepare(rows: rows, k: k, integers: integers, floats: floats) { _ in source }
+        case .rows(let rows): source = { _ in rows }
         case .gated(let activation):
             let kernel = activation == .silu ? kernels.pointee.silu_gate : kernels.pointee.gelu_gate
-            prepare(rows: rows, k: k, integers: integers, floats: floats, block: Self.gatedBlock) { range in
+            block = Self.gatedBlock
+            source = { [self] range in
                 kernel?(
                     gate + range.lowerBound * k, up + range.lowerBound * k, gate + range.lowerBound * k,
                     UInt32(range.count * k))
                 return gate
             }
         }
-        multiply(a, aOut, b, bOut, c, cOut)
+        products.run(rows: rows, (a, aOut), b, bOut, c, cOut, block: block, source)
+        if case .normalized = input { pending = nil }
     }
 
     /// x += part, normalized with `norm` first where it is given. Done together with the next norm.
@@ -265,71 +265,6 @@ final class Step {
         let part = pending.part + row * hidden
         if let norm = pending.norm { kernels.pointee.rms_norm(part, norm, part, UInt32(hidden), config.epsilon) }
         kernels.pointee.add(residual + row * hidden, part, UInt32(hidden))
-    }
-
-    /// Makes packed activations of rows [rows][k]; `source` computes a row block and says where it lies.
-    private func prepare(
-        rows: Int, k: Int, integers: Bool, floats: Bool, block: Int = 32,
-        _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
-    ) {
-        // The buffer was shaped for the largest use when the step was admitted, so this cannot fail for memory.
-        try? activations.shape(rows: rows, k: k, block: block)
-        var view = activations.view
-        withUnsafeMutablePointer(to: &view) { view in
-            let view = UnsafePointer(view)
-            let blocks = (rows + 7) / 8
-            pool.run(items: blocks, grain: 1) { range, _ in
-                for block in range {
-                    let first = block * 8
-                    let count = min(8, rows - first)
-                    let from = source(first..<first + count)
-                    if integers { kernels.pointee.quantize(from, k, UInt32(first), UInt32(count), view) }
-                    if floats { kernels.pointee.pack(from, k, UInt32(first), UInt32(count), view) }
-                }
-            }
-        }
-    }
-
-    /// Makes sure that ``prepare`` has memory for `rows` rows.
-    func admit(rows: Int) throws {
-        try activations.shape(
-            rows: max(rows, 1), k: max(config.hidden, config.queryWidth, config.feedForward), block: Self.gatedBlock)
-    }
-
-    private func multiply(
-        _ a: LinearRef, _ aOut: UnsafeMutablePointer<Float>, _ b: LinearRef?, _ bOut: UnsafeMutablePointer<Float>?,
-        _ c: LinearRef?, _ cOut: UnsafeMutablePointer<Float>?
-    ) {
-        let aEnd = a.pointee.tiles
-        let bEnd = aEnd + (b?.pointee.tiles ?? 0)
-        let end = bEnd + (c?.pointee.tiles ?? 0)
-        // Small enough that a thread that is held up leaves work to the other, large enough to cost nothing.
-        let grain = max(1, min(32, end / (pool.threads * 4)))
-        pool.run(items: end, grain: grain) { range, thread in
-            self.multiply(a, aOut, range, 0, aEnd, thread)
-            if let b, let bOut { self.multiply(b, bOut, range, aEnd, bEnd, thread) }
-            if let c, let cOut { self.multiply(c, cOut, range, bEnd, end, thread) }
-        }
-    }
-
-    /// The part of `range` that lies in a matrix whose tiles are numbered from `start`.
-    private func multiply(
-        _ weight: LinearRef, _ out: UnsafeMutablePointer<Float>, _ range: Range<Int>, _ start: Int, _ end: Int,
-        _ thread: Int
-    ) {
-        let first = max(range.lowerBound, start)
-        let last = min(range.upperBound, end)
-        guard first < last else { return }
-        var view = activations.view
-        let scratch = pool.scratch(thread)
-        let (from, to) = (UInt32(first - start), UInt32(last - start))
-        if weight.pointee.readsIntegers {
-            var matrix = weight.pointee.mapped
-            kernels.pointee.matmul_q(&matrix, &view, from, to, out, weight.pointee.outputs, scratch)
-        } else {
-            var matrix = weight.pointee.expanded
-            kernels.pointee.matmul_f(&matrix, &view, from, to, out, weight.pointee.outputs, scratch)
-        }
     }
 
     private func rotateAndStore(_ row: Int, _ a: Attention) {

@@ -1,38 +1,6 @@
 import Glibc
 import Quantization
 
-/// Key-value pairs in the container's encoding.
-public struct MetadataEncoder {
-    private(set) var bytes: [UInt8] = []
-    private(set) var count: UInt64 = 0
-
-    public init() {}
-
-    /// Takes over pairs that are already encoded.
-    mutating func append(raw: UnsafeRawBufferPointer, count: UInt64) {
-        bytes.append(contentsOf: raw)
-        self.count += count
-    }
-
-    public mutating func set(_ key: String, _ value: String) {
-        key.appendEncoded(to: &bytes)
-        MetadataType.string.rawValue.appendEncoded(to: &bytes)
-        value.appendEncoded(to: &bytes)
-        count += 1
-    }
-}
-
-extension FixedWidthInteger {
-    func appendEncoded(to bytes: inout [UInt8]) { withUnsafeBytes(of: littleEndian) { bytes.append(contentsOf: $0) } }
-}
-
-extension String {
-    func appendEncoded(to bytes: inout [UInt8]) {
-        UInt64(utf8.count).appendEncoded(to: &bytes)
-        bytes.append(contentsOf: utf8)
-    }
-}
-
 /// Writes an `.ebb` file: to a temporary name, fsynced, then renamed. Tensors are appended in the order of the plan,
 /// each in pieces, so memory does not grow with the model. Dropped before ``finish()`` it leaves nothing behind.
 public final class EbbWriter {

@@ -17,9 +17,6 @@ public struct GGUFFile: Sendable {
     public let metadata: Metadata
     public let tensors: [GGUFTensor]
     let file: MappedFile
-    /// The bytes of the key-value section, as they stand in the file.
-    let metadataRange: Range<Int>
-    let metadataCount: UInt64
 
     /// - Throws: ``FormatError``.
     public init(path: String) throws {
@@ -32,13 +29,11 @@ public struct GGUFFile: Sendable {
             throw FormatError("\(path): GGUF version \(version) is not supported (2 and 3 are)")
         }
         let tensorCount = try cursor.read(UInt64.self)
-        metadataCount = try cursor.read(UInt64.self)
+        let metadataCount = try cursor.read(UInt64.self)
         guard metadataCount <= UInt64(file.bytes.count / 13), tensorCount <= UInt64(file.bytes.count / 24) else {
             throw FormatError("\(path): \(metadataCount) keys and \(tensorCount) tensors do not fit the file")
         }
-        let start = cursor.offset
         metadata = try Metadata(count: metadataCount, from: &cursor, owner: file)
-        metadataRange = start..<cursor.offset
         let alignment = metadata.integer("general.alignment") ?? 32
         guard (1...65536).contains(alignment) else { throw FormatError("\(path): general.alignment is \(alignment)") }
         tensors = try Self.tensors(tensorCount, &cursor, alignment: alignment)

@@ -78,17 +78,25 @@ public struct MetadataArray: @unchecked Sendable {
 }
 
 /// The key-value section of a model file.
-public struct Metadata: Sendable {
+///
+/// @unchecked Sendable: points into an immutable mapping that `owner` keeps alive.
+public struct Metadata: @unchecked Sendable {
     public private(set) var values: [String: MetadataValue] = [:]
     /// Keys in the file's order.
     public private(set) var keys: [String] = []
+    /// Each pair as it stands in the file.
+    private(set) var raw: [String: UnsafeRawBufferPointer] = [:]
     private let file: String
+    /// Keeps what `raw` points to.
+    private let owner: MappedFile
 
     /// Parses `count` pairs.
     /// - Throws: ``FormatError`` on truncation, unknown types, or a key that stands twice.
     init(count: UInt64, from cursor: inout ByteCursor, owner: MappedFile) throws {
         file = owner.path
+        self.owner = owner
         for _ in 0..<count {
+            let start = cursor.offset
             let key = try cursor.readString()
             let code = try cursor.read(UInt32.self)
             let value = try Self.value(code, key: key, &cursor, owner)
@@ -96,6 +104,7 @@ public struct Metadata: Sendable {
                 throw FormatError("\(cursor.what): the key \(key) stands twice")
             }
             keys.append(key)
+            raw[key] = UnsafeRawBufferPointer(rebasing: cursor.bytes[start..<cursor.offset])
         }
     }
 

@@ -1,3 +1,5 @@
+import CKernels
+
 /// One output channel in quantized form, before it is laid into a tile.
 ///
 /// The buffers have room for a padded channel: values and scales beyond k stay as ``clear()`` left them, which is
@@ -51,6 +53,39 @@ public final class ChannelCode {
         for i in 0..<records {
             superScales[i] = 0
             superMins[i] = 0
+        }
+    }
+
+    /// The values that the codes stand for, out[0..<k].
+    public func dequantize(into out: UnsafeMutablePointer<Float>) {
+        let length = scheme.blockLength(k: k)
+        let blocksInRecord = scheme.span(k: k) / length
+        let zero: Float = scheme.asymmetric ? 0 : Float(1 << (scheme.bits - 1))
+        quants.withUnsafeBufferPointer { quants in
+            for block in 0..<blocks {
+                let (scale, offset) = scaleAndOffset(block, record: block / blocksInRecord)
+                for i in block * length..<max(block * length, min((block + 1) * length, k)) {
+                    out[i] = scale * (Float(quants[i]) - zero) + offset
+                }
+            }
+        }
+    }
+
+    private func scaleAndOffset(_ block: Int, record: Int) -> (Float, Float) {
+        func half(_ bits: UInt16) -> Float { ebb_f16_to_f32(bits) }
+        switch scheme.scale {
+        case .f16:
+            return (
+                half(UInt16(truncatingIfNeeded: scales[block])), half(UInt16(truncatingIfNeeded: offsets[block]))
+            )
+        case .f32: return (Float(bitPattern: scales[block]), Float(bitPattern: offsets[block]))
+        case .twoLevel:
+            let super1 = half(superScales[record])
+            guard scheme.asymmetric else { return (super1 * Float(Int8(bitPattern: subScales[block])), 0) }
+            return (super1 * Float(subScales[block]), -(half(superMins[record]) * Float(subMins[block])))
+        case .twoLevelPacked:
+            let both = subScales[block]
+            return (half(superScales[record]) * Float(both & 15), -(half(superMins[record]) * Float(both >> 4)))
         }
     }
 }

@@ -10,6 +10,14 @@ struct LoadedModel: Sendable {
     let tokenizer: Tokenizer
     let template: ChatTemplate?
     let contextLimit: Int
+    let isEncoder: Bool
+
+    /// - Throws: ``ServiceError`` where an encoder is asked for text, or a decoder for embeddings.
+    func demand(encoder: Bool) throws {
+        guard isEncoder != encoder else { return }
+        let what = isEncoder ? "an encoder: it makes embeddings, not text" : "a decoder: it makes text, not embeddings"
+        throw ServiceError(.badRequest, "\(name) is \(what)")
+    }
 }
 
 /// Which models there are, and which are loaded. Models are loaded by request or by their first use; several requests
@@ -39,7 +47,7 @@ actor ModelRegistry {
     ///
     /// @unchecked Sendable: made by one task and given away at once; that task keeps nothing of it.
     private struct Handover: @unchecked Sendable {
-        let model: DecoderModel
+        let model: HostedModel
     }
 
     /// The model of that name, loaded.
@@ -52,18 +60,20 @@ actor ModelRegistry {
                 let hint = known.isEmpty ? "none is imported yet" : "there are " + known.joined(separator: ", ")
                 throw ServiceError(.unknownModel, "no model is named \"\(name)\": \(hint)")
             }
-            let model: DecoderModel
+            let (loaded, handover): (LoadedModel, Handover)
             do {
-                model = try DecoderModel(try store.open(name), pool: pool, kernels: kernels, options: options)
+                let file = try store.open(name)
+                (loaded, handover) =
+                    EncoderModel.isEncoder(file)
+                    ? Self.host(
+                        name, try EncoderModel(file, pool: pool, kernels: kernels, precision: options.precision),
+                        defaultWish)
+                    : Self.host(
+                        name, try DecoderModel(file, pool: pool, kernels: kernels, options: options), defaultWish)
             } catch {
                 throw ServiceError(.modelUnusable, "\(error)")
             }
-            let loaded = LoadedModel(
-                name: name, tokenizer: model.tokenizer, template: model.template, contextLimit: model.contextLimit)
-            let handover = Handover(model: model)
-            try await thread.perform { core in
-                core.add(HostedModel(name: name, model: handover.model, wish: defaultWish))
-            }
+            try await thread.perform { core in core.add(handover.model) }
             return loaded
         }
         loads[name] = load
@@ -73,6 +83,26 @@ actor ModelRegistry {
             loads[name] = nil
             throw error
         }
+    }
+
+    private static func host(
+        _ name: String, _ model: DecoderModel, _ wish: ModelState.Wish
+    ) -> (LoadedModel, Handover) {
+        (
+            LoadedModel(
+                name: name, tokenizer: model.tokenizer, template: model.template, contextLimit: model.contextLimit,
+                isEncoder: false), Handover(model: HostedDecoder(name: name, decoder: model, wish: wish))
+        )
+    }
+
+    private static func host(
+        _ name: String, _ model: EncoderModel, _ wish: ModelState.Wish
+    ) -> (LoadedModel, Handover) {
+        (
+            LoadedModel(
+                name: name, tokenizer: model.tokenizer, template: nil, contextLimit: model.contextLimit,
+                isEncoder: true), Handover(model: HostedEncoder(name: name, encoder: model, wish: wish))
+        )
     }
 
     func unload(_ name: String) async throws {

@@ -19,7 +19,7 @@ struct EbbCtl: AsyncParsableCommand {
         version: EbbProtocol.release,
         groupedSubcommands: [
             CommandGroup(name: "Models", subcommands: [Import.self, Inspect.self, Verify.self, Models.self]),
-            CommandGroup(name: "Inference", subcommands: [Run.self, Chat.self]),
+            CommandGroup(name: "Inference", subcommands: [Run.self, Chat.self, Embed.self]),
             CommandGroup(name: "Daemon", subcommands: [Status.self, Load.self, Unload.self, SetMode.self]),
             CommandGroup(name: "Measuring", subcommands: [Tokenize.self, ScoreCommand.self, Bench.self]),
         ])

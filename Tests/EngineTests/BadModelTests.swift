@@ -8,7 +8,7 @@ struct BadModelTests {
     private func check(_ change: (inout GGUFBuilder) -> Void) throws {
         let folder = try TemporaryFolder()
         let file = try GGUFFile(path: try folder.write("in.gguf", TinyLlama.gguf(change: change)))
-        try DecoderFamilies.check(file)
+        try ModelFamilies.check(file)
     }
 
     private func set(_ key: String, _ value: GGUFBuilder.Value) -> (inout GGUFBuilder) -> Void {

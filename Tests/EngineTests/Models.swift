@@ -18,7 +18,7 @@ enum Models {
     ) throws -> DecoderModel {
         let folder = try TemporaryFolder()
         let source = try folder.write("tiny.gguf", TinyLlama.gguf(change: change))
-        try GGUFImport(try GGUFFile(path: source)).write(to: folder.file("tiny.ebb"))
+        try ModelImport(GGUFSource(try GGUFFile(path: source))).write(to: folder.file("tiny.ebb"))
         let kernels = try isa.map { try Kernels.named($0) } ?? Kernels.fromEnvironment()
         return try DecoderModel(
             try EbbFile(path: folder.file("tiny.ebb")), pool: try WorkerPool(threads: threads), kernels: kernels,

@@ -15,7 +15,7 @@ struct BadFileTests {
 
     /// An imported tiny model.
     private func imported() throws -> [UInt8] {
-        try GGUFImport(try openGGUF(TinyLlama.gguf())).write(to: folder.file("model.ebb"))
+        try ModelImport(GGUFSource(try openGGUF(TinyLlama.gguf()))).write(to: folder.file("model.ebb"))
         return Array(try Data(contentsOf: URL(fileURLWithPath: folder.file("model.ebb"))))
     }
 
@@ -62,7 +62,7 @@ struct BadFileTests {
                 bytes[Int.random(in: 0..<3000, using: &random)] = UInt8.random(in: .min ... .max, using: &random)
             }
             guard let file = try? openGGUF(bytes) else { continue }
-            try? GGUFImport(file).write(to: folder.file("fuzz.ebb"))
+            try? ModelImport(GGUFSource(file)).write(to: folder.file("fuzz.ebb"))
         }
     }
 
@@ -106,7 +106,7 @@ struct BadFileTests {
             builder.tensors.append(.init("odd", type: 2, dimensions: [32], data: Array(repeating: 0, count: 18)))
         }
         let file = try openGGUF(bytes)
-        #expect(throws: FormatError.self) { try GGUFImport(file).write(to: folder.file("out.ebb")) }
+        #expect(throws: FormatError.self) { try ModelImport(GGUFSource(file)).write(to: folder.file("out.ebb")) }
         #expect(folder.names == ["in.gguf"])
     }
 

@@ -38,7 +38,7 @@ struct DequantizationTests {
         let folder = try TemporaryFolder()
         let source = try folder.write(
             "in.gguf", GGUFBuilder([("general.architecture", .string("test"))], [tensor]).build())
-        try GGUFImport(try GGUFFile(path: source)).write(to: folder.file("out.ebb"))
+        try ModelImport(GGUFSource(try GGUFFile(path: source))).write(to: folder.file("out.ebb"))
         let file = try EbbFile(path: folder.file("out.ebb"))
         var matrix = try #require(file.matrix("w"))
         for (channel, block) in blocks.enumerated() {

@@ -12,7 +12,7 @@ struct MetadataTests {
             ("f", .strings(["x", "", "ÿ"])), ("g", .int32s([-1, 2])), ("h", .float32s([1.5])),
         ])
         let source = try folder.write("in.gguf", builder.build())
-        try GGUFImport(try GGUFFile(path: source)).write(to: folder.file("out.ebb"))
+        try ModelImport(GGUFSource(try GGUFFile(path: source))).write(to: folder.file("out.ebb"))
         let metadata = try EbbFile(path: folder.file("out.ebb")).metadata
         #expect(metadata.integer("a") == 7)
         #expect(metadata.integer("b") == -7)

@@ -39,7 +39,7 @@ public enum RealModel: String, Sendable {
         let store = try Self.store()
         return try Self.imported.withLock { imported in
             if let file = imported[self] { return file }
-            try GGUFImport(try GGUFFile(path: try gguf)).write(to: try store.path(of: rawValue))
+            try ModelImport(GGUFSource(try GGUFFile(path: try gguf))).write(to: try store.path(of: rawValue))
             let file = try store.open(rawValue)
             imported[self] = file
             return file

@@ -84,6 +84,19 @@ typedef struct {
     size_t ld;
 } ebb_queries;
 
+// Sums over a block of weights w[0...n) under w' = scale * q + offset, each term times h (1 where there is no h).
+typedef struct {
+    float error;         // Σ h (w - w')^2
+    float h, q, qq;      // Σ h, Σ h q, Σ h q^2
+    float t, tq;         // Σ h t, Σ h t q; t is the target: w, or w less the shrunk error
+} ebb_block_sums;
+
+// How much of an error the half-quadratic step takes away (Badri & Shaji 2023):
+// e' = sign(e) max(|e| - |e|^(p-1) / beta, 0). beta 0: e' = 0, and the target is w.
+typedef struct {
+    float beta, p;
+} ebb_shrinkage;
+
 typedef struct ebb_kernels {
     const char *name;
 
@@ -110,6 +123,26 @@ typedef struct ebb_kernels {
     // (head_dim / 2 each). interleaved: pairs (2i, 2i+1); else (i, i + head_dim/2) (Su et al. 2021).
     void (*rope)(float *x, const float *cosine, const float *sine, uint32_t heads, uint32_t head_dim,
                  uint32_t interleaved);
+    // Quantizes rows as `quantize` does, with fixed scales: q = x * multipliers[i], rounded, at most 127 in magnitude.
+    // Writes a->q, and the sum of each row's q into a->sum32[row].
+    void (*quantize_static)(const float *x, size_t ldx, uint32_t row0, uint32_t r, const float *multipliers,
+                            const ebb_activations *a);
+    // out = scale * a W^T in integers over the whole of k, for rows from quantize_static and a symmetric 8-bit W with
+    // one f16 scale a channel (a single record a tile), straight from the container.
+    void (*matmul_s)(const ebb_matrix *w, const ebb_activations *a, float scale, uint32_t tile0, uint32_t tile1,
+                     float *out, size_t ldo);
+    // out = (x - mean) / sqrt(variance + eps) * weight + bias, n values (Ba et al. 2016); out may be x.
+    void (*layer_norm)(const float *x, const float *weight, const float *bias, float *out, uint32_t n, float eps);
+    // x = gelu(x + bias) with the exact error function (Hendrycks & Gimpel 2016), n values in place.
+    void (*gelu)(float *x, const float *bias, uint32_t n);
+
+    // The quantizer's inner loops. q runs from 0 to `top`, at most 255; a scale of 0 makes every q 0.
+    void (*range)(const float *w, uint32_t n, float *low, float *high);
+    void (*encode)(const float *w, uint32_t n, float scale, float offset, uint32_t top, uint8_t *q);
+    void (*block_sums)(const float *w, const float *h, uint32_t n, float scale, float offset, uint32_t top,
+                       ebb_shrinkage shrinkage, ebb_block_sums *sums);
+    // y += a x, n values.
+    void (*axpy)(float *y, const float *x, float a, uint32_t n);
     // Softmax of n values in place.
     void (*softmax)(float *x, uint32_t n);
     // Attention with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022) over f16 KV blocks.
@@ -138,6 +171,17 @@ const ebb_kernels *ebb_kernels_best(void);
 
 // One output channel of any matrix as floats: out[0...k). For embedding look-up and tests.
 void ebb_dequantize_channel(const ebb_matrix *w, uint32_t channel, float *out);
+
+// Attention of encoders runs on the matrix products: these lay one head's keys and values [tokens][ld] out as the
+// weights of a product. Keys: n = tokens, k = dim; values: n = dim, k = tokens. dim is a multiple of 16.
+void ebb_key_tiles(const float *x, size_t ld, uint32_t tokens, uint32_t dim, float *out);
+void ebb_value_tiles(const float *x, size_t ld, uint32_t tokens, uint32_t dim, float *out);
+// The same as 8-bit planes with scales of 1: q = x * multiplier + 128, rounded. Bytes as ebb_static_bytes says.
+void ebb_key_tiles_8(const float *x, size_t ld, uint32_t tokens, uint32_t dim, float multiplier, uint8_t *out);
+void ebb_value_tiles_8(const float *x, size_t ld, uint32_t tokens, uint32_t dim, float multiplier, uint8_t *out);
+// The description of such a matrix [n, k], and the bytes it takes.
+ebb_matrix ebb_static_matrix(const uint8_t *data, uint32_t n, uint32_t k);
+size_t ebb_static_bytes(uint32_t n, uint32_t k);
 
 // Conversions used by readers and tests; round to nearest even.
 float ebb_f16_to_f32(uint16_t h);

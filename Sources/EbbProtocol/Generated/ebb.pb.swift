@@ -286,6 +286,14 @@ public nonisolated struct EbbEnvelope: Sendable {
     set {body = .getStatus(newValue)}
   }
 
+  public var embed: EbbEmbed {
+    get {
+      if case .embed(let v)? = body {return v}
+      return EbbEmbed()
+    }
+    set {body = .embed(newValue)}
+  }
+
   /// Daemon to client.
   public var welcome: EbbWelcome {
     get {
@@ -367,6 +375,14 @@ public nonisolated struct EbbEnvelope: Sendable {
     set {body = .status(newValue)}
   }
 
+  public var embeddings: EbbEmbeddings {
+    get {
+      if case .embeddings(let v)? = body {return v}
+      return EbbEmbeddings()
+    }
+    set {body = .embeddings(newValue)}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -382,6 +398,7 @@ public nonisolated struct EbbEnvelope: Sendable {
     case unload(EbbUnload)
     case setMode(EbbSetMode)
     case getStatus(EbbGetStatus)
+    case embed(EbbEmbed)
     /// Daemon to client.
     case welcome(EbbWelcome)
     case pong(EbbPong)
@@ -393,6 +410,7 @@ public nonisolated struct EbbEnvelope: Sendable {
     case models(EbbModels)
     case done(EbbDone)
     case status(EbbStatus)
+    case embeddings(EbbEmbeddings)
 
   }
 
@@ -688,6 +706,46 @@ public nonisolated struct EbbSampling: Sendable {
   fileprivate var _minP: Float? = nil
   fileprivate var _repetitionPenalty: Float? = nil
   fileprivate var _seed: UInt64? = nil
+}
+
+/// Answered by Embeddings, in the order of the texts. Texts that are too long for the model are cut.
+public nonisolated struct EbbEmbed: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var model: String = String()
+
+  /// At most 4096.
+  public var texts: [String] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct EbbEmbeddings: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var vectors: [EbbEmbeddings.Vector] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated struct Vector: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    public var values: [Float] = []
+
+    public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    public init() {}
+  }
+
+  public init() {}
 }
 
 public nonisolated struct EbbDelta: Sendable {
@@ -1032,7 +1090,7 @@ nonisolated extension EbbLevel: SwiftProtobuf._ProtoNameProviding {
 
 nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Envelope"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}hello\0\u{1}ping\0\u{1}cancel\0\u{1}generate\0\u{1}tokenize\0\u{1}detokenize\0\u{3}list_models\0\u{1}load\0\u{1}unload\0\u{3}set_mode\0\u{3}get_status\0\u{2}4welcome\0\u{1}pong\0\u{1}failure\0\u{1}delta\0\u{1}finished\0\u{1}tokens\0\u{1}text\0\u{1}models\0\u{1}done\0\u{1}status\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}hello\0\u{1}ping\0\u{1}cancel\0\u{1}generate\0\u{1}tokenize\0\u{1}detokenize\0\u{3}list_models\0\u{1}load\0\u{1}unload\0\u{3}set_mode\0\u{3}get_status\0\u{1}embed\0\u{2}3welcome\0\u{1}pong\0\u{1}failure\0\u{1}delta\0\u{1}finished\0\u{1}tokens\0\u{1}text\0\u{1}models\0\u{1}done\0\u{1}status\0\u{1}embeddings\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1184,6 +1242,19 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
           self.body = .getStatus(v)
         }
       }()
+      case 13: try {
+        var v: EbbEmbed?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .embed(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .embed(v)
+        }
+      }()
       case 64: try {
         var v: EbbWelcome?
         var hadOneofValue = false
@@ -1314,6 +1385,19 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
           self.body = .status(v)
         }
       }()
+      case 74: try {
+        var v: EbbEmbeddings?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .embeddings(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .embeddings(v)
+        }
+      }()
       default: break
       }
     }
@@ -1372,6 +1456,10 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
       guard case .getStatus(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 12)
     }()
+    case .embed?: try {
+      guard case .embed(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 13)
+    }()
     case .welcome?: try {
       guard case .welcome(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 64)
@@ -1411,6 +1499,10 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
     case .status?: try {
       guard case .status(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 73)
+    }()
+    case .embeddings?: try {
+      guard case .embeddings(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 74)
     }()
     case nil: break
     }
@@ -1914,6 +2006,101 @@ nonisolated extension EbbSampling: SwiftProtobuf.Message, SwiftProtobuf._Message
     if lhs._minP != rhs._minP {return false}
     if lhs._repetitionPenalty != rhs._repetitionPenalty {return false}
     if lhs._seed != rhs._seed {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbEmbed: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Embed"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}texts\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.model) }()
+      case 2: try { try decoder.decodeRepeatedStringField(value: &self.texts) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.model.isEmpty {
+      try visitor.visitSingularStringField(value: self.model, fieldNumber: 1)
+    }
+    if !self.texts.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.texts, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbEmbed, rhs: EbbEmbed) -> Bool {
+    if lhs.model != rhs.model {return false}
+    if lhs.texts != rhs.texts {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbEmbeddings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Embeddings"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}vectors\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.vectors) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.vectors.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.vectors, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbEmbeddings, rhs: EbbEmbeddings) -> Bool {
+    if lhs.vectors != rhs.vectors {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbEmbeddings.Vector: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = EbbEmbeddings.protoMessageName + ".Vector"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}values\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedFloatField(value: &self.values) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.values.isEmpty {
+      try visitor.visitPackedFloatField(value: self.values, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbEmbeddings.Vector, rhs: EbbEmbeddings.Vector) -> Bool {
+    if lhs.values != rhs.values {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

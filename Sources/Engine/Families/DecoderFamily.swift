@@ -22,7 +22,7 @@ public struct DecoderConfig: Sendable {
     var keyWidth: Int { kvHeads * headDim }
 }
 
-/// A model family: which weights it has, and its equations. One file each; ``DecoderFamilies`` lists them.
+/// A model family: which weights it has, and its equations. One file each; ``ModelFamilies`` lists them.
 protocol DecoderFamily: SendableMetatype {
     /// The name in `general.architecture`.
     static var architecture: String { get }
@@ -42,14 +42,14 @@ protocol DecoderFamily: SendableMetatype {
     func run(_ layer: Int, _ step: Step)
 }
 
-/// The families that this engine knows.
-public enum DecoderFamilies {
+/// The families that this engine knows: the decoders, and ``Bert``.
+public enum ModelFamilies {
     static let all: [any DecoderFamily.Type] = [Llama.self, Qwen2.self, Gemma3.self]
 
     static func family(_ description: some ModelDescription) throws -> any DecoderFamily.Type {
         let name = description.metadata.string("general.architecture") ?? "none"
         guard let family = all.first(where: { $0.architecture == name }) else {
-            let known = all.map { $0.architecture }.joined(separator: ", ")
+            let known = (all.map { $0.architecture } + [Bert.architecture]).joined(separator: ", ")
             throw FormatError(
                 "\(description.path): the architecture \"\(name)\" is not supported (supported: \(known))")
         }
@@ -58,9 +58,11 @@ public enum DecoderFamilies {
 
     /// Checks that a file holds a model that this engine can run, before it is imported.
     /// - Throws: ``FormatError`` or `TextError` with the reason.
-    @discardableResult
-    public static func check(_ description: some ModelDescription) throws -> DecoderConfig {
-        let family = try family(description)
-        return try family.init(WeightLoader(checking: description)).config
+    public static func check(_ description: some ModelDescription) throws {
+        if description.metadata.string("general.architecture") == Bert.architecture {
+            _ = try Bert(WeightLoader(checking: description))
+        } else {
+            _ = try family(description).init(WeightLoader(checking: description))
+        }
     }
 }

@@ -44,7 +44,46 @@ final class WeightLoader {
         }
         guard let file else { return weights.add(Linear(ebb_matrix()), layer: layer) }
         guard let matrix = file.matrix(name) else { throw FormatError("\(path): the tensor \(name) is missing") }
-        return weights.add(Linear(matrix), layer: layer)
+        return weights.add(Linear(matrix, fixedInput: try fixedInput(name, matrix)), layer: layer, name: name)
+    }
+
+    /// A weight's calibrated input, `NAME.input_scale` [1] and `NAME.input_smoothing` [k], if the file has one.
+    private func fixedInput(_ name: String, _ matrix: ebb_matrix) throws -> FixedInput? {
+        guard has("\(name).input_scale") else { return nil }
+        guard matrix.bits == 8, matrix.asymmetric == 0, matrix.records == 1, matrix.block == matrix.span,
+            matrix.scale_kind == EBB_SCALE_F16.rawValue
+        else { throw FormatError("\(path): \(name) has a fixed input scale, but is not 8 bit, symmetric, per channel") }
+        let scale = try vector("\(name).input_scale", n: 1)[0]
+        guard scale.isFinite, scale > 0 else { throw FormatError("\(path): \(name).input_scale is \(scale)") }
+        let smoothing = try optionalVector("\(name).input_smoothing", n: Int(matrix.k))
+        return FixedInput(
+            scale: scale, multipliers: weights.multipliers(scale, smoothing, count: Int(matrix.k)),
+            smoothing: smoothing)
+    }
+
+    /// Checks calibrated scales: finite and positive.
+    func demandScales(_ scales: VectorRef, count: Int, _ name: String) throws {
+        guard file == nil || (0..<count).allSatisfy({ scales[$0].isFinite && scales[$0] > 0 }) else {
+            throw FormatError("\(path): \(name) holds impossible scales")
+        }
+    }
+
+    /// Checks that weights which read the same input agree on how it is quantized.
+    func shareInput(_ refs: LinearRef...) throws {
+        let quantized = refs.map(\.pointee).filter(\.isQuantized)
+        guard let first = quantized.first else { return }
+        for other in quantized.dropFirst() {
+            let same: Bool
+            switch (first.fixedInput, other.fixedInput) {
+            case (nil, nil): same = true
+            case (let a?, let b?):
+                same = (0..<Int(first.mapped.k)).allSatisfy { a.multipliers[$0] == b.multipliers[$0] }
+            default: same = false
+            }
+            guard same else {
+                throw FormatError("\(path): weights that read the same input have different input scales")
+            }
+        }
     }
 
     /// The vector of n values of that name.
@@ -115,7 +154,8 @@ final class WeightLoader {
 
 /// The matrices of a model, in memory that does not move.
 final class WeightSet {
-    private(set) var linears: [(ref: LinearRef, layer: Int)] = []
+    private(set) var linears: [(ref: LinearRef, layer: Int, name: String)] = []
+    private var owned: [UnsafeMutablePointer<Float>] = []
 
     /// Stands for vectors of a model that is only checked.
     nonisolated(unsafe) static let nothing: VectorRef = {
@@ -125,15 +165,30 @@ final class WeightSet {
     }()
 
     deinit {
-        for (ref, _) in linears { ref.deallocate() }
+        for linear in linears { linear.ref.deallocate() }
+        for memory in owned { memory.deallocate() }
     }
 
-    func add(_ linear: Linear, layer: Int) -> LinearRef {
+    func add(_ linear: Linear, layer: Int, name: String = "") -> LinearRef {
         let ref = LinearRef.allocate(capacity: 1)
         ref.initialize(to: linear)
-        linears.append((ref, layer))
+        linears.append((ref, layer, name))
         return ref
     }
+
+    /// 1 / (scale * smoothing) for each of `count` input channels.
+    func multipliers(_ scale: Float, _ smoothing: VectorRef?, count: Int) -> UnsafePointer<Float> {
+        let memory = UnsafeMutablePointer<Float>.allocate(capacity: count)
+        owned.append(memory)
+        for i in 0..<count { memory[i] = 1 / (scale * (smoothing?[i] ?? 1)) }
+        return UnsafePointer(memory)
+    }
+
+    func names(of layer: Int) -> [String] { linears.filter { $0.layer == layer }.map(\.name) }
+
+    func linear(_ name: String) -> LinearRef? { linears.first { $0.name == name }?.ref }
+
+    func name(of ref: LinearRef) -> String { linears.first { $0.ref == ref }?.name ?? "" }
 
     func linears(of layer: Int) -> [LinearRef] { linears.filter { $0.layer == layer }.map(\.ref) }
 }

@@ -14,7 +14,7 @@ final class Connection: Sendable {
     private let running = Mutex<[UInt64: Request]>([:])
 
     private struct Request {
-        var handle: GenerationHandle?
+        var handle: (any Cancellable)?
         var isCancelled = false
     }
 
@@ -147,7 +147,7 @@ final class Connection: Sendable {
 
     private func forget(_ id: UInt64) { running.withLock { _ = $0.removeValue(forKey: id) } }
 
-    private func attach(_ handle: GenerationHandle, to id: UInt64) {
+    private func attach(_ handle: any Cancellable, to id: UInt64) {
         let cancelled = running.withLock { running in
             running[id]?.handle = handle
             return running[id]?.isCancelled ?? true

@@ -15,7 +15,7 @@ struct RequestHandler: Sendable {
 
     /// Answers one request with all its messages.
     /// - Throws: ``ServiceError`` and whatever else went wrong: the caller answers with a Failure.
-    func handle(_ body: EbbEnvelope.OneOf_Body, peer: Peer, reply: Reply, started: (GenerationHandle) -> Void)
+    func handle(_ body: EbbEnvelope.OneOf_Body, peer: Peer, reply: Reply, started: (any Cancellable) -> Void)
         async throws
     {
         switch body {
@@ -24,6 +24,7 @@ struct RequestHandler: Sendable {
             pong.payload = ping.payload
             try await reply(.pong(pong))
         case .generate(let request): try await generate(request, reply, started)
+        case .embed(let request): try await embed(request, reply, started)
         case .tokenize(let request):
             let model = try await registry.require(request.model)
             var tokens = EbbTokens()
@@ -57,7 +58,8 @@ struct RequestHandler: Sendable {
             _ = try await registry.require(request.model)
             try await thread.perform { try $0.setWish(wish, of: request.model) }
             try await reply(.done(EbbDone()))
-        case .hello, .cancel, .welcome, .pong, .failure, .delta, .finished, .tokens, .text, .models, .done, .status:
+        case .hello, .cancel, .welcome, .pong, .failure, .delta, .finished, .tokens, .text, .models, .done, .status,
+            .embeddings:
             throw ServiceError(.badRequest, "this message is no request")
         }
     }
@@ -73,15 +75,16 @@ struct RequestHandler: Sendable {
         if isDraining() { throw ServiceError.shuttingDown }
     }
 
-    private func generate(_ request: EbbGenerate, _ reply: Reply, _ started: (GenerationHandle) -> Void) async throws {
+    private func generate(_ request: EbbGenerate, _ reply: Reply, _ started: (any Cancellable) -> Void) async throws {
         try refuseWhileDraining()
         let model = try await registry.require(request.model)
+        try model.demand(encoder: false)
         let wanted = try generationRequest(request, model)
         let handle = GenerationHandle()
         started(handle)
         defer { handle.cancel() }
         try await thread.perform { core in
-            guard let hosted = core.model(request.model) else {
+            guard let hosted = core.model(request.model) as? HostedDecoder else {
                 throw ServiceError(.modelUnusable, "\(request.model) was unloaded", retryAfter: 100)
             }
             hosted.add(wanted, handle)
@@ -98,6 +101,36 @@ struct RequestHandler: Sendable {
             }
             handle.taken()
         }
+    }
+
+    private func embed(_ request: EbbEmbed, _ reply: Reply, _ started: (any Cancellable) -> Void) async throws {
+        try refuseWhileDraining()
+        let model = try await registry.require(request.model)
+        try model.demand(encoder: true)
+        guard (1...4096).contains(request.texts.count) else {
+            throw ServiceError(.badRequest, "\(request.texts.count) texts in a request: 1 to 4096 are possible")
+        }
+        let wanted = EmbeddingRequest(
+            texts: request.texts.map { EncoderModel.tokens($0, model.tokenizer, limit: model.contextLimit) })
+        started(wanted)
+        defer { wanted.cancel() }
+        let found = try await wanted.wait { wanted in
+            let accepted = thread.post { core in
+                guard let hosted = core.model(request.model) as? HostedEncoder else {
+                    let error = ServiceError(.modelUnusable, "\(request.model) was unloaded", retryAfter: 100)
+                    return wanted.finish(.failure(error))
+                }
+                hosted.add(wanted)
+            }
+            if !accepted { wanted.finish(.failure(ServiceError.shuttingDown)) }
+        }
+        var answer = EbbEmbeddings()
+        answer.vectors = found.map { values in
+            var vector = EbbEmbeddings.Vector()
+            vector.values = values
+            return vector
+        }
+        try await reply(.embeddings(answer))
     }
 
     private func generationRequest(_ request: EbbGenerate, _ model: LoadedModel) throws -> GenerationRequest {

@@ -34,7 +34,7 @@ final class EngineCore {
         models.removeAll { $0 === model }
     }
 
-    var activeRequests: Int { models.reduce(0) { $0 + $1.generations.count } }
+    var activeRequests: Int { models.reduce(0) { $0 + $1.activeRequests } }
 
     /// One step of every model that has work. False if none had.
     func turn() -> Bool {

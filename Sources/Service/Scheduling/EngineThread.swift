@@ -63,10 +63,15 @@ public final class EngineThread: Sendable {
         ended.signal()
     }
 
-    /// Has the thread do something between two steps.
-    func post(_ command: @escaping @Sendable (EngineCore) -> Void) {
-        mailbox.withLock { $0.commands.append(command) }
-        bell.signal()
+    /// Has the thread do something between two steps. False, and nothing happens, once it has been stopped.
+    @discardableResult
+    func post(_ command: @escaping @Sendable (EngineCore) -> Void) -> Bool {
+        let accepted = mailbox.withLock { box in
+            if !box.stopped { box.commands.append(command) }
+            return !box.stopped
+        }
+        if accepted { bell.signal() }
+        return accepted
     }
 
     /// Has the thread do something between two steps, and waits for the result.

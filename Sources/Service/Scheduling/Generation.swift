@@ -36,8 +36,13 @@ struct GenerationRequest: Sendable {
     }
 }
 
+/// What a client can end before it has been answered.
+protocol Cancellable: AnyObject, Sendable {
+    func cancel()
+}
+
 /// The client's end of a running generation.
-final class GenerationHandle: Sendable {
+final class GenerationHandle: Cancellable {
     let events: AsyncStream<GenerationEvent>
     private let continuation: AsyncStream<GenerationEvent>.Continuation
     private let cancelled = Atomic<Bool>(false)

@@ -5,6 +5,7 @@ public struct Tokenizer: Sendable {
     private enum Model: Sendable {
         case bytePair(BytePairEncoder)
         case sentencePiece(SentencePieceEncoder)
+        case wordPiece(WordPieceEncoder)
     }
 
     private let vocabulary: Vocabulary
@@ -39,8 +40,12 @@ public struct Tokenizer: Sendable {
                 if kind == .byte { bytes.append(try Self.byte(text)) } else { bytes.append(contentsOf: text) }
             }
             model = .sentencePiece(try SentencePieceEncoder(metadata, vocabulary: vocabulary))
+        case "wordpiece":
+            vocabulary = try Vocabulary(metadata) { text, _, bytes in bytes.append(contentsOf: text) }
+            model = .wordPiece(try WordPieceEncoder(metadata, vocabulary: vocabulary))
         case let other:
-            throw TextError("the tokenizer model \"\(other ?? "none")\" is not supported (gpt2 and llama are)")
+            throw TextError(
+                "the tokenizer model \"\(other ?? "none")\" is not supported (gpt2, llama and wordpiece are)")
         }
         let count = vocabulary.count
         func token(_ key: String) -> Int32? {
@@ -52,11 +57,15 @@ public struct Tokenizer: Sendable {
         addsBOS = metadata.bool("tokenizer.ggml.add_bos_token") ?? isSentencePiece
         addsEOS = metadata.bool("tokenizer.ggml.add_eos_token") ?? false
         endOfGeneration = Self.endTokens(vocabulary, [eos, token("eot_token_id"), token("eom_token_id")])
+        // Encoders' tokenizers know their special tokens always (Hugging Face tokenizers, added tokens).
+        let isWordPiece = if case .wordPiece = model { true } else { false }
         var all = SpecialTokens()
         var user = SpecialTokens()
         for id in 0..<Int32(vocabulary.count) {
             switch vocabulary.kinds[Int(id)] {
-            case .control, .unknown: all.insert(vocabulary.bytes(id), token: id)
+            case .control, .unknown:
+                all.insert(vocabulary.bytes(id), token: id)
+                if isWordPiece { user.insert(vocabulary.bytes(id), token: id) }
             case .userDefined:
                 all.insert(vocabulary.bytes(id), token: id)
                 // What ends a turn is a control token, also where a file calls it user-defined (Gemma's </s>).
@@ -118,6 +127,7 @@ public struct Tokenizer: Sendable {
         switch model {
         case .bytePair(let encoder): encoder.encode(text, into: &ids)
         case .sentencePiece(let encoder): encoder.encode(text, first: first, into: &ids)
+        case .wordPiece(let encoder): encoder.encode(text, into: &ids)
         }
     }
 
@@ -131,6 +141,9 @@ public struct Tokenizer: Sendable {
         case .byte, .undefined, .unused, .normal, .userDefined: break
         }
         let bytes = Array(vocabulary.bytes(id))
+        if case .wordPiece = model {
+            return bytes.starts(with: WordPieceEncoder.continuation) ? Array(bytes.dropFirst(2)) : [0x20] + bytes
+        }
         guard case .sentencePiece = model, vocabulary.kinds[Int(id)] != .byte else { return bytes }
         return Self.withSpaces(bytes)
     }
@@ -152,6 +165,8 @@ public struct Tokenizer: Sendable {
 
     /// The text of tokens; bytes that are no UTF-8 become U+FFFD.
     public func decode(_ ids: some Sequence<Int32>, special: Bool = false) -> String {
-        String(decoding: ids.flatMap { bytes(of: $0, special: special) }, as: UTF8.self)
+        let text = String(decoding: ids.flatMap { bytes(of: $0, special: special) }, as: UTF8.self)
+        if case .wordPiece = model, text.first == " " { return String(text.dropFirst()) }
+        return text
     }
 }

@@ -6,18 +6,20 @@ import Text
 
 struct Import: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Copy a GGUF model into the model folder, in Ebb's layout.",
+        abstract: "Copy a model into the model folder, in Ebb's layout.",
         discussion: """
+            Takes a GGUF file, or a Hugging Face folder of a BERT encoder (config.json, model.safetensors, tokenizer.json). \
             No value changes: what Ebb computes with is what the file holds. The result is written under a temporary name \
-            and renamed, so a failed import leaves nothing behind.
+            and renamed, so a failed import leaves nothing behind. To make a model smaller see ebbctl quantize.
 
             EXAMPLES
               ebbctl import SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2
+              ebbctl import all-MiniLM-L6-v2/ --name minilm
               ebbctl import model.gguf --models /srv/models --json
             """)
 
-    @Argument(help: "A GGUF file, version 2 or 3.", completion: .file(extensions: ["gguf"]))
-    var file: String
+    @Argument(help: "A GGUF file, version 2 or 3, or a folder.", completion: .file(extensions: ["gguf"]))
+    var source: String
 
     @Option(help: "Name of the model (default: the file's name).")
     var name: String?
@@ -37,35 +39,47 @@ struct Import: ParsableCommand {
     }
 
     func run() throws {
-        let name = name ?? Self.defaultName(file)
+        let name = name ?? Self.defaultName(source)
         let store = folder.store
         let destination = try store.path(of: name)
-        let source = try GGUFFile(path: file)
-        try DecoderFamilies.check(source)
-        let tokenizer = try Tokenizer(source.metadata)
-        _ = try ChatTemplate(source.metadata, tokenizer: tokenizer)
+        let source = try ModelSources.open(source)
+        if let gguf = source as? GGUFSource { try Self.check(gguf.file) }
         if !force, access(destination, F_OK) == 0 {
             throw FormatError("\(destination) exists already; --force replaces it, --name gives another name")
         }
         try store.create()
         let start = ContinuousClock.now
         var progress = ProgressLine("importing \(name)")
-        try GGUFImport(source).write(to: destination) { progress.update($0) }
+        let unchecked = destination + ".unchecked"
+        try ModelImport(source).write(to: unchecked) { progress.update($0) }
         progress.clear()
+        do {
+            try Self.check(try EbbFile(path: unchecked))
+        } catch {
+            unlink(unchecked)
+            throw error
+        }
+        guard rename(unchecked, destination) == 0 else { throw FormatError.system("cannot create \(destination)") }
         let seconds = (ContinuousClock.now - start).seconds
         let imported = try EbbFile(path: destination)
         let result = Result(
-            name: name, path: destination, architecture: source.metadata.string("general.architecture") ?? "",
+            name: name, path: destination, architecture: imported.metadata.string("general.architecture") ?? "",
             bytes: imported.byteCount, sourceBytes: source.byteCount, tensors: imported.names.count, seconds: seconds)
         if json { return try JSONOutput.line(result) }
         let ratio = Human.decimal(Double(result.bytes) / Double(result.sourceBytes), 3)
         Terminal.out(
             """
-            imported \(name): \(result.tensors) tensors, \(Human.bytes(result.bytes)) (\(ratio) x the GGUF), \
+            imported \(name): \(result.tensors) tensors, \(Human.bytes(result.bytes)) (\(ratio) x the source), \
             \(Human.decimal(seconds, 1)) s
-            next: ebbctl run \(name) "Why is the sky blue?"
+            next: ebbctl \(EncoderModel.isEncoder(imported) ? "embed" : "run") \(name) "Why is the sky blue?"
 
             """)
+    }
+
+    /// Everything but the values: the architecture, its tensors, the tokenizer, the chat template.
+    private static func check(_ description: some ModelDescription) throws {
+        try ModelFamilies.check(description)
+        _ = try ChatTemplate(description.metadata, tokenizer: try Tokenizer(description.metadata))
     }
 
     /// `dir/SmolLM2.Q4_1.gguf` becomes `SmolLM2.Q4_1`.

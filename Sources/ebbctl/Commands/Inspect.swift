@@ -36,7 +36,7 @@ struct Inspect: ParsableCommand {
             let file = try GGUFFile(path: model)
             report = Self.report(file, bytes: file.byteCount)
         } else {
-            let file = model.hasSuffix(".ebb") ? try EbbFile(path: model) : try folder.store.open(model)
+            let file = try folder.open(model)
             report = Self.report(file, bytes: file.byteCount)
         }
         if json { return try JSONOutput.pretty(report) }
@@ -89,7 +89,7 @@ struct Verify: ParsableCommand {
     @OptionGroup var folder: ModelFolder
 
     func run() throws {
-        let file = model.hasSuffix(".ebb") ? try EbbFile(path: model) : try folder.store.open(model)
+        let file = try folder.open(model)
         var progress = ProgressLine("verifying \(model)")
         try file.verify { progress.update($0) }
         progress.clear()

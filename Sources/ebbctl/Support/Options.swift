@@ -10,6 +10,11 @@ struct ModelFolder: ParsableArguments {
     var models: String?
 
     var store: ModelStore { ModelStore(folder: models ?? ModelStore.defaultFolder) }
+
+    /// Opens a model by its name, or an `.ebb` file by its path.
+    func open(_ model: String) throws -> EbbFile {
+        model.hasSuffix(".ebb") ? try EbbFile(path: model) : try store.open(model)
+    }
 }
 
 /// How a model is run inside this program.
@@ -27,14 +32,34 @@ struct EngineOptions: ParsableArguments {
         if let threads, !(1...256).contains(threads) { throw ValidationError("--threads takes 1 to 256.") }
     }
 
-    /// Opens a model of the folder, ready to run.
+    /// Opens a decoder, ready to run.
     func load(_ name: String, _ folder: ModelFolder) throws -> DecoderModel {
-        let kernels = try Kernels.fromEnvironment()
-        let pool = try WorkerPool(threads: threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-        let model = try DecoderModel(
-            try folder.store.open(name), pool: pool, kernels: kernels,
-            options: ModelOptions(sequences: 2, precision: precision))
-        try model.setAll(expanded: mode == .dequantized, kernels: kernels)
+        let file = try folder.open(name)
+        guard !EncoderModel.isEncoder(file) else {
+            throw FormatError("\(name) is an encoder, which predicts no tokens: see ebbctl embed")
+        }
+        return try prepare(
+            try DecoderModel(
+                file, pool: try pool(), kernels: try Kernels.fromEnvironment(),
+                options: ModelOptions(sequences: 2, precision: precision)))
+    }
+
+    /// Opens an encoder, ready to run.
+    func loadEncoder(_ name: String, _ folder: ModelFolder) throws -> EncoderModel {
+        let file = try folder.open(name)
+        guard EncoderModel.isEncoder(file) else {
+            throw FormatError("\(name) is a decoder, which makes no embeddings: see ebbctl run and score")
+        }
+        return try prepare(
+            try EncoderModel(file, pool: try pool(), kernels: try Kernels.fromEnvironment(), precision: precision))
+    }
+
+    func pool() throws -> WorkerPool {
+        try WorkerPool(threads: threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+    }
+
+    private func prepare<Model: LayeredModel>(_ model: Model) throws -> Model {
+        try model.setAll(expanded: mode == .dequantized, kernels: try Kernels.fromEnvironment())
         return model
     }
 }

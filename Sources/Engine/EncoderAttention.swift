@@ -1,0 +1,135 @@
+import CKernels
+
+/// One head's attention over one text, by the matrix product kernels: keys and values are laid out as weights, so
+/// scores and result are two products with a softmax between them.
+final class EncoderAttention {
+    struct Head {
+        let query, key, value, out: UnsafeMutablePointer<Float>
+        let tokens: Int
+    }
+
+    /// Query rows at a time: scores of 64 x 512 tokens stay in the second-level cache.
+    private static let chunk = 64
+
+    private let kernels: UnsafePointer<ebb_kernels>
+    private let hidden: Int
+    private let headDim: Int
+    private let memory: AnonymousMemory
+    private let perThread: Int
+    private let sizes: [Int]
+
+    init(config: EncoderConfig, kernels: Kernels, threads: Int) throws {
+        self.kernels = kernels.table
+        hidden = config.hidden
+        headDim = config.headDim
+        let tokens = (config.contextLength + 31) / 32 * 32
+        let widest = max(tokens, (headDim + 31) / 32 * 32)
+        // Keys, values, scores; then what packed rows take: q, sums, floats, multipliers.
+        sizes = [
+            tokens * headDim * 4, tokens * headDim * 4, Self.chunk * tokens * 4, Self.chunk * widest,
+            Self.chunk * (widest / 32) * 4, Self.chunk * widest * 4, widest * 4,
+        ].map { ($0 + 4096) / 64 * 64 }
+        perThread = sizes.reduce(0, +)
+        memory = try AnonymousMemory(byteCount: perThread * threads)
+    }
+
+    var byteCount: Int { memory.byteCount }
+
+    private struct Scratch {
+        let keys, values: UnsafeMutableRawPointer
+        let scores: UnsafeMutablePointer<Float>
+        var rows = ebb_activations()
+        let multipliers: UnsafeMutablePointer<Float>
+    }
+
+    private func scratch(_ thread: Int) -> Scratch {
+        var at = memory.base + thread * perThread
+        func next(_ index: Int) -> UnsafeMutableRawPointer {
+            defer { at += sizes[index] }
+            return at
+        }
+        let (keys, values) = (next(0), next(1))
+        let scores = next(2).assumingMemoryBound(to: Float.self)
+        var rows = ebb_activations()
+        rows.block = 32
+        rows.q = next(3).assumingMemoryBound(to: Int8.self)
+        rows.sum32 = next(4).assumingMemoryBound(to: Int32.self)
+        rows.f = next(5).assumingMemoryBound(to: Float.self)
+        return Scratch(
+            keys: keys, values: values, scores: scores, rows: rows,
+            multipliers: next(6).assumingMemoryBound(to: Float.self))
+    }
+
+    private func shape(_ a: inout ebb_activations, rows: Int, k: Int) {
+        (a.rows, a.k, a.kp) = (UInt32(rows), UInt32(k), UInt32((k + 31) / 32 * 32))
+    }
+
+    /// In floats.
+    func run(_ head: Head, thread: Int, scratch panel: UnsafeMutableRawPointer) {
+        var s = scratch(thread)
+        let (tokens, dim) = (head.tokens, headDim)
+        let (keys, values) = (
+            s.keys.assumingMemoryBound(to: Float.self), s.values.assumingMemoryBound(to: Float.self)
+        )
+        ebb_key_tiles(head.key, hidden, UInt32(tokens), UInt32(dim), keys)
+        ebb_value_tiles(head.value, hidden, UInt32(tokens), UInt32(dim), values)
+        var (keyMatrix, valueMatrix) = (ebb_matrix(), ebb_matrix())
+        (keyMatrix.n, keyMatrix.k, keyMatrix.encoding) = (UInt32(tokens), UInt32(dim), EBB_ENCODING_F32.rawValue)
+        (valueMatrix.n, valueMatrix.k, valueMatrix.encoding) = (UInt32(dim), UInt32(tokens), EBB_ENCODING_F32.rawValue)
+        keyMatrix.data = UnsafePointer(s.keys.assumingMemoryBound(to: UInt8.self))
+        valueMatrix.data = UnsafePointer(s.values.assumingMemoryBound(to: UInt8.self))
+        let (keyTiles, valueTiles) = (UInt32((tokens + 15) / 16), UInt32(dim / 16))
+        for first in stride(from: 0, to: tokens, by: Self.chunk) {
+            let count = min(Self.chunk, tokens - first)
+            shape(&s.rows, rows: count, k: dim)
+            pack(head.query + first * hidden, hidden, count, &s.rows)
+            kernels.pointee.matmul_f(&keyMatrix, &s.rows, 0, keyTiles, s.scores, tokens, panel)
+            for row in 0..<count { kernels.pointee.softmax(s.scores + row * tokens, UInt32(tokens)) }
+            shape(&s.rows, rows: count, k: tokens)
+            pack(s.scores, tokens, count, &s.rows)
+            kernels.pointee.matmul_f(
+                &valueMatrix, &s.rows, 0, valueTiles, head.out + first * hidden, hidden, panel)
+        }
+    }
+
+    private func pack(_ from: UnsafePointer<Float>, _ ld: Int, _ count: Int, _ a: inout ebb_activations) {
+        for row in stride(from: 0, to: count, by: 8) {
+            kernels.pointee.pack(from, ld, UInt32(row), UInt32(min(8, count - row)), &a)
+        }
+    }
+
+    /// In int8, with fixed scales of queries, keys and values; probabilities have the scale 1 / 127.
+    func runFixed(_ head: Head, scales: VectorRef, thread: Int) {
+        var s = scratch(thread)
+        let (tokens, dim) = (head.tokens, headDim)
+        let (keys, values) = (
+            s.keys.assumingMemoryBound(to: UInt8.self), s.values.assumingMemoryBound(to: UInt8.self)
+        )
+        ebb_key_tiles_8(head.key, hidden, UInt32(tokens), UInt32(dim), 1 / scales[1], keys)
+        ebb_value_tiles_8(head.value, hidden, UInt32(tokens), UInt32(dim), 1 / scales[2], values)
+        var keyMatrix = ebb_static_matrix(keys, UInt32(tokens), UInt32(dim))
+        var valueMatrix = ebb_static_matrix(values, UInt32(dim), UInt32(tokens))
+        let (keyTiles, valueTiles) = (UInt32((tokens + 15) / 16), UInt32(dim / 16))
+        for first in stride(from: 0, to: tokens, by: Self.chunk) {
+            let count = min(Self.chunk, tokens - first)
+            shape(&s.rows, rows: count, k: dim)
+            quantize(head.query + first * hidden, hidden, count, 1 / scales[0], &s)
+            kernels.pointee.matmul_s(&keyMatrix, &s.rows, scales[0] * scales[1], 0, keyTiles, s.scores, tokens)
+            for row in 0..<count { kernels.pointee.softmax(s.scores + row * tokens, UInt32(tokens)) }
+            shape(&s.rows, rows: count, k: tokens)
+            quantize(s.scores, tokens, count, 127, &s)
+            kernels.pointee.matmul_s(
+                &valueMatrix, &s.rows, scales[2] / 127, 0, valueTiles, head.out + first * hidden, hidden)
+        }
+    }
+
+    private func quantize(
+        _ from: UnsafePointer<Float>, _ ld: Int, _ count: Int, _ multiplier: Float, _ s: inout Scratch
+    ) {
+        for i in 0..<Int(s.rows.k) { s.multipliers[i] = multiplier }
+        for row in stride(from: 0, to: count, by: 8) {
+            kernels.pointee.quantize_static(
+                from, ld, UInt32(row), UInt32(min(8, count - row)), s.multipliers, &s.rows)
+        }
+    }
+}

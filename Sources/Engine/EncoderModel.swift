@@ -1,0 +1,90 @@
+import CKernels
+import ModelFormat
+import Text
+
+/// A loaded encoder: texts in, embeddings out.
+public final class EncoderModel: LayeredModel {
+    public let tokenizer: Tokenizer
+    public var config: EncoderConfig { family.config }
+    let family: Bert
+    let step: EncoderStep
+
+    /// - Throws: ``FormatError``, `TextError` or ``EngineError``.
+    public init(_ file: EbbFile, pool: WorkerPool, kernels: Kernels, precision: ExpandedPrecision = .f16) throws {
+        let loader = WeightLoader(file)
+        family = try Bert(loader)
+        tokenizer = try Tokenizer(file.metadata)
+        guard tokenizer.vocabularySize == family.config.vocabulary else {
+            throw FormatError(
+                "\(file.path): the vocabulary has \(tokenizer.vocabularySize) tokens, but the embedding has "
+                    + "\(family.config.vocabulary) rows")
+        }
+        step = try EncoderStep(config: family.config, kernels: kernels, pool: pool)
+        super.init(file, loader.weights, layers: family.config.layers, precision: precision)
+    }
+
+    /// Whether a file holds an encoder.
+    public static func isEncoder(_ file: EbbFile) -> Bool {
+        file.metadata.string("general.architecture") == Bert.architecture
+    }
+
+    /// Tokens that one step takes at most.
+    public static var rowLimit: Int { EncoderStep.rowLimit }
+
+    public override var scratchBytes: Int { step.byteCount }
+    public override var contextLimit: Int { config.maxTokens }
+
+    /// A text's tokens, cut to what the model takes with [CLS] and [SEP].
+    public func tokens(_ text: String) -> [Int32] { Self.tokens(text, tokenizer, limit: config.maxTokens) }
+
+    /// The same, without the model.
+    public static func tokens(_ text: String, _ tokenizer: Tokenizer, limit: Int) -> [Int32] {
+        let ids = tokenizer.encode(text, addSpecial: true, parseSpecial: false)
+        guard ids.count > limit, let end = ids.last else { return ids }
+        return Array(ids.prefix(limit - 1)) + [end]
+    }
+
+    /// The embedding of each text, [hidden], from its tokens. Texts are run together, without padding.
+    /// - Throws: ``EngineError`` for an empty or too long text, or a token outside the vocabulary.
+    public func embed(_ batch: [[Int32]]) throws -> [[Float]] {
+        try batch.forEach(check)
+        var found: [[Float]] = []
+        found.reserveCapacity(batch.count)
+        for piece in pieces(batch) {
+            try begin(piece)
+            for layer in 0..<config.layers { family.run(layer, step) }
+            step.pool { _, embedding in found.append(embedding) }
+        }
+        return found
+    }
+
+    func check(_ tokens: [Int32]) throws {
+        guard !tokens.isEmpty else { throw EngineError("there is nothing to embed: the text has no tokens") }
+        guard tokens.count <= config.contextLength else {
+            throw EngineError("a text of \(tokens.count) tokens: at most \(config.contextLength) are possible")
+        }
+        for token in tokens where token < 0 || token >= config.vocabulary {
+            throw EngineError("token \(token) is outside the vocabulary (0 to \(config.vocabulary - 1))")
+        }
+    }
+
+    func begin(_ piece: ArraySlice<[Int32]>) throws {
+        try step.admit(rows: piece.reduce(0) { $0 + $1.count })
+        step.begin(piece, family)
+    }
+
+    /// Cuts a batch into steps.
+    func pieces(_ batch: [[Int32]]) -> [ArraySlice<[Int32]>] {
+        var pieces: [ArraySlice<[Int32]>] = []
+        var (start, rows) = (0, 0)
+        for (index, tokens) in batch.enumerated() {
+            if rows + tokens.count > EncoderStep.rowLimit {
+                pieces.append(batch[start..<index])
+                (start, rows) = (index, 0)
+            }
+            rows += tokens.count
+        }
+        if start < batch.count { pieces.append(batch[start...]) }
+        return pieces
+    }
+}

@@ -1,0 +1,123 @@
+import ModelFormat
+
+/// The numbers of an encoder that the engine needs to know.
+public struct EncoderConfig: Sendable {
+    public enum Pooling: Int, Sendable { case mean = 1, cls = 2 }
+
+    public var layers: Int
+    public var hidden: Int
+    public var heads: Int
+    public var feedForward: Int
+    public var vocabulary: Int
+    /// Position embeddings.
+    public var contextLength: Int
+    /// Tokens of a text at most; longer ones are cut.
+    public var maxTokens: Int
+    public var epsilon: Float
+    public var pooling: Pooling
+    /// Whether embeddings have length 1.
+    public var normalize: Bool
+
+    public var headDim: Int { hidden / heads }
+}
+
+/// The BERT encoder (Devlin et al. 2019): learned positions, bidirectional attention, and LayerNorm after each part.
+struct Bert {
+    static let architecture = "bert"
+
+    struct Layer {
+        let query, key, value, output: BiasedLinear
+        let attentionNorm: LayerNorm
+        let up, down: BiasedLinear
+        let outputNorm: LayerNorm
+        /// Fixed scales of queries, keys and values in a calibrated model, [3].
+        let attentionScales: VectorRef?
+    }
+
+    let config: EncoderConfig
+    let tokens, positions, types: LinearRef
+    let embeddingNorm: LayerNorm
+    let layers: [Layer]
+
+    init(_ weights: WeightLoader) throws {
+        let c = try Self.config(weights)
+        config = c
+        func linear(_ name: String, n: Int, k: Int, layer: Int) throws -> BiasedLinear {
+            BiasedLinear(
+                weight: try weights.matrix("\(name).weight", n: n, k: k, layer: layer),
+                bias: try weights.vector("\(name).bias", n: n))
+        }
+        func norm(_ name: String) throws -> LayerNorm {
+            LayerNorm(
+                weight: try weights.vector("\(name).weight", n: c.hidden),
+                bias: try weights.vector("\(name).bias", n: c.hidden))
+        }
+        // Embeddings are looked up, never multiplied: they belong to no layer that could be expanded.
+        tokens = try weights.matrix("token_embd.weight", n: c.vocabulary, k: c.hidden, layer: -1)
+        positions = try weights.matrix("position_embd.weight", n: c.contextLength, k: c.hidden, layer: -1)
+        types = try weights.matrix(
+            "token_types.weight", n: weights.outputs("token_types.weight") ?? 2, k: c.hidden, layer: -1)
+        embeddingNorm = try norm("token_embd_norm")
+        layers = try (0..<c.layers).map { l in
+            let scales = try weights.optionalVector("blk.\(l).attention_scales", n: 3)
+            if let scales { try weights.demandScales(scales, count: 3, "blk.\(l).attention_scales") }
+            let layer = Layer(
+                query: try linear("blk.\(l).attn_q", n: c.hidden, k: c.hidden, layer: l),
+                key: try linear("blk.\(l).attn_k", n: c.hidden, k: c.hidden, layer: l),
+                value: try linear("blk.\(l).attn_v", n: c.hidden, k: c.hidden, layer: l),
+                output: try linear("blk.\(l).attn_output", n: c.hidden, k: c.hidden, layer: l),
+                attentionNorm: try norm("blk.\(l).attn_output_norm"),
+                up: try linear("blk.\(l).ffn_up", n: c.feedForward, k: c.hidden, layer: l),
+                down: try linear("blk.\(l).ffn_down", n: c.hidden, k: c.feedForward, layer: l),
+                outputNorm: try norm("blk.\(l).layer_output_norm"), attentionScales: scales)
+            try weights.shareInput(layer.query.weight, layer.key.weight, layer.value.weight)
+            return layer
+        }
+    }
+
+    private static func config(_ weights: WeightLoader) throws -> EncoderConfig {
+        let metadata = weights.metadata
+        func count(_ key: String, limit: Int) throws -> Int { try metadata.requiredCount("bert.\(key)", limit: limit) }
+        let hidden = try count("embedding_length", limit: 1 << 16)
+        let heads = try count("attention.head_count", limit: 1024)
+        guard hidden % heads == 0, hidden / heads % 16 == 0 else {
+            throw FormatError("heads of \(hidden) / \(heads) values are not supported (multiples of 16 are)")
+        }
+        guard let epsilon = metadata.float("bert.attention.layer_norm_epsilon"), epsilon > 0, epsilon < 1 else {
+            throw FormatError("bert.attention.layer_norm_epsilon is missing or impossible")
+        }
+        guard let vocabulary = weights.outputs("token_embd.weight") else {
+            throw FormatError("the tensor token_embd.weight is missing")
+        }
+        guard let pooling = EncoderConfig.Pooling(rawValue: metadata.integer("bert.pooling_type") ?? 1) else {
+            throw FormatError("bert.pooling_type is unknown (1, mean, and 2, CLS, are possible)")
+        }
+        let context = try count("context_length", limit: EncoderStep.rowLimit)
+        return EncoderConfig(
+            layers: try count("block_count", limit: 1024), hidden: hidden, heads: heads,
+            feedForward: try count("feed_forward_length", limit: 1 << 18), vocabulary: vocabulary,
+            contextLength: context, maxTokens: min(metadata.integer("bert.max_tokens") ?? context, context),
+            epsilon: epsilon, pooling: pooling, normalize: metadata.bool("bert.normalize") ?? true)
+    }
+
+    func run(_ layer: Int, _ s: EncoderStep) {
+        let w = layers[layer]
+        s.project(s.hidden, w.query, to: s.q, w.key, to: s.k, w.value, to: s.v)
+        s.attend(layer, w)
+        s.project(s.attended, w.output, to: s.part)
+        s.addAndNormalize(s.part, w.output.bias, w.attentionNorm)
+        s.project(s.hidden, w.up, to: s.wide)
+        s.projectActivated(s.wide, bias: w.up.bias, w.down, to: s.part)
+        s.addAndNormalize(s.part, w.down.bias, w.outputNorm)
+    }
+}
+
+/// A weight and its bias.
+struct BiasedLinear {
+    let weight: LinearRef
+    let bias: VectorRef
+}
+
+struct LayerNorm {
+    let weight, bias: VectorRef
+}

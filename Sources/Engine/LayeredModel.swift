@@ -1,0 +1,112 @@
+import ModelFormat
+
+/// What decoders and encoders share: weights in the mapping, and a mode for each layer.
+///
+/// Used by the engine thread alone, but for ``expansion(of:)``, which hands out values for other threads.
+public class LayeredModel {
+    public let file: EbbFile
+    public let precision: ExpandedPrecision
+    let weights: WeightSet
+    private var expansions: [ExpandedLayer?]
+    /// Stand-ins for weights, while a model is calibrated.
+    private var substitutes: [String: AnonymousMemory] = [:]
+
+    init(_ file: EbbFile, _ weights: WeightSet, layers: Int, precision: ExpandedPrecision) {
+        self.file = file
+        self.weights = weights
+        self.precision = precision
+        expansions = Array(repeating: nil, count: layers)
+    }
+
+    /// Bytes of buffers for a step's rows and results; untouched pages of them take no memory.
+    public var scratchBytes: Int { 0 }
+
+    /// Bytes of the KV cache in use.
+    public var kvBytes: Int { 0 }
+
+    /// Tokens of a sequence at most.
+    public var contextLimit: Int { 0 }
+
+    /// Layers that can be expanded; a decoder's output head counts as one, the last.
+    public var layerCount: Int { expansions.count }
+
+    /// Bytes that a layer's expansion takes.
+    public func expandedBytes(_ layer: Int) -> Int {
+        weights.linears(of: layer).reduce(0) { $0 + $1.pointee.expandedBytes(precision) }
+    }
+
+    public func isExpanded(_ layer: Int) -> Bool { expansions[layer] != nil }
+
+    public var expandedLayers: Int { expansions.count { $0 != nil } }
+
+    /// Bytes of all expansions in place.
+    public var expandedBytes: Int { expansions.reduce(0) { $0 + ($1?.byteCount ?? 0) } }
+
+    /// Bytes of the weights in the file.
+    public var mappedBytes: Int { file.byteCount }
+
+    /// What it takes to expand a layer, for a thread of its own.
+    public func expansion(of layer: Int) -> LayerExpansion {
+        let linears = weights.linears(of: layer).map(\.pointee)
+        return LayerExpansion(
+            layer: layer, file: file, matrices: linears.map(\.mapped), smoothing: linears.map(\.fixedInput?.smoothing),
+            precision: precision)
+    }
+
+    /// Puts an expansion to use: from the next step on the layer is dequantized.
+    public func install(_ expanded: ExpandedLayer) {
+        for (ref, base) in zip(weights.linears(of: expanded.layer), expanded.bases) {
+            if let base { ref.pointee.use(expansion: base, precision) }
+        }
+        expansions[expanded.layer] = expanded
+    }
+
+    /// Drops a layer's expansion: from the next step on it runs in memory_low. Its memory goes back at once.
+    public func drop(_ layer: Int) {
+        for ref in weights.linears(of: layer) { ref.pointee.dropExpansion() }
+        expansions[layer] = nil
+    }
+
+    /// Expands or drops all layers, here and now.
+    public func setAll(expanded: Bool, kernels: Kernels) throws {
+        for layer in 0..<layerCount where isExpanded(layer) != expanded {
+            if expanded { install(try expansion(of: layer).run(kernels)) } else { drop(layer) }
+        }
+    }
+
+    // MARK: Calibration
+
+    /// The names of a layer's matrices; those of no layer (an encoder's embeddings) stand under -1.
+    public func matrixNames(of layer: Int) -> [String] { weights.names(of: layer) }
+
+    /// The values of a matrix, row by row [n][k], as they are in the file.
+    /// - Throws: ``EngineError`` for an unknown name.
+    public func shape(of name: String) throws -> (n: Int, k: Int) {
+        guard let linear = weights.linear(name) else { throw EngineError("the model has no matrix named \(name)") }
+        return (linear.pointee.outputs, Int(linear.pointee.mapped.k))
+    }
+
+    /// Computes with other values of a matrix, f32, until ``restore(_:)``: `fill` writes channel `i` (k values).
+    /// - Throws: ``EngineError`` for an unknown name, or where the system refuses the memory.
+    public func substitute(_ name: String, fill: (Int, UnsafeMutablePointer<Float>) throws -> Void) throws {
+        guard let linear = weights.linear(name) else { throw EngineError("the model has no matrix named \(name)") }
+        let (n, k) = try shape(of: name)
+        let memory = try AnonymousMemory(byteCount: linear.pointee.tiles * 16 * k * 4)
+        let tiles = memory.base.assumingMemoryBound(to: Float.self)
+        let row = UnsafeMutablePointer<Float>.allocate(capacity: k)
+        defer { row.deallocate() }
+        for channel in 0..<n {
+            try fill(channel, row)
+            let lane = tiles + channel / 16 * 16 * k + channel % 16
+            for i in 0..<k { lane[i * 16] = row[i] }
+        }
+        linear.pointee.substitute(memory.base)
+        substitutes[name] = memory
+    }
+
+    /// Ends a substitution.
+    public func restore(_ name: String) {
+        weights.linear(name)?.pointee.dropExpansion()
+        substitutes[name] = nil
+    }
+}

@@ -1,0 +1,117 @@
+import CKernels
+
+/// Hears what calibration wants to know of a running model.
+protocol ActivationProbe: AnyObject {
+    /// The input rows [count][k] of a product with some weights, before they are quantized.
+    func input(_ rows: UnsafePointer<Float>, count: Int, k: Int, of weights: [LinearRef])
+    /// Queries (scaled), keys and values [count][width] of an encoder's attention in a layer.
+    func attention(
+        layer: Int, query: UnsafePointer<Float>, key: UnsafePointer<Float>, value: UnsafePointer<Float>, count: Int)
+}
+
+/// The matrix products of a step: packs the rows of an input once for all weights that read it, then fans the tiles of
+/// those weights out over the threads.
+///
+/// Used by the engine thread alone.
+final class MatrixProducts {
+    private let kernels: UnsafePointer<ebb_kernels>
+    private let pool: WorkerPool
+    private let activations = ActivationBuffer()
+    /// Set while a model is calibrated.
+    var probe: (any ActivationProbe)?
+
+    init(kernels: Kernels, pool: WorkerPool) {
+        self.kernels = kernels.table
+        self.pool = pool
+    }
+
+    /// Makes sure that ``run`` has memory for `rows` rows of at most `widest` values.
+    func admit(rows: Int, widest: Int, block: Int) throws {
+        try activations.shape(rows: max(rows, 1), k: widest, block: block)
+    }
+
+    /// out = input W^T for up to three weights that read the same input.
+    /// - Parameters:
+    ///   - block: values of the input that share a scale where it is quantized on the fly.
+    ///   - source: computes rows of a row block and says where row 0 lies; rows follow each other without gaps.
+    func run(
+        rows: Int, _ a: (LinearRef, UnsafeMutablePointer<Float>), _ b: LinearRef? = nil,
+        _ bOut: UnsafeMutablePointer<Float>? = nil, _ c: LinearRef? = nil, _ cOut: UnsafeMutablePointer<Float>? = nil,
+        block: Int = 32, _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
+    ) {
+        var (integers, floats, fixed) = (false, false, nil as FixedInput?)
+        for weight in [a.0, b, c] {
+            guard let weight else { continue }
+            if weight.pointee.readsIntegers { integers = true } else { floats = true }
+            if weight.pointee.readsIntegers { fixed = weight.pointee.fixedInput }
+        }
+        let k = Int(a.0.pointee.mapped.k)
+        pack(rows: rows, k: k, integers: integers, floats: floats, fixed: fixed, block: block, source)
+        if let probe { probe.input(source(0..<0), count: rows, k: k, of: [a.0, b, c].compactMap { $0 }) }
+        multiply(a.0, a.1, b, bOut, c, cOut)
+    }
+
+    private func pack(
+        rows: Int, k: Int, integers: Bool, floats: Bool, fixed: FixedInput?, block: Int,
+        _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
+    ) {
+        // The buffer was shaped for the largest use when the step was admitted, so this cannot fail for memory.
+        try? activations.shape(rows: rows, k: k, block: block)
+        var view = activations.view
+        withUnsafeMutablePointer(to: &view) { view in
+            let view = UnsafePointer(view)
+            pool.run(items: (rows + 7) / 8, grain: 1) { range, _ in
+                for block in range {
+                    let first = block * 8
+                    let count = min(8, rows - first)
+                    let from = source(first..<first + count)
+                    if let fixed {
+                        kernels.pointee.quantize_static(from, k, UInt32(first), UInt32(count), fixed.multipliers, view)
+                    } else if integers {
+                        kernels.pointee.quantize(from, k, UInt32(first), UInt32(count), view)
+                    }
+                    if floats { kernels.pointee.pack(from, k, UInt32(first), UInt32(count), view) }
+                }
+            }
+        }
+    }
+
+    private func multiply(
+        _ a: LinearRef, _ aOut: UnsafeMutablePointer<Float>, _ b: LinearRef?, _ bOut: UnsafeMutablePointer<Float>?,
+        _ c: LinearRef?, _ cOut: UnsafeMutablePointer<Float>?
+    ) {
+        let aEnd = a.pointee.tiles
+        let bEnd = aEnd + (b?.pointee.tiles ?? 0)
+        let end = bEnd + (c?.pointee.tiles ?? 0)
+        // Small enough that a thread that is held up leaves work to the other, large enough to cost nothing.
+        let grain = max(1, min(32, end / (pool.threads * 4)))
+        pool.run(items: end, grain: grain) { range, thread in
+            self.multiply(a, aOut, range, 0, aEnd, thread)
+            if let b, let bOut { self.multiply(b, bOut, range, aEnd, bEnd, thread) }
+            if let c, let cOut { self.multiply(c, cOut, range, bEnd, end, thread) }
+        }
+    }
+
+    /// The part of `range` that lies in a matrix whose tiles are numbered from `start`.
+    private func multiply(
+        _ weight: LinearRef, _ out: UnsafeMutablePointer<Float>, _ range: Range<Int>, _ start: Int, _ end: Int,
+        _ thread: Int
+    ) {
+        let first = max(range.lowerBound, start)
+        let last = min(range.upperBound, end)
+        guard first < last else { return }
+        var view = activations.view
+        let (from, to) = (UInt32(first - start), UInt32(last - start))
+        let outputs = weight.pointee.outputs
+        guard weight.pointee.readsIntegers else {
+            var matrix = weight.pointee.expanded
+            return kernels.pointee.matmul_f(&matrix, &view, from, to, out, outputs, pool.scratch(thread))
+        }
+        var matrix = weight.pointee.mapped
+        if let fixed = weight.pointee.fixedInput {
+            kernels.pointee.matmul_s(&matrix, &view, fixed.scale, from, to, out, outputs)
+        } else {
+            kernels.pointee.matmul_q(&matrix, &view, from, to, out, outputs, pool.scratch(thread))
+        }
+    }
+}

@@ -1,0 +1,47 @@
+import CKernels
+
+/// An `.ebb` file as a source, to be quantized anew.
+public struct EbbSource: ModelSource {
+    public let file: EbbFile
+
+    public init(_ file: EbbFile) { self.file = file }
+
+    public var path: String { file.path }
+    public var byteCount: Int { file.byteCount }
+    public var format: String { "ebb" }
+
+    public var tensors: [SourceTensor] {
+        file.shapes.map { shape in
+            switch shape.layout {
+            case .vector: SourceTensor(name: shape.name, isVector: true, n: shape.n, k: 1, encoding: .f32)
+            case .matrix(let encoding):
+                SourceTensor(name: shape.name, isVector: false, n: shape.n, k: shape.k, encoding: encoding)
+            }
+        }
+    }
+
+    public func encodedMetadata() -> MetadataEncoder {
+        var encoder = MetadataEncoder()
+        encoder.append(file.metadata, except: MetadataEncoder.provenanceKeys.union(MetadataEncoder.quantizationKeys))
+        return encoder
+    }
+
+    public func read(_ tensor: SourceTensor, channel: Int, into out: UnsafeMutablePointer<Float>) throws {
+        if tensor.isVector {
+            guard let values = file.vector(tensor.name) else { throw missing(tensor) }
+            return out.update(from: values, count: values.count)
+        }
+        guard var matrix = file.matrix(tensor.name), channel < tensor.n else { throw missing(tensor) }
+        ebb_dequantize_channel(&matrix, UInt32(channel), out)
+    }
+
+    public func copy(_ tensor: SourceTensor, to writer: EbbWriter, progress: (Int) -> Void) throws {
+        guard let stored = file.tensors[tensor.name] else { throw missing(tensor) }
+        try writer.append(file.data(stored))
+        progress(tensor.n)
+    }
+
+    private func missing(_ tensor: SourceTensor) -> FormatError {
+        FormatError("\(path): the tensor \(tensor.name) is missing")
+    }
+}

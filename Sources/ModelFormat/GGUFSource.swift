@@ -1,0 +1,96 @@
+import CKernels
+import Quantization
+
+/// A GGUF file as a source.
+public struct GGUFSource: ModelSource {
+    public let file: GGUFFile
+    private let byName: [String: GGUFTensor]
+
+    public init(_ file: GGUFFile) {
+        self.file = file
+        byName = Dictionary(file.tensors.map { ($0.name, $0) }) { first, _ in first }
+    }
+
+    public var path: String { file.path }
+    public var byteCount: Int { file.byteCount }
+    public var format: String { "gguf" }
+
+    public var tensors: [SourceTensor] {
+        file.tensors.map { tensor in
+            let encoding = (try? GGMLBlocks.encoding(for: tensor.type)) ?? .f32
+            let isVector = tensor.dimensions.count == 1
+            return SourceTensor(
+                name: tensor.name, isVector: isVector, n: isVector ? tensor.k : tensor.n, k: isVector ? 1 : tensor.k,
+                encoding: isVector ? .f32 : encoding)
+        }
+    }
+
+    public func encodedMetadata() -> MetadataEncoder {
+        var encoder = MetadataEncoder()
+        encoder.append(file.metadata, except: MetadataEncoder.provenanceKeys)
+        return encoder
+    }
+
+    public func read(_ tensor: SourceTensor, channel: Int, into out: UnsafeMutablePointer<Float>) throws {
+        let (stored, data) = try data(tensor)
+        let type = stored.type
+        let rowBytes = stored.k / type.blockLength * type.blockBytes
+        let row = UnsafeRawBufferPointer(rebasing: data[channel * rowBytes..<(channel + 1) * rowBytes])
+        switch try GGMLBlocks.encoding(for: type) {
+        case .f32:
+            for i in 0..<stored.k {
+                out[i] = Float(bitPattern: row.loadUnaligned(fromByteOffset: i * 4, as: UInt32.self))
+            }
+        case .f16:
+            for i in 0..<stored.k { out[i] = Float(half: row.loadUnaligned(fromByteOffset: i * 2, as: UInt16.self)) }
+        case .bf16:
+            for i in 0..<stored.k {
+                out[i] = Float(bitPattern: UInt32(row.loadUnaligned(fromByteOffset: i * 2, as: UInt16.self)) << 16)
+            }
+        case .quantized(let scheme):
+            if tensor.isVector {
+                throw FormatError("\(path): the vector \(tensor.name) is quantized, which is not supported")
+            }
+            let code = ChannelCode(scheme: scheme, k: stored.k)
+            GGMLBlocks.read(row, type: type, into: code)
+            code.dequantize(into: out)
+        }
+    }
+
+    public func copy(_ tensor: SourceTensor, to writer: EbbWriter, progress: (Int) -> Void) throws {
+        guard !tensor.isVector, case .quantized(let scheme) = tensor.encoding else {
+            return try copyFloats(tensor, as: tensor.encoding, to: writer, progress: progress)
+        }
+        let (stored, data) = try data(tensor)
+        try copyQuantized(stored, data, scheme, to: writer, progress: progress)
+    }
+
+    private func data(_ tensor: SourceTensor) throws -> (GGUFTensor, UnsafeRawBufferPointer) {
+        guard let stored = byName[tensor.name] else {
+            throw FormatError("\(path): the tensor \(tensor.name) is missing")
+        }
+        return (stored, file.data(stored))
+    }
+
+    private func copyQuantized(
+        _ tensor: GGUFTensor, _ data: UnsafeRawBufferPointer, _ scheme: Scheme, to writer: EbbWriter,
+        progress: (Int) -> Void
+    ) throws {
+        let rowBytes = tensor.k / tensor.type.blockLength * tensor.type.blockBytes
+        let tiles = TileWriter(scheme: scheme, k: tensor.k)
+        let code = ChannelCode(scheme: scheme, k: tensor.k)
+        let tile = UnsafeMutableRawBufferPointer.allocate(byteCount: tiles.tileBytes, alignment: 64)
+        defer { tile.deallocate() }
+        for first in stride(from: 0, to: tensor.n, by: 16) {
+            tile.initializeMemory(as: UInt8.self, repeating: 0)
+            for lane in 0..<min(16, tensor.n - first) {
+                let start = (first + lane) * rowBytes
+                let row = UnsafeRawBufferPointer(rebasing: data[start..<start + rowBytes])
+                GGMLBlocks.read(row, type: tensor.type, into: code)
+                tiles.write(code, lane: lane, into: tile)
+            }
+            try writer.append(UnsafeRawBufferPointer(tile))
+            progress(first)
+        }
+    }
+}

@@ -1,0 +1,170 @@
+import CKernels
+import Glibc
+import Quantization
+
+/// A tensor of a model that can be copied or quantized.
+public struct SourceTensor: Sendable {
+    public let name: String
+    public let isVector: Bool
+    /// Output channels, or the vector's length.
+    public let n: Int
+    /// Input channels; 1 for a vector.
+    public let k: Int
+    /// The encoding that keeps every value; f32 for vectors.
+    public let encoding: Encoding
+
+    public init(name: String, isVector: Bool, n: Int, k: Int, encoding: Encoding) {
+        (self.name, self.isVector, self.n, self.k, self.encoding) = (name, isVector, n, k, encoding)
+    }
+
+    /// As it lies in a container that changes no value.
+    public var shape: TensorShape {
+        isVector
+            ? TensorShape(name: name, layout: .vector, n: n, k: 1)
+            : TensorShape(name: name, layout: .matrix(encoding), n: n, k: k)
+    }
+
+    /// Bytes of the values as f32.
+    public var floatBytes: Int { n * k * 4 }
+}
+
+/// A model in any format that Ebb reads, tensor by tensor: what `import` copies and `quantize` reads.
+public protocol ModelSource: Sendable {
+    var path: String { get }
+    var byteCount: Int { get }
+    /// For messages and provenance: `gguf`, `safetensors`, `ebb`.
+    var format: String { get }
+    var tensors: [SourceTensor] { get }
+    /// The model's own metadata, to which provenance is added.
+    func encodedMetadata() throws -> MetadataEncoder
+    /// Reads channel `channel` of a matrix (k values), or a whole vector (n values, channel 0).
+    func read(_ tensor: SourceTensor, channel: Int, into out: UnsafeMutablePointer<Float>) throws
+    /// Appends a tensor in its own encoding to a container, without changing a value. `progress` hears channels.
+    func copy(_ tensor: SourceTensor, to writer: EbbWriter, progress: (Int) -> Void) throws
+}
+
+extension ModelSource {
+    public var floatBytes: Int { tensors.reduce(0) { $0 + $1.floatBytes } }
+
+    /// Reads a whole vector.
+    public func vector(_ tensor: SourceTensor) throws -> [Float] {
+        var values = [Float](repeating: 0, count: tensor.n)
+        try values.withUnsafeMutableBufferPointer { out in
+            if let base = out.baseAddress { try read(tensor, channel: 0, into: base) }
+        }
+        return values
+    }
+
+    /// Copies a vector, or a matrix of floats as tiles of `encoding`.
+    func copyFloats(
+        _ tensor: SourceTensor, as encoding: Encoding, to writer: EbbWriter, progress: (Int) -> Void
+    ) throws {
+        if tensor.isVector { return try vector(tensor).withUnsafeBytes { try writer.append($0) } }
+        let tiles = try FloatTiles(encoding: encoding, k: tensor.k)
+        for first in stride(from: 0, to: tensor.n, by: 16) {
+            try tiles.fill(channels: min(16, tensor.n - first)) { lane, row in
+                try read(tensor, channel: first + lane, into: row)
+            }
+            try writer.append(tiles.bytes)
+            progress(first)
+        }
+    }
+}
+
+/// Builds tiles [k][16] of floats from rows.
+public final class FloatTiles {
+    private let encoding: Encoding
+    private let k: Int
+    private let memory: UnsafeMutableRawBufferPointer
+    private let row: UnsafeMutablePointer<Float>
+
+    /// - Throws: ``FormatError`` for an encoding that is no float's.
+    public init(encoding: Encoding, k: Int) throws {
+        guard let bytes = encoding.byteCount(n: 16, k: k) else { throw FormatError("a matrix of \(k) columns") }
+        if case .quantized = encoding { throw FormatError("float tiles cannot hold \(encoding.summary)") }
+        self.encoding = encoding
+        self.k = k
+        memory = .allocate(byteCount: bytes, alignment: 64)
+        row = .allocate(capacity: k)
+    }
+
+    deinit {
+        memory.deallocate()
+        row.deallocate()
+    }
+
+    /// The tile that was filled last.
+    public var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(memory) }
+
+    /// Fills a tile from rows; channels that are missing become zero.
+    public func fill(channels: Int, read: (Int, UnsafeMutablePointer<Float>) throws -> Void) rethrows {
+        memory.initializeMemory(as: UInt8.self, repeating: 0)
+        for lane in 0..<channels {
+            try read(lane, row)
+            switch encoding {
+            case .f32:
+                let out = memory.assumingMemoryBound(to: Float.self)
+                for i in 0..<k { out[i * 16 + lane] = row[i] }
+            case .f16:
+                let out = memory.assumingMemoryBound(to: UInt16.self)
+                for i in 0..<k { out[i * 16 + lane] = ebb_f32_to_f16(row[i]) }
+            case .bf16:
+                // Only exact values come here: sources that are bf16 themselves.
+                let out = memory.assumingMemoryBound(to: UInt16.self)
+                for i in 0..<k { out[i * 16 + lane] = UInt16(row[i].bitPattern >> 16) }
+            case .quantized: break  // refused by init
+            }
+        }
+    }
+}
+
+/// Opens what a path names: a GGUF file, a Hugging Face folder, or an `.ebb` file.
+public enum ModelSources {
+    /// - Throws: ``FormatError`` that says what is possible.
+    public static func open(_ path: String) throws -> any ModelSource {
+        var info = stat()
+        guard stat(path, &info) == 0 else { throw FormatError.system("cannot open \(path)") }
+        if info.st_mode & S_IFMT == S_IFDIR { return try HuggingFaceFolder(path: path) }
+        if path.hasSuffix(".safetensors") {
+            throw FormatError("\(path): name the folder that holds it, with its config.json and tokenizer.json")
+        }
+        if path.hasSuffix(".ebb") { return EbbSource(try EbbFile(path: path)) }
+        return GGUFSource(try GGUFFile(path: path))
+    }
+}
+
+/// Copies a model into the container, in Ebb's layout and without changing a value.
+public struct ModelImport {
+    private let source: any ModelSource
+
+    public init(_ source: any ModelSource) { self.source = source }
+
+    /// Writes `destination`. `progress` hears a fraction, 0...1.
+    /// - Throws: ``FormatError``; then no file is left.
+    public func write(to destination: String, progress: (Double) -> Void = { _ in }) throws {
+        var metadata = try source.encodedMetadata()
+        metadata.setProvenance(source)
+        let writer = try EbbWriter(
+            destination: destination, metadata: metadata, shapes: source.tensors.map(\.shape))
+        var done = 0
+        let total = source.floatBytes
+        for tensor in source.tensors {
+            try source.copy(tensor, to: writer) { channels in
+                progress(Double(done + channels * tensor.k * 4) / Double(max(total, 1)))
+            }
+            done += tensor.floatBytes
+        }
+        try writer.finish()
+        progress(1)
+    }
+}
+
+extension MetadataEncoder {
+    static let provenanceKeys: Set<String> = ["ebb.source.format", "ebb.source.file"]
+
+    /// Where the weights come from.
+    public mutating func setProvenance(_ source: any ModelSource) {
+        set("ebb.source.format", source.format)
+        set("ebb.source.file", String(source.path.split(separator: "/").last ?? ""))
+    }
+}

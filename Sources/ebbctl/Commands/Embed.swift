@@ -1,0 +1,106 @@
+import ArgumentParser
+import EbbClient
+import Engine
+import Foundation
+import ModelFormat
+import Text
+
+struct Embed: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Turn texts into embeddings with an encoder.",
+        discussion: """
+            One text as an argument, or lines {"text"} on standard input with --jsonl; lines {"embedding"} out. ebbd \\
+            computes them where it runs and nothing is said about how; with --mode, --precision, --threads or --models, or \\
+            without a daemon, ebbctl computes them itself.
+
+            EXAMPLES
+              ebbctl embed minilm "a sentence"
+              ebbctl embed minilm --jsonl < texts.jsonl > embeddings.jsonl
+              ebbctl embed minilm --jsonl --mode dequantized < texts.jsonl
+            """)
+
+    @Argument(help: "A model's name, or the path of an .ebb file.")
+    var model: String
+
+    @Argument(help: "The text.")
+    var text: String?
+
+    @Flag(help: "Read JSON lines from standard input.")
+    var jsonl = false
+
+    @Option(help: "Texts that are computed together.")
+    var batch = 64
+
+    @Option(help: "Execution mode: dequantized or memory_low (default: as the daemon does, else memory_low).")
+    var mode: ExecutionMode?
+
+    @Option(help: "What dequantized weights are expanded to: f16 or f32 (default: f16).")
+    var precision: ExpandedPrecision?
+
+    @Option(help: "Threads to compute with (default: one for each core).")
+    var threads: Int?
+
+    @OptionGroup var daemon: DaemonOptions
+    @OptionGroup var folder: ModelFolder
+
+    func validate() throws {
+        guard jsonl != (text != nil) else {
+            throw ValidationError("Give one text, or --jsonl and lines of {\"text\"}.")
+        }
+        guard (1...4096).contains(batch) else { throw ValidationError("--batch takes 1 to 4096.") }
+    }
+
+    private struct Result: Encodable { let embedding: [Float] }
+    private struct Line: Decodable { let text: String }
+
+    func run() async throws {
+        let embed = try await embedder()
+        if let text {
+            for embedding in try await embed([text]) { try JSONOutput.line(Result(embedding: embedding)) }
+            return
+        }
+        var waiting: [String] = []
+        for line in JSONLines() {
+            waiting.append(try Self.text(line))
+            if waiting.count == batch {
+                for embedding in try await embed(waiting) { try JSONOutput.line(Result(embedding: embedding)) }
+                waiting = []
+            }
+        }
+        for embedding in try await embed(waiting) { try JSONOutput.line(Result(embedding: embedding)) }
+    }
+
+    private static func text(_ line: (number: Int, text: String)) throws -> String {
+        do {
+            return try JSONDecoder().decode(Line.self, from: Data(line.text.utf8)).text
+        } catch {
+            throw TextError("line \(line.number) of the input is not a JSON object with \"text\"")
+        }
+    }
+
+    private typealias Embedder = ([String]) async throws -> [[Float]]
+
+    private func embedder() async throws -> Embedder {
+        let local = mode != nil || precision != nil || threads != nil || folder.models != nil || model.hasSuffix(".ebb")
+        if !local || daemon.socket != nil, let client = try await reachable() {
+            let name = model
+            return { texts in try await client.embed(name, texts: texts) }
+        }
+        var options = EngineOptions()
+        options.mode = mode ?? .memoryLow
+        options.precision = precision ?? .f16
+        options.threads = threads
+        let encoder = try options.loadEncoder(model, folder)
+        return { texts in try encoder.embed(texts.map(encoder.tokens)) }
+    }
+
+    /// The daemon; nil where none runs and none was named.
+    private func reachable() async throws -> EbbClient? {
+        do {
+            return try await daemon.connect()
+        } catch {
+            if daemon.socket != nil { throw error }
+            return nil
+        }
+    }
+}
