@@ -45,6 +45,7 @@ let package = Package(
         layer("ModelFormat", ["CEbbSystem", "CKernels", "Quantization"]),
         layer("Text", ["ModelFormat", .product(name: "OrderedCollections", package: "swift-collections")]),
         layer("Engine", ["CKernels", "CEbbSystem", "Quantization", "ModelFormat", "Text"]),
+        layer("Conversion", ["CKernels", "Quantization", "ModelFormat", "Text", "Engine"]),
         layer("Governor", ["CEbbSystem"]),
         layer("EbbProtocol", [.product(name: "SwiftProtobuf", package: "swift-protobuf")] + nio),
         layer("EbbClient", ["EbbProtocol"] + nio),
@@ -59,7 +60,7 @@ let package = Package(
             ],
             swiftSettings: swift),
         .executableTarget(
-            name: "ebbctl", dependencies: ["EbbClient", "EbbProtocol", "Engine", "ModelFormat", "Text", arguments],
+            name: "ebbctl", dependencies: ["EbbClient", "EbbProtocol", "Conversion", "Engine", "ModelFormat", "Quantization", "Text", arguments],
             swiftSettings: swift),
         .executableTarget(
             name: "client-example", dependencies: ["EbbClient"], path: "Examples/client-example",

@@ -1,12 +1,15 @@
 // Chooses a table of kernels by what CPUID and the operating system offer.
 #include "layout.h"
 #include "tables.h"
+#include <math.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
 
 float ebb_f16_to_f32(uint16_t h) { return half_to_float(h); }
 uint16_t ebb_f32_to_f16(float f) { return float_to_half(f); }
+float ebb_powf(float x, float y) { return powf(x, y); }
+double ebb_log(double x) { return log(x); }
 
 void ebb_dequantize_channel(const ebb_matrix *w, uint32_t channel, float *out) {
     uint32_t tile = channel / EBB_TILE, c = channel % EBB_TILE;

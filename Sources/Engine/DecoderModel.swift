@@ -103,6 +103,34 @@ public final class DecoderModel: LayeredModel {
         try giveLogits(batch, onLogits)
     }
 
+    // MARK: Calibration
+
+    var products: MatrixProducts { step.products }
+    var residual: UnsafeMutablePointer<Float> { step.residual }
+
+    /// Prepares a step of one new sequence for ``runLayer(_:)``, and ends it after `body`.
+    func withSingleSequence(_ tokens: [Int32], _ body: () throws -> Void) throws {
+        let sequence = makeSequence()
+        try step.admit(rows: tokens.count)
+        defer { step.end() }
+        try sequence.reserve(tokens.count)
+        step.begin(
+            [StepInput(sequence: sequence, tokens: tokens, logits: .none)], embedding: family.embedding,
+            scale: family.embeddingScale)
+        try body()
+    }
+
+    /// Runs one layer on the residual stream; the layer after the last is the output head.
+    func runLayer(_ layer: Int) throws {
+        guard layer < config.layers else {
+            let rows = Array(0..<min(step.rowCount, Self.logitsRows))
+            let out = logitsMemory.base.assumingMemoryBound(to: Float.self)
+            return try step.logits(rows[...], norm: family.outputNorm, head: family.head, out: out)
+        }
+        family.run(layer, step)
+        step.settle()
+    }
+
     private func giveLogits(
         _ batch: [StepInput], _ onLogits: (Int, Int, UnsafeMutableBufferPointer<Float>) -> Void
     ) throws {

@@ -106,7 +106,13 @@ public class LayeredModel {
 
     /// Ends a substitution.
     public func restore(_ name: String) {
-        weights.linear(name)?.pointee.dropExpansion()
+        guard let linear = weights.linear(name) else { return }
+        linear.pointee.dropExpansion()
         substitutes[name] = nil
+        for expanded in expansions.compactMap({ $0 }) {
+            for (ref, base) in zip(weights.linears(of: expanded.layer), expanded.bases) where ref == linear {
+                if let base { ref.pointee.use(expansion: base, precision) }
+            }
+        }
     }
 }

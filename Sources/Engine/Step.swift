@@ -73,6 +73,7 @@ final class Step {
     let products: MatrixProducts
     private var memory: AnonymousMemory
     private var rows = 0
+    var rowCount: Int { rows }
     private var slices: [Slice] = []
     /// What attention works on: the slices, or what is left of them.
     private var pieces: [Slice] = []
@@ -253,7 +254,8 @@ final class Step {
 
     // MARK: How they are done
 
-    private func settle() {
+    /// Adds what is pending to the residual stream.
+    func settle() {
         guard pending != nil else { return }
         for row in 0..<rows { settle(row) }
         pending = nil

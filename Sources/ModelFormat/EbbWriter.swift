@@ -28,19 +28,27 @@ public final class EbbWriter {
             guard let bytes = shape.byteCount else { throw FormatError("the shape of \(shape.name) is impossible") }
             return bytes
         }
+        (offsets, fileBytes) = Self.layout(shapes, sizes, metadataBytes: metadata.count)
+        temporary = destination + ".partial-\(getpid())"
+        fd = open(temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard fd >= 0 else { throw FormatError.system("cannot create \(temporary)") }
+    }
+
+    private static func layout(_ shapes: [TensorShape], _ sizes: [Int], metadataBytes: Int) -> ([Int], Int) {
         let tableBytes = shapes.reduce(8) { $0 + $1.name.utf8.count + 8 + 44 }
-        var at = EbbLayout.headerBytes + metadata.count + tableBytes
+        var at = EbbLayout.headerBytes + metadataBytes + tableBytes
         var offsets: [Int] = []
         for (shape, size) in zip(shapes, sizes) {
             at = EbbLayout.aligned(at, to: shape.alignment)
             offsets.append(at)
             at += size
         }
-        self.offsets = offsets
-        fileBytes = at
-        temporary = destination + ".partial-\(getpid())"
-        fd = open(temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-        guard fd >= 0 else { throw FormatError.system("cannot create \(temporary)") }
+        return (offsets, at)
+    }
+
+    /// Bytes of a file with these parts.
+    public static func byteCount(metadata: MetadataEncoder, shapes: [TensorShape]) -> Int {
+        layout(shapes, shapes.map { $0.byteCount ?? 0 }, metadataBytes: metadata.bytes.count + 8).1
     }
 
     deinit {

@@ -21,6 +21,9 @@ struct EbbCtl: AsyncParsableCommand {
             CommandGroup(name: "Models", subcommands: [Import.self, Inspect.self, Verify.self, Models.self]),
             CommandGroup(name: "Inference", subcommands: [Run.self, Chat.self, Embed.self]),
             CommandGroup(name: "Daemon", subcommands: [Status.self, Load.self, Unload.self, SetMode.self]),
+            CommandGroup(name: "Quantization", subcommands: [Quantize.self, Calibrate.self, Evaluate.self]),
             CommandGroup(name: "Measuring", subcommands: [Tokenize.self, ScoreCommand.self, Bench.self]),
         ])
+
+    static func main() async { await main(MNNSpelling.rewritten(Array(CommandLine.arguments.dropFirst()))) }
 }

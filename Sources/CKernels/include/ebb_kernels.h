@@ -187,6 +187,10 @@ size_t ebb_static_bytes(uint32_t n, uint32_t k);
 float ebb_f16_to_f32(uint16_t h);
 uint16_t ebb_f32_to_f16(float f);
 
+// x^y and ln x of C's library.
+float ebb_powf(float x, float y);
+double ebb_log(double x);
+
 // A hint to the CPU that the caller spins.
 static inline void ebb_cpu_relax(void) {
 #if defined(__x86_64__)

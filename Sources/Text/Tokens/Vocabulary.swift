@@ -18,6 +18,10 @@ struct Vocabulary: Sendable {
 
     /// - Parameter spell: turns a token's text into the bytes it stands for.
     init(_ metadata: Metadata, spell: (UnsafeRawBufferPointer, Kind, inout [UInt8]) throws -> Void) throws {
+        if let lines = metadata.string("tokenizer.ebb.vocabulary") {
+            self = try Self(lines: lines, metadata, spell)
+            return
+        }
         guard let tokens = metadata.array("tokenizer.ggml.tokens"), tokens.isStrings, tokens.count > 0 else {
             throw TextError("the model has no vocabulary (tokenizer.ggml.tokens)")
         }
@@ -28,11 +32,32 @@ struct Vocabulary: Sendable {
             }
             kinds = types.map { UInt8(exactly: $0).flatMap(Kind.init) ?? .normal }
         }
+        try self.init(kinds) { index, blob in try spell(tokens.string(index), kinds[index], &blob) }
+    }
+
+    /// Ebb's own form: a token a line, and a list of the control tokens.
+    private init(
+        lines: String, _ metadata: Metadata, _ spell: (UnsafeRawBufferPointer, Kind, inout [UInt8]) throws -> Void
+    ) throws {
+        let tokens = lines.utf8.split(separator: 0x0a, omittingEmptySubsequences: false)
+        var kinds = [Kind](repeating: .normal, count: tokens.count)
+        for id in metadata.array("tokenizer.ebb.special_tokens")?.integers() ?? [] {
+            guard let index = Int(exactly: id), kinds.indices.contains(index) else {
+                throw TextError("the special token \(id) is not in the vocabulary")
+            }
+            kinds[index] = .control
+        }
+        try self.init(kinds) { index, blob in
+            try Array(tokens[index]).withUnsafeBytes { try spell($0, kinds[index], &blob) }
+        }
+    }
+
+    private init(_ kinds: [Kind], append: (Int, inout [UInt8]) throws -> Void) throws {
         var blob: [UInt8] = []
         var ends: [UInt32] = []
-        ends.reserveCapacity(tokens.count)
-        for index in 0..<tokens.count {
-            try spell(tokens.string(index), kinds[index], &blob)
+        ends.reserveCapacity(kinds.count)
+        for index in kinds.indices {
+            try append(index, &blob)
             ends.append(UInt32(blob.count))
         }
         self.kinds = kinds

@@ -17,6 +17,21 @@ struct ModelFolder: ParsableArguments {
     }
 }
 
+extension ModelFolder {
+    init(at folder: String?) {
+        self.init()
+        models = folder
+    }
+
+    /// A model to convert: a path, or a model's name.
+    func source(_ model: String) throws -> any ModelSource {
+        if access(model, F_OK) == 0 || model.contains("/") || model.hasSuffix(".gguf") {
+            return try ModelSources.open(model)
+        }
+        return EbbSource(try open(model))
+    }
+}
+
 /// How a model is run inside this program.
 struct EngineOptions: ParsableArguments {
     @Option(help: "Threads to compute with (default: one for each core).")

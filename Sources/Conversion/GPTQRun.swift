@@ -1,0 +1,106 @@
+import CKernels
+import Engine
+import ModelFormat
+import Quantization
+
+/// Quantizes a model's layers in order by GPTQ: the inputs of each weight come through the quantized weights before it.
+/// Embeddings, whose rows are looked up and have no inputs, are quantized by HQQ.
+public final class GPTQRun {
+    private let source: any ModelSource
+    private let plan: QuantizationPlan
+    private let walk: LayerWalk
+    private let jobs: Int
+    private var items: [String: QuantizationPlan.Item] = [:]
+    private var finished: [String: EncodedMatrix] = [:]
+    private var started = false
+    private let progress: (String) -> Void
+
+    /// - Parameters:
+    ///   - model: the source, with its weights as floats.
+    ///   - texts: calibration texts in tokens.
+    public init(
+        _ source: any ModelSource, _ plan: QuantizationPlan, model: RunnableModel, texts: [[Int32]], jobs: Int,
+        progress: @escaping (String) -> Void = { _ in }
+    ) throws {
+        (self.source, self.plan, self.jobs, self.progress) = (source, plan, jobs, progress)
+        walk = try LayerWalk(model.model, texts: texts)
+        for item in plan.items { items[item.tensor.name] = item }
+    }
+
+    /// The codes of a matrix; nil for those that the copy quantizes by itself. Matrices must be asked for in the plan's order.
+    public func codes(_ item: QuantizationPlan.Item) throws -> EncodedMatrix? {
+        guard case .quantized(_, .gptq, _) = item.treatment else { return nil }
+        if let done = finished.removeValue(forKey: item.tensor.name) { return done }
+        let names = walk.model.matrixNames(of: -1)
+        if names.contains(item.tensor.name) || QuantizationPlan.layer(of: item.tensor.name) == nil {
+            return try lookedUp(item)
+        }
+        if !started {
+            started = true
+            try walk.start()
+        }
+        while finished[item.tensor.name] == nil {
+            guard walk.layer < walk.model.layerCount else {
+                throw FormatError("\(item.tensor.name) is no part of a layer that could be calibrated")
+            }
+            try quantizeLayer()
+        }
+        return finished.removeValue(forKey: item.tensor.name)
+    }
+
+    /// A table of embeddings: what the layers see from now on is its quantized form.
+    private func lookedUp(_ item: QuantizationPlan.Item) throws -> EncodedMatrix? {
+        guard case .quantized(let scheme, _, _) = item.treatment else { return nil }
+        let quantizer = BlockQuantizer(scheme: scheme, method: .hqq)
+        let encoded = try encode(item, scheme) { row, code in try quantizer.encode(row, into: code) }
+        try walk.model.substitute(item.tensor.name) { encoded.dequantize($0, into: $1) }
+        return encoded
+    }
+
+    /// Quantizes the weights of the next layer, a group with a common input after the other, and goes past it.
+    private func quantizeLayer() throws {
+        var groups: [[String]] = []
+        try walk.look(onInput: { input in if !groups.contains(input.weights) { groups.append(input.weights) } })
+        for group in groups {
+            let wanted = group.compactMap { items[$0] }.filter {
+                if case .quantized(_, .gptq, _) = $0.treatment { true } else { false }
+            }
+            guard let first = wanted.first, finished[first.tensor.name] == nil else { continue }
+            progress("layer \(walk.layer + 1)/\(walk.model.layerCount): \(group.joined(separator: ", "))")
+            let gram = GramMatrix(k: first.tensor.k)
+            try walk.look(onInput: { input in
+                if input.weights == group { gram.add(input.rows, count: input.count) }
+            })
+            for item in wanted { try quantize(item, gram) }
+        }
+        try walk.advance()
+    }
+
+    private func quantize(_ item: QuantizationPlan.Item, _ gram: GramMatrix) throws {
+        guard case .quantized(let scheme, _, _) = item.treatment else { return }
+        let gptq = try GPTQ(scheme: scheme, gram: gram)
+        let encoded = try encode(item, scheme) { row, code in try gptq.encode(row, into: code) }
+        try walk.model.substitute(item.tensor.name) { encoded.dequantize($0, into: $1) }
+        finished[item.tensor.name] = encoded
+    }
+
+    private func encode(
+        _ item: QuantizationPlan.Item, _ scheme: Scheme,
+        _ encode: @Sendable (UnsafeMutablePointer<Float>, ChannelCode) throws -> Void
+    ) throws -> EncodedMatrix {
+        let (tensor, source) = (item.tensor, source)
+        let encoded = EncodedMatrix(scheme: scheme, n: tensor.n, k: tensor.k)
+        try Parallel.run((tensor.n + 15) / 16, jobs: jobs) { tile in
+            let row = UnsafeMutablePointer<Float>.allocate(capacity: tensor.k)
+            let code = ChannelCode(scheme: scheme, k: tensor.k)
+            defer { row.deallocate() }
+            for channel in tile * 16..<min(tile * 16 + 16, tensor.n) {
+                try source.read(tensor, channel: channel, into: row)
+                try QuantizedCopy.demandFinite(row, tensor, channel: channel)
+                try encode(row, code)
+                encoded.write(code, channel: channel)
+            }
+        }
+        return encoded
+    }
+}

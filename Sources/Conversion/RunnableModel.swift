@@ -1,0 +1,65 @@
+import Engine
+import Foundation
+import ModelFormat
+import Text
+
+/// A model opened to be measured: an encoder or a decoder, from any source. What is no `.ebb` file is copied into one in a
+/// temporary folder, without changing a value.
+public final class RunnableModel {
+    public let file: EbbFile
+    public let model: LayeredModel
+    public let tokenizer: Tokenizer
+    private let temporary: URL?
+
+    /// Tokens of a decoder's text at most.
+    private static let textLimit = 512
+
+    /// - Parameter expanded: dequantized mode in f32, which is exact; else memory_low.
+    /// - Throws: ``FormatError``, `TextError` or `EngineError`.
+    public convenience init(_ source: any ModelSource, expanded: Bool, threads: Int) throws {
+        if let source = source as? EbbSource {
+            try self.init(source.file, temporary: nil, expanded: expanded, threads: threads)
+        } else {
+            let folder = FileManager.default.temporaryDirectory.appendingPathComponent("ebb-\(UUID().uuidString)")
+            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+            do {
+                let path = folder.appendingPathComponent("source.ebb").path
+                try ModelImport(source).write(to: path)
+                try self.init(try EbbFile(path: path), temporary: folder, expanded: expanded, threads: threads)
+            } catch {
+                try? FileManager.default.removeItem(at: folder)
+                throw error
+            }
+        }
+    }
+
+    private init(_ file: EbbFile, temporary: URL?, expanded: Bool, threads: Int) throws {
+        self.file = file
+        self.temporary = temporary
+        let kernels = try Kernels.fromEnvironment()
+        let pool = try WorkerPool(threads: threads)
+        if EncoderModel.isEncoder(file) {
+            let encoder = try EncoderModel(file, pool: pool, kernels: kernels, precision: .f32)
+            (model, tokenizer) = (encoder, encoder.tokenizer)
+        } else {
+            let decoder = try DecoderModel(
+                file, pool: pool, kernels: kernels,
+                options: ModelOptions(contextLimit: 2048, sequences: 2, precision: .f32))
+            (model, tokenizer) = (decoder, decoder.tokenizer)
+        }
+        try model.setAll(expanded: expanded, kernels: kernels)
+    }
+
+    deinit {
+        if let temporary { try? FileManager.default.removeItem(at: temporary) }
+    }
+
+    public var isEncoder: Bool { model is EncoderModel }
+
+    /// The tokens of texts, cut to what the model takes at a time.
+    public func tokens(_ texts: [String]) -> [[Int32]] {
+        if let encoder = model as? EncoderModel { return texts.map(encoder.tokens) }
+        return texts.map { Array(tokenizer.encode($0, addSpecial: true, parseSpecial: false).prefix(Self.textLimit)) }
+            .filter { !$0.isEmpty }
+    }
+}

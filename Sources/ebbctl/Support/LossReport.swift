@@ -1,0 +1,38 @@
+import Conversion
+
+/// A loss as JSON and as a sentence.
+struct LossReport: Encodable {
+    let value: Double
+    var texts, positions: Int?
+    var meanCosine, minCosine: Double?
+    var meanKL, sameTop, perplexity, referencePerplexity: Double?
+
+    enum CodingKeys: String, CodingKey {
+        case value, texts, positions, perplexity
+        case meanCosine = "mean_cosine"
+        case minCosine = "min_cosine"
+        case meanKL = "mean_kl"
+        case sameTop = "same_top1"
+        case referencePerplexity = "reference_perplexity"
+    }
+
+    init(_ loss: OutputLoss) {
+        value = loss.value
+        switch loss {
+        case .embeddings(let count, let mean, let least): (texts, meanCosine, minCosine) = (count, mean, least)
+        case .language(let count, let kl, let same, let own, let other):
+            (positions, meanKL, sameTop) = (count, kl, same)
+            (perplexity, referencePerplexity) = (own, other)
+        }
+    }
+
+    var sentence: String {
+        if let meanCosine, let minCosine, let texts {
+            return "cosine \(Human.decimal(meanCosine, 4)) in the mean, \(Human.decimal(minCosine, 4)) at worst, "
+                + "over \(texts) texts"
+        }
+        return "KL \(Human.decimal(meanKL ?? 0, 4)) nats in the mean, same top token "
+            + "\(Human.decimal((sameTop ?? 0) * 100, 1)) %, perplexity \(Human.decimal(perplexity ?? 0, 2)) "
+            + "(\(Human.decimal(referencePerplexity ?? 0, 2))), over \(positions ?? 0) positions"
+    }
+}
