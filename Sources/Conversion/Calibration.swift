@@ -12,10 +12,13 @@ public struct Calibration: Codable, Sendable {
         public var ranges: [String: Float]
         /// The largest magnitude of each input channel, [k].
         public var channelMax: [Float]
+        /// The mean square of each input channel, [k].
+        public var channelSquare: [Float]
 
         enum CodingKeys: String, CodingKey {
             case weights, ranges
             case channelMax = "channel_max"
+            case channelSquare = "channel_square"
         }
     }
 
@@ -76,7 +79,10 @@ public struct Calibration: Codable, Sendable {
             guard record.channelMax.allSatisfy(\.isFinite) else {
                 throw FormatError("the input of \(weights.joined(separator: ", ")) is not finite on these texts")
             }
-            inputs.append(Input(weights: weights, ranges: record.ranges, channelMax: record.channelMax))
+            inputs.append(
+                Input(
+                    weights: weights, ranges: record.ranges, channelMax: record.channelMax,
+                    channelSquare: record.channelSum.map { Float($0 / Double(max(record.rows, 1))) }))
         }
         if let query = records["query"], let key = records["key"], let value = records["value"] {
             attention.append(Attention(layer: layer, query: query.ranges, key: key.ranges, value: value.ranges))
@@ -87,28 +93,33 @@ public struct Calibration: Codable, Sendable {
     private struct Record {
         let k: Int
         var channelMax: [Float]
+        var channelSum: [Double]
+        var rows = 0
         var ema: Float?
         var histogram: MagnitudeHistogram?
 
         init(k: Int) {
             self.k = k
             channelMax = Array(repeating: 0, count: k)
+            channelSum = Array(repeating: 0, count: k)
         }
 
         mutating func beginHistogram() { histogram = MagnitudeHistogram(limit: channelMax.max() ?? 0) }
 
-        mutating func add(_ rows: UnsafePointer<Float>, count: Int) {
-            if histogram != nil { return histogram?.add(rows, count: count * k) ?? () }
+        mutating func add(_ x: UnsafePointer<Float>, count: Int) {
+            if histogram != nil { return histogram?.add(x, count: count * k) ?? () }
             for first in stride(from: 0, to: count, by: Calibration.piece) {
                 var largest: Float = 0
                 for row in first..<min(first + Calibration.piece, count) {
                     for i in 0..<k {
-                        let magnitude = abs(rows[row * k + i])
+                        let magnitude = abs(x[row * k + i])
                         // Written so that NaN is kept.
                         if !(magnitude <= channelMax[i]) { channelMax[i] = magnitude }
                         largest = max(largest, magnitude)
+                        channelSum[i] += Double(magnitude * magnitude)
                     }
                 }
+                rows += min(first + Calibration.piece, count) - first
                 ema = ema.map { $0 * Calibration.emaMomentum + largest * (1 - Calibration.emaMomentum) } ?? largest
             }
         }

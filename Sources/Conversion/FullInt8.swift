@@ -6,17 +6,25 @@ import Quantization
 /// encoder's attention products run in int8 too. Embeddings and output heads keep blocks of 32.
 public struct FullInt8 {
     public let recipe: Recipe
-    /// Factors of SmoothQuant (Xiao et al. 2023, equation 4) in the weights' columns: m_j = max|X_j|^a / max|W_j|^(1-a).
+    /// Where outliers went: factors in the weights' columns.
     public let columnFactors: [String: [Float]]
     /// `NAME.input_scale`, `NAME.input_smoothing`, `blk.N.attention_scales`.
     public let vectors: [(name: String, values: [Float])]
 
+    public enum Smoothing: Sendable, Hashable {
+        /// Outliers stay where they are.
+        case none
+        /// For each input what is predicted to lose least.
+        case automatic
+        /// SmoothQuant's exponent, 0...1 (Xiao et al. 2023, equation 4).
+        case exponent(Float)
+    }
+
     /// - Parameters:
-    ///   - smoothing: SmoothQuant's exponent, 0...1; nil leaves the outliers where they are.
     ///   - keep: matrices whose whole name matches stay floats.
     /// - Throws: ``FormatError`` where the calibration belongs to another model.
     public init(
-        _ source: any ModelSource, _ calibration: Calibration, range: RangeMethod, smoothing: Float? = nil,
+        _ source: any ModelSource, _ calibration: Calibration, range: RangeMethod, smoothing: Smoothing = .automatic,
         keep: String? = nil, kept: Recipe.Kept = .source
     ) throws {
         let tensors = Dictionary(uniqueKeysWithValues: source.tensors.map { ($0.name, $0) })
@@ -34,10 +42,12 @@ public struct FullInt8 {
                 return QuantizationPlan.layer(of: name) != nil && !name.hasPrefix("output") && !isKept
             }
             guard !weights.isEmpty else { continue }
-            let migration = try smoothing.map {
-                try Self.migration(source, weights.compactMap { tensors[$0] }, input, exponent: $0)
-            }
-            let scale = try Self.scale(input, range, migration)
+            let limit = try Self.range(input.ranges, range)
+            // What lies beyond the chosen range is clipped, so it needs no migration either.
+            let channelMax = input.channelMax.map { min($0, limit) }
+            let migration = try Self.migration(
+                source, weights.compactMap { tensors[$0] }, channelMax, input.channelSquare, smoothing)
+            let scale = Self.scale(migration.map { zip(channelMax, $0).map(/).max() ?? 0 } ?? limit)
             for name in weights {
                 rules.append(
                     .init(
@@ -52,47 +62,45 @@ public struct FullInt8 {
         }
         guard !vectors.isEmpty else { throw FormatError("the calibration holds no input of a layer's weights") }
         for layer in calibration.attention {
-            let scales = try [layer.query, layer.key, layer.value].map { try Self.scale($0, range) }
+            let scales = try [layer.query, layer.key, layer.value].map { Self.scale(try Self.range($0, range)) }
             vectors.append(("blk.\(layer.layer).attention_scales", scales))
         }
         rules.append(.init(tensors: ".*", bits: 8, block: 32, asymmetric: true, method: .minmax))
         (recipe, columnFactors, self.vectors) = (Recipe(rules), factors, vectors)
     }
 
-    /// What an input is divided by before it is rounded. A migration changes the range as it changes the largest value.
-    private static func scale(_ input: Calibration.Input, _ range: RangeMethod, _ migration: [Float]?) throws -> Float {
-        var scale = try scale(input.ranges, range)
-        if let migration {
-            let before = input.channelMax.max() ?? 0
-            let after = zip(input.channelMax, migration).map { $0 / $1 }.max() ?? 0
-            if before > 0, after > 0 { scale *= after / before }
-        }
-        return scale
-    }
-
-    private static func scale(_ ranges: [String: Float], _ method: RangeMethod) throws -> Float {
+    private static func range(_ ranges: [String: Float], _ method: RangeMethod) throws -> Float {
         guard let range = ranges[method.rawValue], range.isFinite, range >= 0 else {
             throw FormatError("the calibration has no range \"\(method.rawValue)\"")
         }
-        // An input that was always zero may have any scale.
-        return range > 0 ? range / 127 : 1
+        return range
     }
 
+    /// What becomes 1. An input that was always zero may have any scale.
+    private static func scale(_ range: Float) -> Float { range > 0 ? range / 127 : 1 }
+
     private static func migration(
-        _ source: any ModelSource, _ weights: [SourceTensor], _ input: Calibration.Input, exponent: Float
-    ) throws -> [Float] {
-        var largest = [Float](repeating: 0, count: input.channelMax.count)
-        let row = UnsafeMutablePointer<Float>.allocate(capacity: largest.count)
-        defer { row.deallocate() }
-        for tensor in weights {
-            for channel in 0..<tensor.n {
-                try source.read(tensor, channel: channel, into: row)
-                for i in largest.indices { largest[i] = max(largest[i], abs(row[i])) }
+        _ source: any ModelSource, _ weights: [SourceTensor], _ channelMax: [Float], _ channelSquare: [Float],
+        _ smoothing: Smoothing
+    ) throws -> [Float]? {
+        guard smoothing != .none else { return nil }
+        guard channelSquare.count == channelMax.count else {
+            throw FormatError("the calibration is damaged: its channels do not agree")
+        }
+        let k = channelMax.count
+        var values = [Float](repeating: 0, count: weights.reduce(0) { $0 + $1.n } * k)
+        try values.withUnsafeMutableBufferPointer { values in
+            guard var row = values.baseAddress else { return }
+            for tensor in weights {
+                for channel in 0..<tensor.n {
+                    try source.read(tensor, channel: channel, into: row)
+                    row += k
+                }
             }
         }
-        return zip(input.channelMax, largest).map { x, w in
-            guard x > 0, w > 0 else { return 1 }
-            return min(max(pow(x, exponent) / pow(w, 1 - exponent), 1e-3), 1e3)
-        }
+        let migration = OutlierMigration(
+            channelMax: channelMax, channelSquare: channelSquare, weights: values)
+        if case .exponent(let exponent) = smoothing { return migration.smoothed(exponent) }
+        return migration.best()
     }
 }

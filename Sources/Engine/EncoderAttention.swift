@@ -98,7 +98,8 @@ final class EncoderAttention {
         }
     }
 
-    /// In int8, with fixed scales of queries, keys and values; probabilities have the scale 1 / 127.
+    /// In int8, with fixed scales of queries, keys and values. Probabilities count in 127ths of a row's largest, and
+    /// their integers' sum, instead of 1, is what the row is divided by: flat rows lose no more than peaked ones.
     func runFixed(_ head: Head, scales: VectorRef, thread: Int) {
         var s = scratch(thread)
         let (tokens, dim) = (head.tokens, headDim)
@@ -115,12 +116,26 @@ final class EncoderAttention {
             shape(&s.rows, rows: count, k: dim)
             quantize(head.query + first * hidden, hidden, count, 1 / scales[0], &s)
             kernels.pointee.matmul_s(&keyMatrix, &s.rows, scales[0] * scales[1], 0, keyTiles, s.scores, tokens)
-            for row in 0..<count { kernels.pointee.softmax(s.scores + row * tokens, UInt32(tokens)) }
+            for row in 0..<count { relativeSoftmax(s.scores + row * tokens, tokens) }
             shape(&s.rows, rows: count, k: tokens)
             quantize(s.scores, tokens, count, 127, &s)
-            kernels.pointee.matmul_s(
-                &valueMatrix, &s.rows, scales[2] / 127, 0, valueTiles, head.out + first * hidden, hidden)
+            let out = head.out + first * hidden
+            kernels.pointee.matmul_s(&valueMatrix, &s.rows, scales[2], 0, valueTiles, out, hidden)
+            for row in 0..<count {
+                let factor = 1 / Float(s.rows.sum32[row])
+                for i in 0..<dim { out[row * hidden + i] *= factor }
+            }
         }
+    }
+
+    /// exp(x - max x).
+    private func relativeSoftmax(_ row: UnsafeMutablePointer<Float>, _ count: Int) {
+        kernels.pointee.softmax(row, UInt32(count))
+        var low: Float = 0
+        var high: Float = 0
+        kernels.pointee.range(row, UInt32(count), &low, &high)
+        let factor = 1 / high
+        for i in 0..<count { row[i] *= factor }
     }
 
     private func quantize(

@@ -89,6 +89,39 @@ public struct SpeedTest: Sendable {
     }
 }
 
+/// Speed of an encoder: texts a second, in batches of equally long texts.
+public struct EncoderSpeedTest: Sendable {
+    public var batch: Int
+    public var length: Int
+    public var repetitions: Int
+
+    public init(batch: Int = 16, length: Int = 128, repetitions: Int = 5) {
+        (self.batch, self.length, self.repetitions) = (batch, length, repetitions)
+    }
+
+    /// Runs the test after a warm-up; each repetition takes at least `seconds`.
+    public func run(_ model: EncoderModel, seconds: Double = 0.5, progress: (String) -> Void = { _ in }) throws
+        -> SpeedTest.Result
+    {
+        let length = min(length, model.config.contextLength)
+        let texts = (0..<batch).map { text in
+            (0..<length).map { Int32(($0 * 7919 + text * 104_729 + 13) % model.config.vocabulary) }
+        }
+        var result = SpeedTest.Result(test: "\(batch)x\(length)", rates: [])
+        for repetition in 0...repetitions {
+            progress("\(result.test): \(repetition == 0 ? "warm-up" : "\(repetition)/\(repetitions)")")
+            let start = ContinuousClock.now
+            var done = 0
+            repeat {
+                _ = try model.embed(texts)
+                done += batch
+            } while (ContinuousClock.now - start).seconds < seconds
+            if repetition > 0 { result.rates.append(Double(done) / (ContinuousClock.now - start).seconds) }
+        }
+        return result
+    }
+}
+
 extension Duration {
     /// Seconds, as a floating-point number.
     public var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }

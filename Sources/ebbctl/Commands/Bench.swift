@@ -4,15 +4,16 @@ import Glibc
 
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Measure prefill and decode speed of a model on this machine.",
+        abstract: "Measure a model's speed on this machine.",
         discussion: """
             The tests are llama-bench's: pp512 reads a prompt of 512 tokens, tg64 generates 64 tokens from an empty context. \
-            Medians over the repetitions, after a warm-up.
+            Encoders embed batches of texts of equal length. Medians over the repetitions, after a warm-up.
 
             EXAMPLES
               ebbctl bench smollm2
               ebbctl bench smollm2 --threads 2 --mode dequantized --json
               ebbctl bench smollm2 --prompt 2048 --decode 0
+              ebbctl bench minilm --batch 16 --length 128
             """)
 
     @Argument(help: "A model's name.")
@@ -30,6 +31,12 @@ struct Bench: ParsableCommand {
     @Option(name: [.long, .customShort("d")], help: "Tokens in the context before decode is measured.")
     var depth = 0
 
+    @Option(help: "Encoders: texts in a batch.")
+    var batch = 16
+
+    @Option(help: "Encoders: tokens of a text.")
+    var length = 128
+
     @Flag(help: "Print JSON.")
     var json = false
 
@@ -37,6 +44,9 @@ struct Bench: ParsableCommand {
     @OptionGroup var folder: ModelFolder
 
     func validate() throws {
+        guard (1...4096).contains(batch), (1...65536).contains(length) else {
+            throw ValidationError("--batch takes 1 to 4096, --length at least 1.")
+        }
         guard prompt >= 0, decode >= 0, depth >= 0, repetitions >= 1, prompt + decode > 0 else {
             throw ValidationError("--prompt, --decode and --depth take no negative numbers, --repetitions at least 1.")
         }
@@ -45,32 +55,51 @@ struct Bench: ParsableCommand {
     private struct Row: Encodable {
         let model, mode, isa, test: String
         let threads: Int
-        let tokens_per_second, slowest, fastest: Double
+        let tokens_per_second, texts_per_second: Double?
+        let slowest, fastest: Double
         let rates: [Double]
+
+        var rate: Double { tokens_per_second ?? texts_per_second ?? 0 }
     }
 
     func run() throws {
-        let loaded = try engine.load(model, folder)
-        let threads = engine.threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN))
+        let isEncoder = EncoderModel.isEncoder(try folder.open(model))
+        let (results, bytes) = try isEncoder ? measureEncoder() : measureDecoder()
         let isa = try Kernels.fromEnvironment().name
-        let progress = ProgressLine("bench \(model)")
-        let test = SpeedTest(promptTokens: prompt, decodeTokens: decode, repetitions: repetitions, depth: depth)
-        let results = try test.run(loaded) { progress.note($0) }
-        progress.clear()
+        let threads = engine.threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN))
         let rows = results.map {
             Row(
-                model: model, mode: engine.mode.rawValue, isa: isa, test: $0.test, threads: threads,
-                tokens_per_second: $0.median, slowest: $0.slowest, fastest: $0.fastest, rates: $0.rates)
+                model: model, mode: engine.mode.rawValue, isa: isa, test: $0.test,
+                threads: threads, tokens_per_second: isEncoder ? nil : $0.median,
+                texts_per_second: isEncoder ? $0.median : nil, slowest: $0.slowest, fastest: $0.fastest,
+                rates: $0.rates)
         }
         if json { return try JSONOutput.pretty(rows) }
-        var table = Table(["model", "size", "mode", "isa", "threads", "test", "t/s", "range"], right: [1, 4, 6])
+        let unit = isEncoder ? "texts/s" : "t/s"
+        var table = Table(["model", "size", "mode", "isa", "threads", "test", unit, "range"], right: [1, 4, 6])
         for row in rows {
             table.add([
-                row.model, Human.bytes(loaded.mappedBytes), row.mode, row.isa, "\(row.threads)", row.test,
-                Human.decimal(row.tokens_per_second, 1),
+                row.model, Human.bytes(bytes), row.mode, row.isa, "\(row.threads)", row.test,
+                Human.decimal(row.rate, 1),
                 "\(Human.decimal(row.slowest, 0))-\(Human.decimal(row.fastest, 0))",
             ])
         }
         Terminal.out(table.text)
+    }
+
+    private func measureDecoder() throws -> ([SpeedTest.Result], Int) {
+        let loaded = try engine.load(model, folder)
+        let progress = ProgressLine("bench \(model)")
+        defer { progress.clear() }
+        let test = SpeedTest(promptTokens: prompt, decodeTokens: decode, repetitions: repetitions, depth: depth)
+        return (try test.run(loaded) { progress.note($0) }, loaded.mappedBytes)
+    }
+
+    private func measureEncoder() throws -> ([SpeedTest.Result], Int) {
+        let loaded = try engine.loadEncoder(model, folder)
+        let progress = ProgressLine("bench \(model)")
+        defer { progress.clear() }
+        let test = EncoderSpeedTest(batch: batch, length: length, repetitions: repetitions)
+        return ([try test.run(loaded) { progress.note($0) }], loaded.mappedBytes)
     }
 }

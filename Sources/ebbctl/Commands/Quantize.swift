@@ -76,7 +76,7 @@ struct Quantize: ParsableCommand {
         defer { progress.clear() }
         if let path = int8.fullInt8 {
             let int8 = try FullInt8(
-                source, try Calibration.read(path), range: int8.range, smoothing: int8.smooth, keep: options.keep,
+                source, try Calibration.read(path), range: int8.range, smoothing: int8.smooth ?? .automatic, keep: options.keep,
                 kept: source.isQuantized ? .f16 : .source)
             let plan = try quantizer.write(int8, to: output) { progress.update($0) }
             progress.note("measuring the loss")
@@ -187,15 +187,29 @@ struct Int8Options: ParsableArguments {
     var fullInt8: String?
 
     @Option(help: "Which of the calibrated ranges: max, percentile, kl, ema or mse.")
-    var range: RangeMethod = .mse
+    var range: RangeMethod = .max
 
-    @Option(help: ArgumentHelp("Move outliers from activations to weights (SmoothQuant), 0 to 1.", valueName: "exponent"))
-    var smooth: Float?
+    @Option(
+        help: ArgumentHelp(
+            "Move outliers from activations to weights: SmoothQuant's exponent, 0 to 1, auto or none (default: auto).",
+            valueName: "exponent"))
+    var smooth: FullInt8.Smoothing?
 
     func validate() throws {
-        if let smooth, !(0...1).contains(smooth) { throw ValidationError("--smooth takes a number from 0 to 1.") }
         if fullInt8 == nil, smooth != nil { throw ValidationError("--smooth belongs to --full-int8.") }
     }
 }
 
 extension RangeMethod: ExpressibleByArgument {}
+
+extension FullInt8.Smoothing: ExpressibleByArgument {
+    public init?(argument: String) {
+        switch argument {
+        case "none": self = .none
+        case "auto": self = .automatic
+        default:
+            guard let exponent = Float(argument), (0...1).contains(exponent) else { return nil }
+            self = .exponent(exponent)
+        }
+    }
+}
