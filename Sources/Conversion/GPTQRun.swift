@@ -4,19 +4,21 @@ import ModelFormat
 import Quantization
 
 /// Quantizes a model's layers in order by GPTQ: the inputs of each weight come through the quantized weights before it.
-/// Embeddings, whose rows are looked up and have no inputs, are quantized by HQQ.
+/// Embeddings, whose rows are looked up and have no inputs, are quantized by HQQ. One layer at a time is in memory.
 public final class GPTQRun {
     private let source: any ModelSource
     private let plan: QuantizationPlan
     private let walk: LayerWalk
     private let jobs: Int
+    private let kernels: Kernels
+    private var substituted: [String] = []
     private var items: [String: QuantizationPlan.Item] = [:]
     private var finished: [String: EncodedMatrix] = [:]
     private var started = false
     private let progress: (String) -> Void
 
     /// - Parameters:
-    ///   - model: the source, with its weights as floats.
+    ///   - model: the source, not expanded.
     ///   - texts: calibration texts in tokens.
     public init(
         _ source: any ModelSource, _ plan: QuantizationPlan, model: RunnableModel, texts: [[Int32]], jobs: Int,
@@ -24,6 +26,7 @@ public final class GPTQRun {
     ) throws {
         (self.source, self.plan, self.jobs, self.progress) = (source, plan, jobs, progress)
         walk = try LayerWalk(model.model, texts: texts)
+        kernels = try Kernels.fromEnvironment()
         for item in plan.items { items[item.tensor.name] = item }
     }
 
@@ -38,6 +41,7 @@ public final class GPTQRun {
         if !started {
             started = true
             try walk.start()
+            restore()
         }
         while finished[item.tensor.name] == nil {
             guard walk.layer < walk.model.layerCount else {
@@ -54,11 +58,19 @@ public final class GPTQRun {
         let quantizer = BlockQuantizer(scheme: scheme, method: .hqq)
         let encoded = try encode(item, scheme) { row, code in try quantizer.encode(row, into: code) }
         try walk.model.substitute(item.tensor.name) { encoded.dequantize($0, into: $1) }
+        substituted.append(item.tensor.name)
         return encoded
     }
 
     /// Quantizes the weights of the next layer, a group with a common input after the other, and goes past it.
     private func quantizeLayer() throws {
+        let layer = walk.layer
+        // What is quantized in the source computes with floats here; what is float stays in the mapping.
+        walk.model.install(try walk.model.expansion(of: layer).run(kernels))
+        defer {
+            restore()
+            walk.model.drop(layer)
+        }
         var groups: [[String]] = []
         try walk.look(onInput: { input in if !groups.contains(input.weights) { groups.append(input.weights) } })
         for group in groups {
@@ -76,11 +88,17 @@ public final class GPTQRun {
         try walk.advance()
     }
 
+    private func restore() {
+        for name in substituted { walk.model.restore(name) }
+        substituted = []
+    }
+
     private func quantize(_ item: QuantizationPlan.Item, _ gram: GramMatrix) throws {
         guard case .quantized(let scheme, _, _) = item.treatment else { return }
         let gptq = try GPTQ(scheme: scheme, gram: gram)
         let encoded = try encode(item, scheme) { row, code in try gptq.encode(row, into: code) }
         try walk.model.substitute(item.tensor.name) { encoded.dequantize($0, into: $1) }
+        substituted.append(item.tensor.name)
         finished[item.tensor.name] = encoded
     }
 

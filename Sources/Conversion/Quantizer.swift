@@ -21,7 +21,7 @@ public struct Quantizer {
                 throw FormatError("gptq needs calibration texts: --calibration FILE, one text a line")
             }
             // Opened anew for each run: GPTQ replaces the weights of the model that it walks through.
-            let model = try RunnableModel(source, expanded: true, threads: threads)
+            let model = try RunnableModel(source, expanded: false, threads: threads)
             copy.codes =
                 try GPTQRun(source, plan, model: model, texts: model.tokens(calibration), jobs: threads).codes
         }

@@ -14,18 +14,24 @@ public final class RunnableModel {
     /// Tokens of a decoder's text at most.
     private static let textLimit = 512
 
-    /// - Parameter expanded: dequantized mode in f32, which is exact; else memory_low.
+    /// - Parameters:
+    ///   - expanded: dequantized mode; else memory_low.
+    ///   - precision: of dequantized mode; f32 is exact.
     /// - Throws: ``FormatError``, `TextError` or `EngineError`.
-    public convenience init(_ source: any ModelSource, expanded: Bool, threads: Int) throws {
+    public convenience init(
+        _ source: any ModelSource, expanded: Bool, precision: ExpandedPrecision = .f32, threads: Int
+    ) throws {
         if let source = source as? EbbSource {
-            try self.init(source.file, temporary: nil, expanded: expanded, threads: threads)
+            try self.init(source.file, temporary: nil, expanded: expanded, precision: precision, threads: threads)
         } else {
             let folder = FileManager.default.temporaryDirectory.appendingPathComponent("ebb-\(UUID().uuidString)")
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
             do {
                 let path = folder.appendingPathComponent("source.ebb").path
                 try ModelImport(source).write(to: path)
-                try self.init(try EbbFile(path: path), temporary: folder, expanded: expanded, threads: threads)
+                try self.init(
+                    try EbbFile(path: path), temporary: folder, expanded: expanded, precision: precision,
+                    threads: threads)
             } catch {
                 try? FileManager.default.removeItem(at: folder)
                 throw error
@@ -33,18 +39,20 @@ public final class RunnableModel {
         }
     }
 
-    private init(_ file: EbbFile, temporary: URL?, expanded: Bool, threads: Int) throws {
+    private init(
+        _ file: EbbFile, temporary: URL?, expanded: Bool, precision: ExpandedPrecision, threads: Int
+    ) throws {
         self.file = file
         self.temporary = temporary
         let kernels = try Kernels.fromEnvironment()
         let pool = try WorkerPool(threads: threads)
         if EncoderModel.isEncoder(file) {
-            let encoder = try EncoderModel(file, pool: pool, kernels: kernels, precision: .f32)
+            let encoder = try EncoderModel(file, pool: pool, kernels: kernels, precision: precision)
             (model, tokenizer) = (encoder, encoder.tokenizer)
         } else {
             let decoder = try DecoderModel(
                 file, pool: pool, kernels: kernels,
-                options: ModelOptions(contextLimit: 2048, sequences: 2, precision: .f32))
+                options: ModelOptions(contextLimit: 2048, sequences: 2, precision: precision))
             (model, tokenizer) = (decoder, decoder.tokenizer)
         }
         try model.setAll(expanded: expanded, kernels: kernels)

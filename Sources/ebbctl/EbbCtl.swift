@@ -7,21 +7,22 @@ struct EbbCtl: AsyncParsableCommand {
         commandName: "ebbctl",
         abstract: "Import, run and watch the models that ebbd shares.",
         discussion: """
-            Talks to ebbd over its socket (--socket, $EBB_SOCKET). import, inspect, verify, tokenize, score and bench work \
-            on the model folder itself (--models, $EBB_MODELS) and need no daemon.
+            Talks to ebbd over its socket (--socket, $EBB_SOCKET). The commands for \
+            models, quantization and measuring work on the model folder itself (--models, $EBB_MODELS) and need no daemon.
 
             EXAMPLES
               ebbctl import SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2
               ebbctl run smollm2 "Why is the sky blue?"
               ebbctl status
               ebbctl mode smollm2 memory_low
+              ebbctl quantize all-MiniLM-L6-v2/ -o minilm-4.ebb --weight-bits 4 --hqq
             """,
         version: EbbProtocol.release,
         groupedSubcommands: [
             CommandGroup(name: "Models", subcommands: [Import.self, Inspect.self, Verify.self, Models.self]),
             CommandGroup(name: "Inference", subcommands: [Run.self, Chat.self, Embed.self]),
             CommandGroup(name: "Daemon", subcommands: [Status.self, Load.self, Unload.self, SetMode.self]),
-            CommandGroup(name: "Quantization", subcommands: [Quantize.self, Calibrate.self, Evaluate.self]),
+            CommandGroup(name: "Quantization", subcommands: [Quantize.self, Calibrate.self, Evaluate.self, Advise.self]),
             CommandGroup(name: "Measuring", subcommands: [Tokenize.self, ScoreCommand.self, Bench.self]),
         ])
 
