@@ -13,7 +13,7 @@ build: setup
 	swift build -c release
 
 test: setup
-	@scripts/fetch-model smollm2 qwen2 gemma3
+	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
 	swift build -c release --build-tests
 	swift test -c release --skip-build --no-parallel
 
@@ -25,7 +25,7 @@ run: build
 	@scripts/demo $(BIN) $(CACHE)
 
 bench: build
-	@scripts/fetch-model smollm2 qwen2 gemma3
+	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
 	@Benchmarks/compare $(BIN) $(CACHE)
 
 install: build

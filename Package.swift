@@ -60,7 +60,10 @@ let package = Package(
             ],
             swiftSettings: swift),
         .executableTarget(
-            name: "ebbctl", dependencies: ["EbbClient", "EbbProtocol", "Conversion", "Engine", "ModelFormat", "Quantization", "Text", arguments],
+            name: "ebbctl",
+            dependencies: [
+                "EbbClient", "EbbProtocol", "Conversion", "Engine", "ModelFormat", "Quantization", "Text", arguments,
+            ],
             swiftSettings: swift),
         .executableTarget(
             name: "client-example", dependencies: ["EbbClient"], path: "Examples/client-example",
@@ -70,6 +73,10 @@ let package = Package(
             name: "TestKit", dependencies: ["ModelFormat", "Quantization", "CKernels"], path: "Tests/TestKit",
             swiftSettings: swift),
         tests("CKernelsTests", ["CKernels", "Quantization", "TestKit"]),
+        tests("QuantizationTests", ["Quantization", "TestKit"]),
+        tests(
+            "ConversionTests", ["Conversion", "Engine", "ModelFormat", "Quantization", "TestKit"],
+            resources: [.copy("Reference")]),
         tests("ModelFormatTests", ["ModelFormat", "Quantization", "TestKit"], resources: [.copy("Reference")]),
         tests("TextTests", ["Text", "ModelFormat", "TestKit"], resources: [.copy("Reference")]),
         tests("EngineTests", ["Engine", "ModelFormat", "Text", "TestKit"], resources: [.copy("Reference")]),

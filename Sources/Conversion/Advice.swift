@@ -91,11 +91,13 @@ public struct Advice: Sendable {
         let chosen: Candidate
         switch priority {
         case .size?:
-            reasons.append("priority size: the smallest useful file; 8 bit where nothing may be lost, fewer where it pays")
+            reasons.append(
+                "priority size: the smallest useful file; 8 bit where nothing may be lost, fewer where it pays")
             chosen = least { Double($0.fileBytes) }
         case .accuracy?:
             reasons.append(
-                "priority accuracy: the least loss that fits; among quantized files HQQ or GPTQ, f16 where half is enough")
+                "priority accuracy: the least loss that fits; among quantized files HQQ or GPTQ, f16 where half is enough"
+            )
             chosen = least { max($0.loss.value, 0) }
         case .speed?:
             reasons.append(
@@ -104,7 +106,8 @@ public struct Advice: Sendable {
                     : "priority speed: the fastest useful one, integer kernels on mapped weights (memory_low)")
             chosen = least { -$0.speed }
         case nil:
-            reasons.append("size and speed: 4 bit in blocks of 32 and memory_low; the next wider where that loses too much")
+            reasons.append(
+                "size and speed: 4 bit in blocks of 32 and memory_low; the next wider where that loses too much")
             let order = ["4 bit, block 32, gptq", "4 bit, block 32, hqq", "6 bit, block 32, hqq"]
             chosen =
                 order.lazy.compactMap { name in usable.first { $0.name == name } }.first
@@ -140,7 +143,8 @@ public struct Advice: Sendable {
             if !asymmetric { options += " --symmetric" }
             if method == .gptq { options += " --calibration FILE" }
             return Plan(
-                name: "\(bits) bit, \(blocks)\(method == .minmax ? "" : ", \(method.rawValue)")\(asymmetric ? "" : ", sym")",
+                name:
+                    "\(bits) bit, \(blocks)\(method == .minmax ? "" : ", \(method.rawValue)")\(asymmetric ? "" : ", sym")",
                 options: options,
                 recipe: QuantizationPlan.uniform(bits: bits, block: block, asymmetric: asymmetric, method: method))
         }
@@ -148,7 +152,8 @@ public struct Advice: Sendable {
         // A source that is quantized already gains nothing from f16.
         if !source.isQuantized { plans.append(Plan(name: "f16", options: "--fp16", recipe: QuantizationPlan.halves)) }
         plans += [
-            uniform(8, 32, .minmax, asymmetric: false), uniform(8, 128, .hqq), uniform(6, 32, .hqq), uniform(4, 32, .hqq),
+            uniform(8, 32, .minmax, asymmetric: false), uniform(8, 128, .hqq), uniform(6, 32, .hqq),
+            uniform(4, 32, .hqq),
             uniform(4, 128, .hqq), uniform(4, -1, .minmax),
         ]
         if calibration {
@@ -195,7 +200,9 @@ public struct Advice: Sendable {
         /// Texts or prompt tokens a second, and tokens generated a second.
         private func speed(_ model: RunnableModel) throws -> (Double, Double?) {
             if let encoder = model.model as? EncoderModel {
-                return (try EncoderSpeedTest(batch: 16, length: 64, repetitions: 2).run(encoder, seconds: 0.2).median, nil)
+                return (
+                    try EncoderSpeedTest(batch: 16, length: 64, repetitions: 2).run(encoder, seconds: 0.2).median, nil
+                )
             }
             guard let decoder = model.model as? DecoderModel else { return (0, nil) }
             let results = try SpeedTest(promptTokens: 128, decodeTokens: 16, repetitions: 3).run(decoder)

@@ -48,7 +48,8 @@ public struct QuantizationPlan: Sendable {
             rule.tensors = NSRegularExpression.escapedPattern(for: tensor.name)
             exact.append(rule)
         }
-        if let unused = recipe.rules.indices.first(where: { !used.contains($0) }), recipe.rules[unused].tensors != ".*" {
+        if let unused = recipe.rules.indices.first(where: { !used.contains($0) }), recipe.rules[unused].tensors != ".*"
+        {
             throw FormatError(
                 "the recipe's rule \"\(recipe.rules[unused].tensors)\" names no matrix of \(source.path) "
                     + "(ebbctl inspect lists them)")

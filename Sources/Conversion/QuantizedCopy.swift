@@ -161,7 +161,9 @@ public final class EncodedMatrix: @unchecked Sendable {
             into: UnsafeMutableRawBufferPointer(rebasing: memory[start..<start + tiles.tileBytes]))
     }
 
-    func withBytes(_ body: (UnsafeRawBufferPointer) throws -> Void) rethrows { try body(UnsafeRawBufferPointer(memory)) }
+    func withBytes(_ body: (UnsafeRawBufferPointer) throws -> Void) rethrows {
+        try body(UnsafeRawBufferPointer(memory))
+    }
 
     /// The values of a channel, out[0..<k].
     func dequantize(_ channel: Int, into out: UnsafeMutablePointer<Float>) {

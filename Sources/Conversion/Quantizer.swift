@@ -29,7 +29,9 @@ public struct Quantizer {
     }
 
     /// Full-graph INT8.
-    public func write(_ int8: FullInt8, to path: String, progress: (Double) -> Void = { _ in }) throws -> QuantizationPlan {
+    public func write(_ int8: FullInt8, to path: String, progress: (Double) -> Void = { _ in }) throws
+        -> QuantizationPlan
+    {
         let plan = try QuantizationPlan(source, int8.recipe)
         var copy = QuantizedCopy(source, plan, jobs: threads)
         copy.columnFactors = int8.columnFactors

@@ -15,7 +15,8 @@ public enum RecipeFile {
         } catch let DecodingError.dataCorrupted(context) {
             throw FormatError("\(path): \(context.debugDescription)")
         } catch {
-            throw FormatError("\(path) is no recipe: {\"rules\": [{\"tensors\": \"regex\", \"bits\": 4, …}]} is expected")
+            throw FormatError(
+                "\(path) is no recipe: {\"rules\": [{\"tensors\": \"regex\", \"bits\": 4, …}]} is expected")
         }
     }
 

@@ -85,13 +85,27 @@ public final class EbbClient: Sendable {
         return Generation(answers: try await open().stream(.generate(request)))
     }
 
-    /// The embeddings of texts, in their order, by an encoder.
+    /// The embeddings of texts, in their order, by an encoder. Any number of texts: requests of at most 256 texts and
+    /// 2 MiB follow each other.
     public func embed(_ model: String, texts: [String]) async throws -> [[Float]] {
-        guard !texts.isEmpty else { return [] }
-        var request = EbbEmbed()
-        (request.model, request.texts) = (model, texts)
-        guard case .embeddings(let answer) = try await open().call(.embed(request)) else { throw Self.unexpected }
-        return answer.vectors.map(\.values)
+        var found: [[Float]] = []
+        var rest = texts[...]
+        while !rest.isEmpty {
+            var bytes = 0
+            let taken = rest.prefix(256).prefix { text in
+                bytes += text.utf8.count
+                return bytes <= 2 << 20
+            }
+            let piece = taken.isEmpty ? rest.prefix(1) : taken
+            var request = EbbEmbed()
+            (request.model, request.texts) = (model, Array(piece))
+            guard case .embeddings(let answer) = try await open().call(.embed(request)),
+                answer.vectors.count == piece.count
+            else { throw Self.unexpected }
+            found += answer.vectors.map(\.values)
+            rest = rest.dropFirst(piece.count)
+        }
+        return found
     }
 
     /// A text's tokens.

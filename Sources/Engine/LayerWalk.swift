@@ -58,7 +58,8 @@ public final class LayerWalk {
         try forEachPiece { index, hidden, count in
             states.append(try AnonymousMemory(byteCount: count * 4))
             states[index].base.assumingMemoryBound(to: Float.self).update(from: hidden, count: count)
-        } run: { _ in }
+        } run: { _ in
+        }
     }
 
     /// Runs the next layer without going past it, for what it shows.

@@ -23,7 +23,9 @@ public struct BlockQuantizer: @unchecked Sendable {
     /// Half-quadratic constants of the reference implementation (https://github.com/mobiusml/hqq, `optimize_weights_proximal`):
     /// p 0.7, beta 10 growing by 1.01 each step, at most 20 steps. Ebb counts the error in units of the scale, so that
     /// they mean the same for every block.
-    private static let (norm, firstBeta, betaGrowth, halfQuadraticSteps): (Float, Float, Float, Int) = (0.7, 10, 1.01, 20)
+    private static let (norm, firstBeta, betaGrowth, halfQuadraticSteps): (Float, Float, Float, Int) = (
+        0.7, 10, 1.01, 20
+    )
     /// Ranges that the search tries, as shares of the full one; and steps of least squares from the best of them.
     private static let shares: [Float] = (0..<24).map { 1 - Float($0) * 0.03 }
     private static let leastSquaresSteps = 6
@@ -49,7 +51,9 @@ public struct BlockQuantizer: @unchecked Sendable {
 
     /// Quantizes a channel of `code.k` finite values; `h` weighs them, or is nil.
     /// - Throws: ``SchemeError`` where a scale is too large for its storage.
-    public func encode(_ row: UnsafePointer<Float>, weights h: UnsafePointer<Float>? = nil, into code: ChannelCode) throws {
+    public func encode(_ row: UnsafePointer<Float>, weights h: UnsafePointer<Float>? = nil, into code: ChannelCode)
+        throws
+    {
         code.clear()
         let length = blockLength(k: code.k)
         for (block, start) in stride(from: 0, to: code.k, by: length).enumerated() {
@@ -72,13 +76,12 @@ public struct BlockQuantizer: @unchecked Sendable {
     }
 
     func store(_ fit: Fit, block: Int, in code: ChannelCode) {
-        if scheme.scale == .f32 {
-            code.scales[block] = fit.scale.bitPattern
-            code.offsets[block] = fit.offset.bitPattern
-        } else {
-            code.scales[block] = UInt32(ebb_f32_to_f16(fit.scale))
-            code.offsets[block] = UInt32(ebb_f32_to_f16(fit.offset))
+        func bits(_ value: Float) -> UInt32 {
+            scheme.scale == .f32 ? value.bitPattern : UInt32(ebb_f32_to_f16(value))
         }
+        code.scales[block] = bits(fit.scale)
+        // A symmetric block's offset follows from its scale, and is not stored.
+        if scheme.asymmetric { code.offsets[block] = bits(fit.offset) }
     }
 
     /// Chooses scale and offset of a block of finite values.

@@ -31,7 +31,6 @@ public final class GPTQ: @unchecked Sendable {
             if Self.factorize(gram, damping: share, into: factor, kernels) { return }
             share *= 10
         }
-        factor.deallocate()
         throw SchemeError("the calibration inputs are not finite, or all zero")
     }
 

@@ -72,7 +72,7 @@ struct ImportTests {
             return
         }
         defer { _ = try? Programs.run("/bin/umount", [mount]) }
-        let source = try RealModel.smollm2.gguf
+        let source = try RealModel.smollm2.path
         let outcome = try Programs.run("ebbctl", ["import", source, "--name", "big", "--models", mount])
         let left = try FileManager.default.contentsOfDirectory(atPath: mount)
         expectRefusal((outcome, left), "No space left")

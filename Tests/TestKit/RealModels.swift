@@ -7,14 +7,16 @@ public enum RealModel: String, Sendable {
     case smollm2 = "smollm2"
     case qwen2 = "qwen2"
     case gemma3 = "gemma3"
+    /// A Hugging Face folder.
+    case minilm = "minilm"
 
-    /// The GGUF in the cache.
+    /// The GGUF, or the folder, in the cache.
     /// - Throws: where it has not been fetched.
-    public var gguf: String {
+    public var path: String {
         get throws {
             let environment = ProcessInfo.processInfo.environment
             let cache = environment["XDG_CACHE_HOME"] ?? (environment["HOME"] ?? "") + "/.cache"
-            let path = "\(cache)/ebb/models/\(rawValue).gguf"
+            let path = "\(cache)/ebb/models/\(rawValue)\(self == .minilm ? "" : ".gguf")"
             guard FileManager.default.fileExists(atPath: path) else {
                 throw FormatError("\(path) is missing: `make test` fetches it (scripts/fetch-model \(rawValue))")
             }
@@ -39,7 +41,7 @@ public enum RealModel: String, Sendable {
         let store = try Self.store()
         return try Self.imported.withLock { imported in
             if let file = imported[self] { return file }
-            try ModelImport(GGUFSource(try GGUFFile(path: try gguf))).write(to: try store.path(of: rawValue))
+            try ModelImport(try ModelSources.open(try path)).write(to: try store.path(of: rawValue))
             let file = try store.open(rawValue)
             imported[self] = file
             return file

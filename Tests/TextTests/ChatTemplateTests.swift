@@ -8,7 +8,7 @@ import Text
 struct ChatTemplateTests {
     @Test("All reference conversations render byte for byte", arguments: [RealModel.smollm2, .qwen2])
     func reference(model: RealModel) throws {
-        let metadata = try GGUFFile(path: try model.gguf).metadata
+        let metadata = try GGUFFile(path: try model.path).metadata
         let template = try #require(try ChatTemplate(metadata, tokenizer: try Tokenizer(metadata)))
         let url = Bundle.module.url(forResource: model.rawValue, withExtension: "jsonl", subdirectory: "Reference/chat")
         for line in try Reference.text(url).split(separator: "\n") {
@@ -114,7 +114,7 @@ struct ChatTemplateTests {
 
     @Test("Random changes to a real template never trap")
     func fuzz() throws {
-        let metadata = try GGUFFile(path: try RealModel.qwen2.gguf).metadata
+        let metadata = try GGUFFile(path: try RealModel.qwen2.path).metadata
         let source = Array(try #require(metadata.string("tokenizer.chat_template")).unicodeScalars)
         var random = TestRandom(seed: 41)
         let parts = Array("{}%#'\"()[]|.+-* \n".unicodeScalars)

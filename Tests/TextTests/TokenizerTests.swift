@@ -20,7 +20,7 @@ struct TokenizerTests {
 
     @Test("All reference texts become the reference's tokens", arguments: [RealModel.smollm2, .qwen2, .gemma3])
     func referenceTokens(model: RealModel) throws {
-        let tokenizer = try Tokenizer(try GGUFFile(path: try model.gguf).metadata)
+        let tokenizer = try Tokenizer(try GGUFFile(path: try model.path).metadata)
         for line in try lines(model) {
             let ids = tokenizer.encode(line.text, addSpecial: line.add_special, parseSpecial: line.parse_special)
             #expect(ids == line.ids, "\(line.cat): \(line.text.debugDescription)")
@@ -29,7 +29,7 @@ struct TokenizerTests {
 
     @Test("Tokens become the text again", arguments: [RealModel.qwen2, .gemma3])
     func roundTrip(model: RealModel) throws {
-        let tokenizer = try Tokenizer(try GGUFFile(path: try model.gguf).metadata)
+        let tokenizer = try Tokenizer(try GGUFFile(path: try model.path).metadata)
         // SentencePiece writes a space as U+2581: a text with that character itself cannot come back.
         for line in try lines(model) where !line.add_special && !(model == .gemma3 && line.text.contains("\u{2581}")) {
             #expect(tokenizer.decode(line.ids, special: true) == line.text, "\(line.cat)")
@@ -40,7 +40,7 @@ struct TokenizerTests {
         "Text comes out whole, whatever the tokens are, and never half a character",
         arguments: [RealModel.smollm2, .qwen2])
     func incremental(model: RealModel) throws {
-        let tokenizer = try Tokenizer(try GGUFFile(path: try model.gguf).metadata)
+        let tokenizer = try Tokenizer(try GGUFFile(path: try model.path).metadata)
         for line in try lines(model) {
             var detokenizer = IncrementalDetokenizer(tokenizer)
             var pieces = line.ids.map { detokenizer.append($0) }
@@ -52,7 +52,7 @@ struct TokenizerTests {
 
     @Test("Time grows with the text's length, not with its square", arguments: [RealModel.qwen2, .gemma3])
     func longText(model: RealModel) throws {
-        let tokenizer = try Tokenizer(try GGUFFile(path: try model.gguf).metadata)
+        let tokenizer = try Tokenizer(try GGUFFile(path: try model.path).metadata)
         // One word of a million letters: quadratic work would take hours, not be slow.
         let word = String(repeating: "abcdefghij", count: 100_000)
         let ids = tokenizer.encode(word, addSpecial: false, parseSpecial: true)
@@ -61,7 +61,7 @@ struct TokenizerTests {
 
     @Test("Random tokens never trap the detokenizer")
     func randomTokens() throws {
-        let tokenizer = try Tokenizer(try GGUFFile(path: try RealModel.smollm2.gguf).metadata)
+        let tokenizer = try Tokenizer(try GGUFFile(path: try RealModel.smollm2.path).metadata)
         var random = TestRandom(seed: 31)
         for _ in 0..<200 {
             var detokenizer = IncrementalDetokenizer(tokenizer)
@@ -73,7 +73,7 @@ struct TokenizerTests {
 
     @Test("The end of a chat turn ends a generation")
     func endTokens() throws {
-        let tokenizer = try Tokenizer(try GGUFFile(path: try RealModel.smollm2.gguf).metadata)
+        let tokenizer = try Tokenizer(try GGUFFile(path: try RealModel.smollm2.path).metadata)
         #expect(tokenizer.endOfGeneration.contains(2))
     }
 

@@ -716,7 +716,7 @@ public nonisolated struct EbbEmbed: Sendable {
 
   public var model: String = String()
 
-  /// At most 4096.
+  /// At most 256.
   public var texts: [String] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()

@@ -90,7 +90,7 @@ final class Connection: Sendable {
         var welcome = EbbWelcome()
         welcome.version = version
         welcome.server = "ebbd/\(EbbProtocol.release)"
-        welcome.features = ["generate", "chat", "tokenize", "modes"]
+        welcome.features = ["generate", "chat", "tokenize", "modes", "embed"]
         welcome.limits.maxFrameBytes = UInt32(EbbProtocol.maxFrameBytes)
         welcome.limits.maxInFlight = UInt32(EbbProtocol.maxInFlight)
         try await outbound.write(EbbEnvelope(id: first.id, .welcome(welcome)))

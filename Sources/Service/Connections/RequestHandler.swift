@@ -103,12 +103,16 @@ struct RequestHandler: Sendable {
         }
     }
 
+    /// Texts of an embed request: 256 embeddings of 4,000 values fit a frame.
+    private static let textLimit = 256
+
     private func embed(_ request: EbbEmbed, _ reply: Reply, _ started: (any Cancellable) -> Void) async throws {
         try refuseWhileDraining()
         let model = try await registry.require(request.model)
         try model.demand(encoder: true)
-        guard (1...4096).contains(request.texts.count) else {
-            throw ServiceError(.badRequest, "\(request.texts.count) texts in a request: 1 to 4096 are possible")
+        guard (1...Self.textLimit).contains(request.texts.count) else {
+            throw ServiceError(
+                .badRequest, "\(request.texts.count) texts in a request: 1 to \(Self.textLimit) are possible")
         }
         let wanted = EmbeddingRequest(
             texts: request.texts.map { EncoderModel.tokens($0, model.tokenizer, limit: model.contextLimit) })

@@ -92,7 +92,8 @@ struct Advise: ParsableCommand {
     private static func output(_ source: String, _ candidate: String) -> String {
         var base = String(source.split(separator: "/").last ?? "model")
         for suffix in [".gguf", ".ebb"] where base.hasSuffix(suffix) { base = String(base.dropLast(suffix.count)) }
-        let kind = candidate.lowercased().replacingOccurrences(of: ", ", with: "-").replacingOccurrences(of: " ", with: "")
+        let kind = candidate.lowercased().replacingOccurrences(of: ", ", with: "-").replacingOccurrences(
+            of: " ", with: "")
         return quoted("\(base)-\(kind)")
     }
 

@@ -25,7 +25,8 @@ struct Quantize: ParsableCommand {
     @Argument(help: "What to quantize: a path, or a model's name.")
     var source: String
 
-    @Option(name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("The new file.", valueName: "out.ebb"))
+    @Option(
+        name: [.customShort("o"), .customLong("output")], help: ArgumentHelp("The new file.", valueName: "out.ebb"))
     var output: String
 
     @OptionGroup(title: "How") var options: QuantizationOptions
@@ -48,7 +49,8 @@ struct Quantize: ParsableCommand {
         if !output.hasSuffix(".ebb") { throw ValidationError("--output must end in .ebb.") }
         if mixed.goal != nil {
             guard options.weightBits == nil, options.recipe == nil, !options.fp16 else {
-                throw ValidationError("--target-size and --max-loss choose the widths; leave --weight-bits and --recipe out.")
+                throw ValidationError(
+                    "--target-size and --max-loss choose the widths; leave --weight-bits and --recipe out.")
             }
         }
         if int8.fullInt8 != nil, mixed.goal != nil || options.choosesScheme {
@@ -76,7 +78,8 @@ struct Quantize: ParsableCommand {
         defer { progress.clear() }
         if let path = int8.fullInt8 {
             let int8 = try FullInt8(
-                source, try Calibration.read(path), range: int8.range, smoothing: int8.smooth ?? .automatic, keep: options.keep,
+                source, try Calibration.read(path), range: int8.range, smoothing: int8.smooth ?? .automatic,
+                keep: options.keep,
                 kept: source.isQuantized ? .f16 : .source)
             let plan = try quantizer.write(int8, to: output) { progress.update($0) }
             progress.note("measuring the loss")
@@ -162,7 +165,8 @@ struct MixedOptions: ParsableArguments {
             "Choose widths for the smallest file of at most this loss (1 - mean cosine, or mean KL).", valueName: "x"))
     var maxLoss: Double?
 
-    @Option(name: .customLong("eval"), help: ArgumentHelp("Texts to measure the loss with, one a line.", valueName: "file"))
+    @Option(
+        name: .customLong("eval"), help: ArgumentHelp("Texts to measure the loss with, one a line.", valueName: "file"))
     var evaluation: String?
 
     func validate() throws {
@@ -183,7 +187,9 @@ struct MixedOptions: ParsableArguments {
 
 /// Full-graph INT8.
 struct Int8Options: ParsableArguments {
-    @Option(help: ArgumentHelp("Fix the inputs' scales by a calibration of ebbctl calibrate.", valueName: "calibration.json"))
+    @Option(
+        help: ArgumentHelp(
+            "Fix the inputs' scales by a calibration of ebbctl calibrate.", valueName: "calibration.json"))
     var fullInt8: String?
 
     @Option(help: "Which of the calibrated ranges: max, percentile, kl, ema or mse.")

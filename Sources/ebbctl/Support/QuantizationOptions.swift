@@ -46,14 +46,17 @@ struct QuantizationOptions: ParsableArguments {
     var recipe: String?
 
     @Option(
-        help: ArgumentHelp("Typical texts, one a line, for --method gptq, --target-size and --max-loss.", valueName: "file")
+        help: ArgumentHelp(
+            "Typical texts, one a line, for --method gptq, --target-size and --max-loss.", valueName: "file")
     )
     var calibration: String?
 
     func validate() throws {
         let chosen = weightBits != nil || block != nil || symmetry != nil || method != nil || hqq || scaleBits != nil
         if fp16, chosen || recipe != nil { throw ValidationError("--fp16 excludes the options of quantization.") }
-        if recipe != nil, chosen || keep != nil { throw ValidationError("--recipe says all; leave the other options out.") }
+        if recipe != nil, chosen || keep != nil {
+            throw ValidationError("--recipe says all; leave the other options out.")
+        }
         if hqq, let method, method != .hqq { throw ValidationError("--hqq is --method hqq; leave one of them out.") }
         if let weightBits, !(2...8).contains(weightBits) {
             throw ValidationError("--weight-bits \(weightBits): 2 to 8 are possible.")
