@@ -82,7 +82,8 @@ let package = Package(
         tests("EngineTests", ["Engine", "ModelFormat", "Text", "TestKit"], resources: [.copy("Reference")]),
         tests("GovernorTests", ["Governor"]),
         tests("EbbProtocolTests", ["EbbProtocol"] + nio),
-        tests("ServiceTests", ["Service", "EbbClient", "EbbProtocol", "Engine", "Governor", "TestKit", log]),
+        tests(
+            "ServiceTests", ["Service", "Conversion", "EbbClient", "EbbProtocol", "Engine", "Governor", "TestKit", log]),
         tests("ProgramTests", ["EbbClient", "TestKit"]),
     ]
 )

@@ -80,6 +80,18 @@ public final class LayerWalk {
         layer += 1
     }
 
+    /// What an encoder makes of the residual streams as they are; empty for decoders.
+    public func embeddings() -> [[Float]] {
+        guard case .encoder(let model, _) = kind else { return [] }
+        var found: [[Float]] = []
+        try? forEachPiece { _, _, _ in
+        } run: { index in
+            restore(index, into: model.step.hidden)
+            model.step.pool { _, embedding in found.append(embedding) }
+        }
+        return found
+    }
+
     private func setProbe(_ probe: Probe?) {
         switch kind {
         case .encoder(let model, _): model.step.products.probe = probe

@@ -36,7 +36,9 @@ struct BlockQuantizerTests {
                     let step =
                         asymmetric
                         ? (high - low) / Float((1 << bits) - 1) : max(-low, high) / Float(1 << (bits - 1))
-                    for (a, b) in zip(row, found) { #expect(abs(a - b) <= step * 1.01 + max(abs(low), abs(high)) / 1000, "\(bits) \(block) \(k)") }
+                    for (a, b) in zip(row, found) {
+                        #expect(abs(a - b) <= step * 1.01 + max(abs(low), abs(high)) / 1000, "\(bits) \(block) \(k)")
+                    }
                 }
             }
         }
