@@ -4,7 +4,7 @@ CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
 BIN := .build/release
 prefix ?= /usr
 
-.PHONY: setup build test lint run bench install clean
+.PHONY: bench-quantizer setup build test lint run bench install clean
 
 setup:
 	@scripts/setup
@@ -27,6 +27,10 @@ run: build
 bench: build
 	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
 	@Benchmarks/compare $(BIN) $(CACHE)
+
+bench-quantizer: build
+	@scripts/fetch-model minilm
+	@python3 Benchmarks/quantizer.py $(BIN)/ebbctl $(CACHE)/models/minilm Tests/ConversionTests/Reference/minilm.json
 
 install: build
 	install -Dm755 $(BIN)/ebbd $(DESTDIR)$(prefix)/bin/ebbd

@@ -97,7 +97,7 @@ public final class DecoderModel: LayeredModel {
         try step.admit(rows: rows)
         defer { step.end() }
         for input in batch { try input.sequence.reserve(input.tokens.count) }
-        step.begin(batch, embedding: family.embedding, scale: family.embeddingScale)
+        step.begin(batch, embedding: family.outer.embedding, scale: family.embeddingScale)
         for layer in 0..<config.layers { family.run(layer, step) }
         for input in batch { input.sequence.advance(input.tokens.count) }
         try giveLogits(batch, onLogits)
@@ -115,7 +115,7 @@ public final class DecoderModel: LayeredModel {
         defer { step.end() }
         try sequence.reserve(tokens.count)
         step.begin(
-            [StepInput(sequence: sequence, tokens: tokens, logits: .none)], embedding: family.embedding,
+            [StepInput(sequence: sequence, tokens: tokens, logits: .none)], embedding: family.outer.embedding,
             scale: family.embeddingScale)
         try body()
     }
@@ -125,7 +125,7 @@ public final class DecoderModel: LayeredModel {
         guard layer < config.layers else {
             let rows = Array(0..<min(step.rowCount, Self.logitsRows))
             let out = logitsMemory.base.assumingMemoryBound(to: Float.self)
-            return try step.logits(rows[...], norm: family.outputNorm, head: family.head, out: out)
+            return try step.logits(rows[...], norm: family.outer.outputNorm, head: family.outer.head, out: out)
         }
         family.run(layer, step)
         step.settle()
@@ -149,7 +149,7 @@ public final class DecoderModel: LayeredModel {
         let out = logitsMemory.base.assumingMemoryBound(to: Float.self)
         for start in stride(from: 0, to: wanted.count, by: Self.logitsRows) {
             let end = min(start + Self.logitsRows, wanted.count)
-            try step.logits(wanted[start..<end], norm: family.outputNorm, head: family.head, out: out)
+            try step.logits(wanted[start..<end], norm: family.outer.outputNorm, head: family.outer.head, out: out)
             for index in start..<end {
                 let row = UnsafeMutableBufferPointer(
                     start: out + (index - start) * config.vocabulary, count: config.vocabulary)

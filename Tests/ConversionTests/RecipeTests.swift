@@ -133,6 +133,37 @@ struct RecipeTests {
         #expect(throws: FormatError.self) { try RecipeFile.read(folder.file("r.json")) }
     }
 
+    @Test("A file whose fixed input scales are impossible or contradict each other is refused, not run")
+    func hostileScales() throws {
+        let source = try source()
+        let fixed = QuantizationPlan.uniform(bits: 8, block: -1, asymmetric: false, method: .minmax)
+        let all = ["attn_q", "attn_k", "attn_v"].map { "blk.0.\($0).weight.input_scale" }
+        for (vectors, isRight) in [
+            (all.map { ($0, [Float(0.1)]) }, true), ([(all[0], [0.1])], false),
+            ([(all[0], [0.1]), (all[1], [0.1]), (all[2], [0.2])], false), (all.map { ($0, [-1]) }, false),
+            (all.map { ($0, [.nan]) }, false), (all.map { ($0, [0.1, 0.1]) }, false),
+            (all.map { ($0, [0.1]) } + [("blk.0.attention_scales", [1, 0, 1])], false),
+            (
+                all.map { ($0, [0.1]) } + [("blk.0.attn_q.weight.input_smoothing", [Float](repeating: 0, count: 32))],
+                false
+            ),
+            ([("blk.0.ffn_up.weight.input_scale", [0.1])], true),
+        ] as [([(String, [Float])], Bool)] {
+            var copy = QuantizedCopy(source, try QuantizationPlan(source, fixed), jobs: 1)
+            copy.vectors = vectors.map { (name: $0.0, values: $0.1) }
+            try copy.write(to: folder.file("h.ebb"))
+            let file = EbbSource(try EbbFile(path: folder.file("h.ebb")))
+            let model = try? RunnableModel(file, expanded: false, threads: 1)
+            #expect((model != nil) == isRight, "\(vectors)")
+        }
+        // Fixed scales on a matrix that is not 8 bit, symmetric, per channel.
+        var copy = QuantizedCopy(source, try QuantizationPlan(source, MiniLM.uniform(4, .minmax)), jobs: 1)
+        copy.vectors = [("blk.0.ffn_up.weight.input_scale", [0.1])]
+        try copy.write(to: folder.file("h.ebb"))
+        let file = EbbSource(try EbbFile(path: folder.file("h.ebb")))
+        #expect(throws: FormatError.self) { try RunnableModel(file, expanded: false, threads: 1) }
+    }
+
     @Test("A tiny model goes the whole way: GPTQ, calibration, full INT8, evaluation")
     func tinyModel() throws {
         let source = try source()

@@ -17,8 +17,7 @@ struct HostileClientTests {
     @Test("A frame that is too long is answered, then the connection closed")
     func tooLong() async throws {
         try await RunningService.with { service in
-            let raw = try await service.raw()
-            try raw.greet()
+            let raw = try await service.greeted()
             raw.send([0xff, 0xff, 0xff, 0xff, 1, 2, 3])
             try raw.expectFailure(.frameTooLarge)
             try raw.expectEnd()
@@ -28,8 +27,7 @@ struct HostileClientTests {
     @Test("A frame that is no envelope is answered, then the connection closed")
     func malformed() async throws {
         try await RunningService.with { service in
-            let raw = try await service.raw()
-            try raw.greet()
+            let raw = try await service.greeted()
             raw.send([0, 0, 0, 3, 0xff, 0xff, 0xff])
             try raw.expectFailure(.badRequest)
             try raw.expectEnd()
@@ -39,8 +37,7 @@ struct HostileClientTests {
     @Test("Half a frame, then the end, closes the connection")
     func half() async throws {
         try await RunningService.with { service in
-            let raw = try await service.raw()
-            try raw.greet()
+            let raw = try await service.greeted()
             raw.send([0, 0, 0, 50, 1, 2])
             raw.shutdownWriting()
             while try raw.receive() != nil {}
@@ -68,8 +65,7 @@ struct HostileClientTests {
     @Test("Requests that are none, or whose id is taken, are refused one by one")
     func badRequests() async throws {
         try await RunningService.with { service in
-            let raw = try await service.raw()
-            try raw.greet()
+            let raw = try await service.greeted()
             try raw.send(0, .ping(EbbPing()))
             try raw.expectFailure(.badRequest)
             try raw.send(5, .welcome(EbbWelcome()))
@@ -90,8 +86,7 @@ struct HostileClientTests {
     @Test("Cancel by id ends the request with Cancelled, and is itself answered")
     func cancel() async throws {
         try await RunningService.with { service in
-            let raw = try await service.raw()
-            try raw.greet()
+            let raw = try await service.greeted()
             var generate = EbbGenerate()
             generate.model = "smollm2"
             generate.prompt = "Count:"
@@ -115,8 +110,7 @@ struct HostileClientTests {
     @Test("More requests than the limit are refused, with a time to try again")
     func tooMany() async throws {
         try await RunningService.with { service in
-            let raw = try await service.raw()
-            try raw.greet()
+            let raw = try await service.greeted()
             var generate = EbbGenerate()
             generate.model = "smollm2"
             generate.prompt = "Count:"
@@ -148,8 +142,7 @@ struct HostileClientTests {
     @Test("A reader that does not read stalls itself alone")
     func slowReader() async throws {
         try await RunningService.with { service in
-            let raw = try await service.raw()
-            try raw.greet()
+            let raw = try await service.greeted()
             var generate = EbbGenerate()
             generate.model = "smollm2"
             generate.prompt = "Count:"

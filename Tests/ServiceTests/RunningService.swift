@@ -77,9 +77,14 @@ struct RunningService {
     }
 
     /// A connection that can misbehave.
-
-    /// A connection that can misbehave.
     func raw() async throws -> RawSocket { try RawSocket(socket) }
+
+    /// The same, after the handshake.
+    func greeted() async throws -> RawSocket {
+        let raw = try await raw()
+        try raw.greet()
+        return raw
+    }
 
     func client() async throws -> EbbClient { try await EbbClient.connect(to: socket, as: "test") }
 

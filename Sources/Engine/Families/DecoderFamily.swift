@@ -27,11 +27,8 @@ protocol DecoderFamily: SendableMetatype {
     /// The name in `general.architecture`.
     static var architecture: String { get }
     var config: DecoderConfig { get }
-    /// The input embedding.
-    var embedding: LinearRef { get }
-    var outputNorm: VectorRef { get }
-    /// Hidden to logits.
-    var head: LinearRef { get }
+    /// Embedding and output head.
+    var outer: OuterWeights { get }
     /// Multiplied into the input embedding.
     var embeddingScale: Float { get }
 
@@ -40,6 +37,10 @@ protocol DecoderFamily: SendableMetatype {
     init(_ weights: WeightLoader) throws
     /// Runs layer `layer` on the rows of a step.
     func run(_ layer: Int, _ step: Step)
+}
+
+extension DecoderFamily {
+    var embeddingScale: Float { 1 }
 }
 
 /// The families that this engine knows: the decoders, and ``Bert``.

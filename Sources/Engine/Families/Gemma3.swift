@@ -6,19 +6,16 @@ struct Gemma3: DecoderFamily {
     static let architecture = "gemma3"
 
     struct Layer {
-        let attentionNorm, attentionPostNorm: VectorRef
-        let query, key, value, output: LinearRef
-        let queryNorm, keyNorm: VectorRef
-        let feedForwardNorm, feedForwardPostNorm: VectorRef
-        let gate, up, down: LinearRef
+        let attention: AttentionWeights
+        let queryNorm, keyNorm, attentionPostNorm: VectorRef
+        let feedForward: FeedForwardWeights
+        let feedForwardPostNorm: VectorRef
     }
 
     let config: DecoderConfig
-    let embedding: LinearRef
+    let outer: OuterWeights
     let embeddingScale: Float
     let layers: [Layer]
-    let outputNorm: VectorRef
-    let head: LinearRef
 
     /// Every sixth layer is global.
     private static let pattern = 6
@@ -34,39 +31,29 @@ struct Gemma3: DecoderFamily {
         embeddingScale = Float(c.hidden).squareRoot()
         layers = try (0..<c.layers).map { l in
             Layer(
-                attentionNorm: try weights.vector("blk.\(l).attn_norm.weight", n: c.hidden),
-                attentionPostNorm: try weights.vector("blk.\(l).post_attention_norm.weight", n: c.hidden),
-                query: try weights.matrix("blk.\(l).attn_q.weight", n: c.queryWidth, k: c.hidden, layer: l),
-                key: try weights.matrix("blk.\(l).attn_k.weight", n: c.keyWidth, k: c.hidden, layer: l),
-                value: try weights.matrix("blk.\(l).attn_v.weight", n: c.keyWidth, k: c.hidden, layer: l),
-                output: try weights.matrix("blk.\(l).attn_output.weight", n: c.hidden, k: c.queryWidth, layer: l),
+                attention: try weights.attention(l, c),
                 queryNorm: try weights.vector("blk.\(l).attn_q_norm.weight", n: c.headDim),
                 keyNorm: try weights.vector("blk.\(l).attn_k_norm.weight", n: c.headDim),
-                feedForwardNorm: try weights.vector("blk.\(l).ffn_norm.weight", n: c.hidden),
-                feedForwardPostNorm: try weights.vector("blk.\(l).post_ffw_norm.weight", n: c.hidden),
-                gate: try weights.matrix("blk.\(l).ffn_gate.weight", n: c.feedForward, k: c.hidden, layer: l),
-                up: try weights.matrix("blk.\(l).ffn_up.weight", n: c.feedForward, k: c.hidden, layer: l),
-                down: try weights.matrix("blk.\(l).ffn_down.weight", n: c.hidden, k: c.feedForward, layer: l))
+                attentionPostNorm: try weights.vector("blk.\(l).post_attention_norm.weight", n: c.hidden),
+                feedForward: try weights.feedForward(l, c),
+                feedForwardPostNorm: try weights.vector("blk.\(l).post_ffw_norm.weight", n: c.hidden))
         }
-        outputNorm = try weights.vector("output_norm.weight", n: c.hidden)
-        embedding = try weights.matrix("token_embd.weight", n: c.vocabulary, k: c.hidden, layer: c.layers)
-        head =
-            weights.has("output.weight")
-            ? try weights.matrix("output.weight", n: c.vocabulary, k: c.hidden, layer: c.layers) : embedding
+        outer = try weights.outer(c)
     }
 
     func run(_ layer: Int, _ s: Step) {
         let w = layers[layer]
+        let (a, f) = (w.attention, w.feedForward)
         let window = config.windows[layer]
-        s.project(.normalized(w.attentionNorm), w.query, to: s.q, w.key, to: s.k, w.value, to: s.v)
+        s.project(.normalized(a.norm), a.query, to: s.q, a.key, to: s.k, a.value, to: s.v)
         s.attend(
             Attention(
                 layer: layer, pairing: .halves, rope: window > 0 ? 1 : 0, window: window, queryNorm: w.queryNorm,
                 keyNorm: w.keyNorm))
-        s.project(.rows(s.attended), w.output, to: s.part)
+        s.project(.rows(s.attended), a.output, to: s.part)
         s.addResidual(s.part, norm: w.attentionPostNorm)
-        s.project(.normalized(w.feedForwardNorm), w.gate, to: s.gate, w.up, to: s.up)
-        s.project(.gated(.gelu), w.down, to: s.part)
+        s.project(.normalized(f.norm), f.gate, to: s.gate, f.up, to: s.up)
+        s.project(.gated(.gelu), f.down, to: s.part)
         s.addResidual(s.part, norm: w.feedForwardPostNorm)
     }
 }

@@ -56,6 +56,7 @@ final class WeightLoader {
         let scale = try vector("\(name).input_scale", n: 1)[0]
         guard scale.isFinite, scale > 0 else { throw FormatError("\(path): \(name).input_scale is \(scale)") }
         let smoothing = try optionalVector("\(name).input_smoothing", n: Int(matrix.k))
+        if let smoothing { try demandScales(smoothing, count: Int(matrix.k), "\(name).input_smoothing") }
         return FixedInput(
             scale: scale, multipliers: weights.multipliers(scale, smoothing, count: Int(matrix.k)),
             smoothing: smoothing)

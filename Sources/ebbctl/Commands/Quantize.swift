@@ -15,7 +15,7 @@ struct Quantize: ParsableCommand {
 
             EXAMPLES
               ebbctl quantize all-MiniLM-L6-v2/ -o minilm-4.ebb --weight-bits 4 --hqq
-              ebbctl quantize minilm -o minilm-3.ebb --weight-bits 3 --method gptq --calibration lines.txt
+              ebbctl quantize minilm -o 4.ebb --method gptq --calibration lines.txt
               ebbctl quantize minilm -o minilm-f16.ebb --fp16
               ebbctl quantize minilm -o small.ebb --target-size 12MB --hqq
               ebbctl quantize minilm -o close.ebb --max-loss 0.01 --eval lines.txt
