@@ -4,7 +4,7 @@ CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
 BIN := .build/release
 prefix ?= /usr
 
-.PHONY: bench-quantizer setup build test lint run bench install clean
+.PHONY: bench-quantizer test-arm setup build test lint run bench install clean
 
 setup:
 	@scripts/setup
@@ -16,6 +16,9 @@ test: setup
 	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
 	swift build -c release --build-tests
 	swift test -c release --skip-build --no-parallel
+
+test-arm: setup
+	@scripts/test-arm
 
 lint:
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Examples

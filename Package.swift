@@ -39,7 +39,9 @@ let package = Package(
         // Shims and arithmetic in C.
         // The folder is CSystem; swift-system already has a target of that name.
         .target(name: "CEbbSystem", path: "Sources/CSystem", linkerSettings: [.linkedLibrary("systemd")]),
-        .target(name: "CKernels", exclude: ["float_kernels.inc", "encoder_kernels.inc", "quantizer_kernels.inc"]),
+        .target(
+            name: "CKernels",
+            exclude: ["float_kernels.inc", "encoder_kernels.inc", "quantizer_kernels.inc", "avx2.inc", "neon.inc"]),
         // Layers, from the bottom up.
         layer("Quantization", ["CKernels"]),
         layer("ModelFormat", ["CEbbSystem", "CKernels", "Quantization"]),

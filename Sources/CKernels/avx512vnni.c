@@ -279,11 +279,21 @@ static void matmul_s(const ebb_matrix *w, const ebb_activations *a, float scale,
     }
 }
 
+static uint64_t peak_int8(uint64_t rounds, int32_t *sink) {
+    __m512i acc[10], w = _mm512_set1_epi8(3), x = _mm512_set1_epi32(*sink);
+    for (int i = 0; i < 10; i++) acc[i] = _mm512_setzero_si512();
+    for (uint64_t n = 0; n < rounds; n++)
+        for (int i = 0; i < 10; i++) acc[i] = _mm512_dpbusd_epi32(acc[i], w, x);
+    for (int i = 0; i < 10; i++) *sink += _mm512_reduce_add_epi32(acc[i]);
+    return rounds * 10 * 128;
+}
+
 const ebb_kernels ebb_avx512vnni_kernels = {
     .name = "avx512vnni", .quantize = quantize, .pack = pack, .matmul_q = matmul_q, .matmul_f = matmul_f, .expand = expand,
     .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
     .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .quantize_static = quantize_static, .matmul_s = matmul_s,
     .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, .block_sums = block_sums, .axpy = axpy,
+    .peak_int8 = peak_int8, .peak_float = peak_float,
 };
 #pragma clang attribute pop
 #endif

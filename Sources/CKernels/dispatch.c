@@ -4,11 +4,24 @@
 #include <math.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 float ebb_f16_to_f32(uint16_t h) { return half_to_float(h); }
 uint16_t ebb_f32_to_f16(float f) { return float_to_half(f); }
 float ebb_powf(float x, float y) { return powf(x, y); }
+uint64_t ebb_read(const void *memory, size_t bytes) {
+    const uint64_t *words = memory;
+    uint64_t sums[8] = {0};
+    for (size_t i = 0; i < bytes / 8; i += 8) {
+        __builtin_prefetch(words + i + 512);
+        for (int j = 0; j < 8; j++) sums[j] += words[i + j];
+    }
+    uint64_t total = 0;
+    for (int j = 0; j < 8; j++) total += sums[j];
+    return total;
+}
 double ebb_log(double x) { return log(x); }
 
 void ebb_dequantize_channel(const ebb_matrix *w, uint32_t channel, float *out) {
@@ -53,6 +66,10 @@ static int cpu_has(ebb_isa isa) {
     uint64_t state = enabled_state();
     int avx2 = (state & 0x6) == 0x6 && (c1 & (1u << 12)) && (c1 & (1u << 29)) && (b7 & (1u << 5)); // FMA, F16C, AVX2
     if (isa == EBB_ISA_AVX2) return avx2;
+    if (isa == EBB_ISA_AVXVNNI) {
+        unsigned a1, b1, c1x, d1;
+        return avx2 && a >= 1 && __get_cpuid_count(7, 1, &a1, &b1, &c1x, &d1) && (a1 & (1u << 4));
+    }
     // AVX-512 F, DQ, BW, VL and VNNI, with the ZMM state enabled by the operating system.
     unsigned need = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);
     return avx2 && (state & 0xe6) == 0xe6 && (b7 & need) == need && (c7 & (1u << 11));
@@ -64,14 +81,28 @@ const ebb_kernels *ebb_kernels_for(ebb_isa isa) {
     case EBB_ISA_PLAIN: return &ebb_plain_kernels;
 #if defined(__x86_64__)
     case EBB_ISA_AVX2: return cpu_has(isa) ? &ebb_avx2_kernels : NULL;
+    case EBB_ISA_AVXVNNI: return cpu_has(isa) ? &ebb_avxvnni_kernels : NULL;
+    case EBB_ISA_AVX512VNNI256: return cpu_has(isa) ? &ebb_avx512vnni256_kernels : NULL;
     case EBB_ISA_AVX512VNNI: return cpu_has(isa) ? &ebb_avx512vnni_kernels : NULL;
+#elif defined(__aarch64__)
+    // Bits of the Linux ABI (arch/arm64/include/uapi/asm/hwcap.h): ASIMDDP and I8MM.
+    case EBB_ISA_NEON: return &ebb_neon_kernels;
+    case EBB_ISA_NEON_DOTPROD: return getauxval(AT_HWCAP) & (1ul << 20) ? &ebb_neon_dotprod_kernels : NULL;
+    case EBB_ISA_NEON_I8MM: return getauxval(AT_HWCAP2) & (1ul << 13) ? &ebb_neon_i8mm_kernels : NULL;
 #endif
     default: return NULL;
     }
 }
 
+const char *ebb_isa_name(ebb_isa isa) {
+    static const char *const names[EBB_ISA_COUNT] = {
+        "plain", "avx2", "avxvnni", "avx512vnni256", "avx512vnni", "neon", "neon_dotprod", "neon_i8mm",
+    };
+    return isa < EBB_ISA_COUNT ? names[isa] : "unknown";
+}
+
 const ebb_kernels *ebb_kernels_best(void) {
-    for (int isa = EBB_ISA_AVX512VNNI; isa > EBB_ISA_PLAIN; isa--) {
+    for (int isa = EBB_ISA_COUNT - 1; isa > EBB_ISA_PLAIN; isa--) {
         const ebb_kernels *k = ebb_kernels_for((ebb_isa)isa);
         if (k) return k;
     }

@@ -249,6 +249,22 @@ static void axpy(float *y, const float *x, float a, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) y[i] += a * x[i];
 }
 
+static uint64_t peak_int8(uint64_t rounds, int32_t *sink) {
+    int32_t acc[4] = {0};
+    for (uint64_t n = 0; n < rounds; n++)
+        for (int i = 0; i < 4; i++) acc[i] += (int8_t)(n + (uint64_t)i) * (int8_t)*sink;
+    *sink += acc[0] + acc[1] + acc[2] + acc[3];
+    return rounds * 8;
+}
+
+static uint64_t peak_float(uint64_t rounds, float *sink) {
+    float acc[4] = {0};
+    for (uint64_t n = 0; n < rounds; n++)
+        for (int i = 0; i < 4; i++) acc[i] = acc[i] * 0.999f + *sink;
+    *sink += acc[0] + acc[1] + acc[2] + acc[3];
+    return rounds * 8;
+}
+
 static void silu_gate(const float *gate, const float *up, float *out, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) out[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
 }
@@ -281,4 +297,5 @@ const ebb_kernels ebb_plain_kernels = {
     .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
     .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .quantize_static = quantize_static, .matmul_s = matmul_s,
     .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, .block_sums = block_sums, .axpy = axpy,
+    .peak_int8 = peak_int8, .peak_float = peak_float,
 };

@@ -5,6 +5,12 @@
 extern const ebb_kernels ebb_plain_kernels;
 #if defined(__x86_64__)
 extern const ebb_kernels ebb_avx2_kernels;
+extern const ebb_kernels ebb_avxvnni_kernels;
+extern const ebb_kernels ebb_avx512vnni256_kernels;
 extern const ebb_kernels ebb_avx512vnni_kernels;
+#elif defined(__aarch64__)
+extern const ebb_kernels ebb_neon_kernels;
+extern const ebb_kernels ebb_neon_dotprod_kernels;
+extern const ebb_kernels ebb_neon_i8mm_kernels;
 #endif
 #endif

@@ -7,7 +7,7 @@ import Glibc
 public struct Kernels: @unchecked Sendable {
     let table: UnsafePointer<ebb_kernels>
 
-    /// `plain`, `avx2` or `avx512vnni`.
+    /// As `EBB_ISA` names it.
     public var name: String { String(cString: table.pointee.name) }
 
     /// The best table of this CPU, or the one that `EBB_ISA` names.
@@ -20,11 +20,24 @@ public struct Kernels: @unchecked Sendable {
     }
 
     public static func named(_ name: String) throws -> Kernels {
-        let isas: [String: ebb_isa] = ["plain": EBB_ISA_PLAIN, "avx2": EBB_ISA_AVX2, "avx512vnni": EBB_ISA_AVX512VNNI]
-        guard let isa = isas[name] else {
-            throw EngineError("EBB_ISA=\(name) is unknown: \(isas.keys.sorted().joined(separator: ", ")) are possible")
+        let all = allNames
+        guard let index = all.firstIndex(of: name) else {
+            throw EngineError("EBB_ISA=\(name) is unknown: \(all.joined(separator: ", ")) are possible")
         }
-        guard let table = ebb_kernels_for(isa) else { throw EngineError("EBB_ISA=\(name): this CPU lacks it") }
+        guard let table = ebb_kernels_for(ebb_isa(UInt32(index))) else {
+            throw EngineError(
+                "EBB_ISA=\(name): this CPU lacks it (it has \(available.map(\.name).joined(separator: ", ")))")
+        }
         return Kernels(table: table)
+    }
+
+    /// The instruction sets that there are kernels for, of all architectures.
+    public static var allNames: [String] {
+        (0..<EBB_ISA_COUNT.rawValue).map { String(cString: ebb_isa_name(ebb_isa($0))) }
+    }
+
+    /// The tables that this CPU can run, the best last.
+    public static var available: [Kernels] {
+        (0..<EBB_ISA_COUNT.rawValue).compactMap { ebb_kernels_for(ebb_isa($0)).map(Kernels.init) }
     }
 }

@@ -4,8 +4,8 @@ import CKernels
 enum KernelTables {
     static var plain: ebb_kernels { ebb_kernels_for(EBB_ISA_PLAIN).pointee }
     static var others: [(name: String, table: ebb_kernels)] {
-        [EBB_ISA_AVX2, EBB_ISA_AVX512VNNI].compactMap { isa in
-            ebb_kernels_for(isa).map { (String(cString: $0.pointee.name), $0.pointee) }
+        (EBB_ISA_PLAIN.rawValue + 1..<EBB_ISA_COUNT.rawValue).compactMap { isa in
+            ebb_kernels_for(ebb_isa(isa)).map { (String(cString: $0.pointee.name), $0.pointee) }
         }
     }
 }

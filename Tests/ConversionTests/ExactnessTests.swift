@@ -19,7 +19,7 @@ struct ExactnessTests {
     func unquantized() throws {
         let items = try MiniLM.items()
         let file = try RealModel.minilm.open()
-        for isa in ["plain", "avx2", "avx512vnni"] {
+        for isa in Kernels.available.map(\.name) {
             guard let kernels = try? Kernels.named(isa) else { continue }
             // Plain C is slow: every fourth text will do.
             let some = isa == "plain" ? items.enumerated().filter { $0.offset % 4 == 0 }.map(\.element) : items

@@ -42,7 +42,8 @@ struct StepTests {
         #expect(shareOfRange(alone[0], mixed[1]) < 1e-4)
     }
 
-    @Test("Every instruction set computes what plain C computes", arguments: ["avx2", "avx512vnni"], [true, false])
+    @Test(
+        "Every instruction set computes what plain C computes", arguments: Kernels.available.map(\.name), [true, false])
     func instructionSets(isa: String, expanded: Bool) throws {
         guard let kernels = try? Kernels.named(isa) else { return }
         func logits(_ name: String, _ kernels: Kernels) throws -> [Float] {

@@ -141,6 +141,10 @@ typedef struct ebb_kernels {
     void (*encode)(const float *w, uint32_t n, float scale, float offset, uint32_t top, uint8_t *q);
     void (*block_sums)(const float *w, const float *h, uint32_t n, float scale, float offset, uint32_t top,
                        ebb_shrinkage shrinkage, ebb_block_sums *sums);
+    // What this instruction set can do at most: `rounds` of dependent-free dot products of int8, and of float FMA, in
+    // registers. Return the operations done (a multiply-add is two); the sink keeps the compiler from skipping them.
+    uint64_t (*peak_int8)(uint64_t rounds, int32_t *sink);
+    uint64_t (*peak_float)(uint64_t rounds, float *sink);
     // y += a x, n values.
     void (*axpy)(float *y, const float *x, float a, uint32_t n);
     // Softmax of n values in place.
@@ -161,11 +165,19 @@ typedef struct ebb_kernels {
 typedef enum {
     EBB_ISA_PLAIN = 0,
     EBB_ISA_AVX2 = 1,
-    EBB_ISA_AVX512VNNI = 2,
+    EBB_ISA_AVXVNNI = 2,
+    EBB_ISA_AVX512VNNI256 = 3,
+    EBB_ISA_AVX512VNNI = 4,
+    EBB_ISA_NEON = 5,
+    EBB_ISA_NEON_DOTPROD = 6,
+    EBB_ISA_NEON_I8MM = 7,
+    EBB_ISA_COUNT = 8, // later ones are better
 } ebb_isa;
 
-// The table of an instruction set, or NULL if this CPU (or operating system) lacks it.
+// The table of an instruction set, or NULL if this CPU (or operating system) lacks it, or is of another architecture.
 const ebb_kernels *ebb_kernels_for(ebb_isa isa);
+// The name of an instruction set, whether or not this CPU has it: `plain`, `avx2`, …
+const char *ebb_isa_name(ebb_isa isa);
 // The best table this CPU has.
 const ebb_kernels *ebb_kernels_best(void);
 
@@ -186,6 +198,9 @@ size_t ebb_static_bytes(uint32_t n, uint32_t k);
 // Conversions used by readers and tests; round to nearest even.
 float ebb_f16_to_f32(uint16_t h);
 uint16_t ebb_f32_to_f16(float f);
+
+// Reads `bytes` (a multiple of 64) and returns a sum of them: the speed of memory.
+uint64_t ebb_read(const void *memory, size_t bytes);
 
 // x^y and ln x of C's library.
 float ebb_powf(float x, float y);

@@ -7,6 +7,7 @@ struct Bench: ParsableCommand {
         abstract: "Measure a model's speed on this machine.",
         discussion: """
             The tests are llama-bench's: pp512 reads a prompt of 512 tokens, tg64 generates 64 tokens from an empty context. \
+            --kernels measures the integer products of every width, block size and instruction set beside this machine's limits. \
             Encoders embed batches of texts of equal length. Medians over the repetitions, after a warm-up.
 
             EXAMPLES
@@ -14,10 +15,14 @@ struct Bench: ParsableCommand {
               ebbctl bench smollm2 --threads 2 --mode dequantized --json
               ebbctl bench smollm2 --prompt 2048 --decode 0
               ebbctl bench minilm --batch 16 --length 128
+              ebbctl bench --kernels --threads 1
             """)
 
     @Argument(help: "A model's name.")
-    var model: String
+    var model: String?
+
+    @Flag(help: "Measure the kernels by shape, without a model.")
+    var kernels = false
 
     @Option(name: [.long, .customShort("p")], help: "Tokens of the prompt; 0 skips the test.")
     var prompt = 512
@@ -47,6 +52,7 @@ struct Bench: ParsableCommand {
         guard (1...4096).contains(batch), (1...65536).contains(length) else {
             throw ValidationError("--batch takes 1 to 4096, --length at least 1.")
         }
+        guard kernels != (model != nil) else { throw ValidationError("Name a model, or give --kernels.") }
         guard prompt >= 0, decode >= 0, depth >= 0, repetitions >= 1, prompt + decode > 0 else {
             throw ValidationError("--prompt, --decode and --depth take no negative numbers, --repetitions at least 1.")
         }
@@ -63,8 +69,9 @@ struct Bench: ParsableCommand {
     }
 
     func run() throws {
+        guard let model else { return try KernelReport(threads: engine.threads, json: json).run() }
         let isEncoder = EncoderModel.isEncoder(try folder.open(model))
-        let (results, bytes) = try isEncoder ? measureEncoder() : measureDecoder()
+        let (results, bytes) = try isEncoder ? measureEncoder(model) : measureDecoder(model)
         let isa = try Kernels.fromEnvironment().name
         let threads = engine.threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN))
         let rows = results.map {
@@ -87,7 +94,7 @@ struct Bench: ParsableCommand {
         Terminal.out(table.text)
     }
 
-    private func measureDecoder() throws -> ([SpeedTest.Result], Int) {
+    private func measureDecoder(_ model: String) throws -> ([SpeedTest.Result], Int) {
         let loaded = try engine.load(model, folder)
         let progress = ProgressLine("bench \(model)")
         defer { progress.clear() }
@@ -95,7 +102,7 @@ struct Bench: ParsableCommand {
         return (try test.run(loaded) { progress.note($0) }, loaded.mappedBytes)
     }
 
-    private func measureEncoder() throws -> ([SpeedTest.Result], Int) {
+    private func measureEncoder(_ model: String) throws -> ([SpeedTest.Result], Int) {
         let loaded = try engine.loadEncoder(model, folder)
         let progress = ProgressLine("bench \(model)")
         defer { progress.clear() }

@@ -1,0 +1,9 @@
+// NEON with smmla (ARMv8.6 i8mm).
+#if defined(__aarch64__)
+#pragma clang attribute push(__attribute__((target("i8mm"))), apply_to = function)
+#define NEON_I8MM
+#define NEON_TABLE ebb_neon_i8mm_kernels
+#define NEON_NAME "neon_i8mm"
+#include "neon.inc"
+#pragma clang attribute pop
+#endif

@@ -1,0 +1,303 @@
+// Compares every table of kernels of this CPU with the plain one: for architectures that the Swift tests do not run on.
+// Shapes have remainders in channels, in k and in rows. Exits with 1 and names what differs.
+#include "ebb_kernels.h"
+#include "layout.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static uint64_t state = 1;
+static uint32_t bits32(void) {
+    state += 0x9E3779B97F4A7C15ull;
+    uint64_t z = state;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBull;
+    return (uint32_t)(z >> 32);
+}
+static float uniform(float low, float high) { return low + (high - low) * (float)(bits32() >> 8) * 0x1p-24f; }
+static float value(void) { float v = uniform(-1, 1); return bits32() % 16 == 0 ? v * 8 : v; }
+static void fill(float *x, size_t n) { for (size_t i = 0; i < n; i++) x[i] = value(); }
+static void *memory(size_t bytes) {
+    void *p = aligned_alloc(64, (bytes + 127) / 64 * 64);
+    if (!p) { fprintf(stderr, "no memory\n"); exit(2); }
+    memset(p, 0, (bytes + 127) / 64 * 64);
+    return p;
+}
+
+static int failures = 0, comparisons = 0;
+static const char *table_name;
+
+// The largest difference as a share of the largest expected value.
+static void compare(const char *what, const float *expected, const float *found, size_t n, float tolerance) {
+    float worst = 0, largest = 1e-20f;
+    for (size_t i = 0; i < n; i++) {
+        float d = fabsf(expected[i] - found[i]);
+        if (!(d <= worst)) worst = d;
+        largest = fmaxf(largest, fabsf(expected[i]));
+    }
+    comparisons++;
+    if (worst / largest <= tolerance) return;
+    if (failures++ < 20) printf("%s: %s differs by %g of the largest\n", table_name, what, worst / largest);
+}
+static void same(const char *what, const void *expected, const void *found, size_t bytes) {
+    comparisons++;
+    if (memcmp(expected, found, bytes) == 0) return;
+    if (failures++ < 20) printf("%s: %s differs\n", table_name, what);
+}
+
+// ---- matrices
+
+static ebb_matrix quantized(uint32_t n, uint32_t k, uint32_t bits, uint32_t block, uint32_t asymmetric, uint32_t kind) {
+    ebb_matrix w = {.n = n, .k = k, .encoding = EBB_ENCODING_QUANTIZED, .bits = bits, .scale_kind = kind, .asymmetric = asymmetric};
+    int two = kind == EBB_SCALE_TWO_LEVEL || kind == EBB_SCALE_TWO_LEVEL_PACKED;
+    w.span = two ? 256 : block == 0 ? (k + 31) / 32 * 32 : block < 32 ? 32 : block;
+    w.block = block == 0 ? w.span : block;
+    w.records = (k + w.span - 1) / w.span;
+    uint32_t blocks = w.span / w.block, sides = asymmetric ? 2 : 1;
+    record_parts p = parts_of(&w);
+    switch (kind) {
+    case EBB_SCALE_F16: w.record_bytes = p.scales + blocks * 32 * sides; break;
+    case EBB_SCALE_F32: w.record_bytes = p.scales + blocks * 64 * sides; break;
+    default: w.record_bytes = p.supers + 32 * sides; break;
+    }
+    size_t records = (size_t)((n + 15) / 16) * w.records;
+    uint8_t *data = memory(records * w.record_bytes);
+    for (size_t i = 0; i < records * w.record_bytes; i++) data[i] = (uint8_t)bits32();
+    for (size_t r = 0; r < records; r++) {
+        uint8_t *record = data + r * w.record_bytes;
+        if (two)
+            for (uint32_t i = 0; i < 16 * sides; i++) {
+                uint16_t h = ebb_f32_to_f16(uniform(-0.01f, 0.01f));
+                memcpy(record + p.supers + i * 2, &h, 2);
+            }
+        else
+            for (uint32_t i = 0; i < blocks * 16 * sides; i++) {
+                float s = uniform(-0.1f, 0.1f);
+                uint16_t h = ebb_f32_to_f16(s);
+                if (kind == EBB_SCALE_F16) memcpy(record + p.scales + i * 2, &h, 2);
+                else memcpy(record + p.scales + i * 4, &s, 4);
+            }
+    }
+    w.data = data;
+    return w;
+}
+
+static ebb_matrix floats(uint32_t n, uint32_t k, uint32_t encoding) {
+    size_t count = (size_t)((n + 15) / 16) * 16 * k;
+    uint8_t *data = memory(count * 4);
+    for (size_t i = 0; i < count; i++) {
+        float v = value();
+        uint32_t b;
+        memcpy(&b, &v, 4);
+        if (encoding == EBB_ENCODING_F32) memcpy(data + i * 4, &v, 4);
+        else {
+            uint16_t h = encoding == EBB_ENCODING_F16 ? ebb_f32_to_f16(v) : (uint16_t)(b >> 16);
+            memcpy(data + i * 2, &h, 2);
+        }
+    }
+    ebb_matrix w = {.data = data, .n = n, .k = k, .encoding = encoding};
+    return w;
+}
+
+static ebb_activations activations(uint32_t rows, uint32_t k, uint32_t block) {
+    uint32_t kp = (k + 31) / 32 * 32;
+    ebb_activations a = {.rows = rows, .k = k, .kp = kp, .block = block};
+    a.q = memory((size_t)rows * kp);
+    a.scale = memory((size_t)rows * kp / block * 4);
+    a.sum = memory((size_t)rows * kp / 32 * 4);
+    a.sum32 = memory((size_t)rows * kp / 32 * 4 + 64);
+    a.sum16 = memory((size_t)rows * kp / 16 * 4);
+    a.f = memory((size_t)rows * k * 4);
+    return a;
+}
+static void release(ebb_activations *a) {
+    free(a->q); free(a->scale); free(a->sum); free(a->sum32); free(a->sum16); free(a->f);
+}
+static void prepare(const ebb_kernels *t, const float *x, ebb_activations *a) {
+    for (uint32_t row = 0; row < a->rows; row += 8) {
+        t->quantize(x, a->k, row, min_u32(8, a->rows - row), a);
+        t->pack(x, a->k, row, min_u32(8, a->rows - row), a);
+    }
+}
+
+static const uint32_t shapes[][3] = {{1, 1, 1}, {16, 32, 1}, {17, 33, 2}, {31, 100, 3}, {40, 288, 9}, {5, 576, 17}, {16, 1056, 5}};
+enum { SHAPES = sizeof shapes / sizeof shapes[0] };
+
+static void products(const ebb_kernels *plain, const ebb_kernels *table) {
+    void *scratch = memory(EBB_SCRATCH_BYTES);
+    static const uint32_t blocks[] = {0, 16, 32, 64, 128, 256};
+    char what[128];
+    for (int s = 0; s < SHAPES; s++) {
+        uint32_t n = shapes[s][0], k = shapes[s][1], rows = shapes[s][2], tiles = (n + 15) / 16;
+        float *x = memory((size_t)rows * k * 4), *a_out = memory((size_t)rows * n * 4), *b_out = memory((size_t)rows * n * 4);
+        fill(x, (size_t)rows * k);
+        for (uint32_t block = 16; block <= 32; block += 16) {
+            ebb_activations a = activations(rows, k, block), b = activations(rows, k, block);
+            prepare(plain, x, &a);
+            prepare(table, x, &b);
+            same("quantize", a.q, b.q, (size_t)rows * a.kp);
+            compare("the scales of quantize", a.scale, b.scale, (size_t)rows * a.kp / block, 1e-6f);
+            same("pack", a.f, b.f, (size_t)rows * k * 4);
+            for (uint32_t bits = 2; bits <= 8; bits++)
+                for (uint32_t kind = 0; kind < 4; kind++)
+                    for (uint32_t asymmetric = 0; asymmetric < 2; asymmetric++)
+                        for (int i = 0; i < 6; i++) {
+                            if (kind >= 2 && blocks[i] != 16 && blocks[i] != 32) continue;
+                            if (kind == 3 && !asymmetric) continue;
+                            ebb_matrix w = quantized(n, k, bits, blocks[i], asymmetric, kind);
+                            plain->matmul_q(&w, &a, 0, tiles, a_out, n, scratch);
+                            table->matmul_q(&w, &a, 0, tiles / 2, b_out, n, scratch);
+                            table->matmul_q(&w, &a, tiles / 2, tiles, b_out, n, scratch);
+                            snprintf(what, sizeof what, "matmul_q %u bits, block %u, kind %u, asymmetric %u, n %u k %u rows %u (%u)",
+                                     bits, w.block, kind, asymmetric, n, k, rows, block);
+                            compare(what, a_out, b_out, (size_t)rows * n, 2e-5f);
+                            if (block == 32 && i < 3 && s < 5) {
+                                size_t count = (size_t)tiles * 16 * k;
+                                float *e = memory(count * 4), *f = memory(count * 4);
+                                plain->expand(&w, 0, tiles, EBB_ENCODING_F32, e);
+                                table->expand(&w, 0, tiles, EBB_ENCODING_F32, f);
+                                compare("expand", e, f, count, 1e-6f);
+                                free(e);
+                                free(f);
+                            }
+                            free((void *)w.data);
+                        }
+            for (uint32_t e = EBB_ENCODING_F32; e <= EBB_ENCODING_BF16; e++) {
+                ebb_matrix w = floats(n, k, e);
+                plain->matmul_f(&w, &a, 0, tiles, a_out, n, scratch);
+                table->matmul_f(&w, &a, 0, tiles, b_out, n, scratch);
+                compare("matmul_f", a_out, b_out, (size_t)rows * n, 2e-5f);
+                free((void *)w.data);
+            }
+            float *multipliers = memory(k * 4);
+            for (uint32_t i = 0; i < k; i++) multipliers[i] = uniform(1, 200);
+            for (uint32_t row = 0; row < rows; row += 8) {
+                plain->quantize_static(x, k, row, min_u32(8, rows - row), multipliers, &a);
+                table->quantize_static(x, k, row, min_u32(8, rows - row), multipliers, &b);
+            }
+            same("quantize_static", a.q, b.q, (size_t)rows * a.kp);
+            same("the sums of quantize_static", a.sum32, b.sum32, rows * 4);
+            ebb_matrix w = quantized(n, k, 8, 0, 0, EBB_SCALE_F16);
+            plain->matmul_s(&w, &a, 0.01f, 0, tiles, a_out, n);
+            table->matmul_s(&w, &a, 0.01f, 0, tiles / 2, b_out, n);
+            table->matmul_s(&w, &a, 0.01f, tiles / 2, tiles, b_out, n);
+            compare("matmul_s", a_out, b_out, (size_t)rows * n, 1e-6f);
+            free((void *)w.data);
+            free(multipliers);
+            release(&a);
+            release(&b);
+        }
+        free(x); free(a_out); free(b_out);
+    }
+    free(scratch);
+}
+
+static void vectors(const ebb_kernels *plain, const ebb_kernels *table) {
+    static const uint32_t lengths[] = {1, 3, 7, 8, 16, 17, 31, 33, 64, 100, 576, 1000};
+    for (unsigned i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        uint32_t n = lengths[i];
+        float *x = memory(n * 4), *y = memory(n * 4), *a = memory(n * 4), *b = memory(n * 4);
+        fill(x, n);
+        fill(y, n);
+#define BOTH(NAME, TOLERANCE, CALL) \
+        do { const ebb_kernels *t = plain; float *out = a; memcpy(out, x, n * 4); CALL; \
+             t = table; out = b; memcpy(out, x, n * 4); CALL; compare(NAME, a, b, n, TOLERANCE); } while (0)
+        BOTH("rms_norm", 1e-5f, t->rms_norm(x, y, out, n, 1e-5f));
+        if (n > 1) BOTH("layer_norm", 1e-4f, t->layer_norm(x, y, x, out, n, 1e-5f));
+        BOTH("softmax", 1e-5f, t->softmax(out, n));
+        BOTH("silu_gate", 1e-5f, t->silu_gate(x, y, out, n));
+        BOTH("gelu_gate", 1e-5f, t->gelu_gate(x, y, out, n));
+        BOTH("gelu", 1e-5f, t->gelu(out, y, n));
+        BOTH("add", 1e-6f, t->add(out, y, n));
+        BOTH("axpy", 1e-6f, t->axpy(out, y, -0.7f, n));
+#undef BOTH
+        float low[2], high[2];
+        plain->range(x, n, &low[0], &high[0]);
+        table->range(x, n, &low[1], &high[1]);
+        same("range", &low[0], &low[1], 4);
+        same("range", &high[0], &high[1], 4);
+        uint8_t *p = memory(n), *q = memory(n);
+        plain->encode(x, n, 0.1f, -0.75f, 15, p);
+        table->encode(x, n, 0.1f, -0.75f, 15, q);
+        same("encode", p, q, n);
+        for (int beta = 0; beta < 8; beta += 4) {
+            ebb_block_sums s, t;
+            ebb_shrinkage shrinkage = {(float)beta, 0.7f};
+            for (uint32_t j = 0; j < n; j++) a[j] = fabsf(y[j]) + 0.1f;
+            plain->block_sums(x, beta ? a : NULL, n, 0.3f, -0.9f, 7, shrinkage, &s);
+            table->block_sums(x, beta ? a : NULL, n, 0.3f, -0.9f, 7, shrinkage, &t);
+            compare("block_sums", (float *)&s, (float *)&t, sizeof s / 4, 1e-4f);
+        }
+        free(p); free(q); free(x); free(y); free(a); free(b);
+    }
+}
+
+static void attention(const ebb_kernels *plain, const ebb_kernels *table) {
+    static const uint32_t dims[] = {16, 32, 64, 128, 256};
+    for (unsigned i = 0; i < 5; i++) {
+        uint32_t hd = dims[i], heads = 2, group = 3, tokens = 75, blocks = 3;
+        size_t values = (size_t)heads * hd * 32 * 2, bytes = values * 2;
+        uint8_t *pool_a = memory(bytes * blocks), *pool_b = memory(bytes * blocks);
+        float *k = memory((size_t)heads * hd * 4), *v = memory((size_t)heads * hd * 4);
+        for (uint32_t t = 0; t < tokens; t++) {
+            fill(k, heads * hd);
+            fill(v, heads * hd);
+            plain->store_kv(k, v, pool_a + t / 32 * bytes, values, heads, hd, t % 32);
+            table->store_kv(k, v, pool_b + t / 32 * bytes, values, heads, hd, t % 32);
+        }
+        same("store_kv", pool_a, pool_b, bytes * blocks);
+        uint32_t numbers[] = {0, 1, 2};
+        size_t ld = (size_t)group * hd, count = ld * 4;
+        float *q = memory(count * 4), *a = memory(count * 4), *b = memory(count * 4);
+        fill(q, count);
+        for (uint32_t window = 0; window <= 20; window += 20) {
+            ebb_kv_view view = {.base = pool_a, .blocks = numbers, .block_bytes = bytes, .key_offset = (size_t)hd * 64,
+                                .value_offset = values + (size_t)hd * 64, .head_dim = hd};
+            ebb_queries rows = {.rows = 8, .first = 2, .group = group, .position = 60, .window = window, .scale = 0.1f, .q = q, .ld = ld};
+            memset(a, 0, count * 4);
+            memset(b, 0, count * 4);
+            rows.out = a;
+            plain->attention(&view, &rows);
+            rows.out = b;
+            table->attention(&view, &rows);
+            compare("attention", a, b, count, 1e-4f);
+        }
+        float *cosine = memory(hd * 2), *sine = memory(hd * 2);
+        for (uint32_t j = 0; j < hd / 2; j++) { cosine[j] = cosf((float)j); sine[j] = sinf((float)j); }
+        for (uint32_t pairs = 0; pairs < 2; pairs++) {
+            memcpy(a, q, ld * 4);
+            memcpy(b, q, ld * 4);
+            plain->rope(a, cosine, sine, group, hd, pairs);
+            table->rope(b, cosine, sine, group, hd, pairs);
+            compare("rope", a, b, ld, 1e-6f);
+        }
+        free(pool_a); free(pool_b); free(k); free(v); free(q); free(a); free(b); free(cosine); free(sine);
+    }
+}
+
+int main(int count, char **wanted) {
+    const ebb_kernels *plain = ebb_kernels_for(EBB_ISA_PLAIN);
+    int tables = 0;
+    for (int isa = EBB_ISA_PLAIN + 1; isa < EBB_ISA_COUNT; isa++) {
+        const ebb_kernels *table = ebb_kernels_for((ebb_isa)isa);
+        if (!table) continue;
+        table_name = table->name;
+        int before = comparisons;
+        products(plain, table);
+        vectors(plain, table);
+        attention(plain, table);
+        printf("%s: %d comparisons with plain C, %d failures so far\n", table->name, comparisons - before, failures);
+        tables++;
+    }
+    // The tables that must be there are named by the caller: a CPU that lacks them proves nothing.
+    for (int i = 1; i < count; i++) {
+        int found = 0;
+        for (int isa = 0; isa < EBB_ISA_COUNT; isa++) {
+            const ebb_kernels *table = ebb_kernels_for((ebb_isa)isa);
+            if (table && strcmp(table->name, wanted[i]) == 0) found = 1;
+        }
+        if (!found) { printf("%s is not there\n", wanted[i]); failures++; }
+    }
+    printf("%d tables, %d comparisons, %d failures\n", tables, comparisons, failures);
+    return failures ? 1 : 0;
+}
