@@ -47,11 +47,14 @@ ALWAYS void unpack32(uint32_t bits, const record_parts *p, const uint8_t *record
 
 // ---- one row, straight from the records
 
+// `block` 0: any block of whole 32s, known at run time only.
 ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32_t asymmetric, uint32_t block,
                   uint32_t halves, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out) {
     ebb_matrix w = *matrix; // the constants let the compiler drop every other case
-    w.bits = bits; w.scale_kind = kind; w.asymmetric = asymmetric; w.block = block;
-    if (kind == EBB_SCALE_F16) w.span = block;
+    w.bits = bits; w.scale_kind = kind; w.asymmetric = asymmetric;
+    if (block) w.block = block;
+    if (block && kind == EBB_SCALE_F16) w.span = block;
+    const uint32_t chunks_in_block = block ? 1 : w.block / 32;
     const record_parts p = parts_of(&w);
     const int32_t *q = (const int32_t *)a->q;
     const int zero = asymmetric ? 0 : 1 << (bits - 1);
@@ -59,9 +62,10 @@ ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32
         const uint8_t *record = w.data + (size_t)t * w.records * w.record_bytes;
         __m512 f = _mm512_setzero_ps(), f2 = _mm512_setzero_ps();
         uint32_t b = 0, blocks = a->kp / 32;
+        vf s = {0}, o = {0};
         for (uint32_t rec = 0; rec < w.records; rec++, record += w.record_bytes)
             for (uint32_t chunk = 0; chunk < w.span / 32 && b < blocks; chunk++, b++) {
-                if (kind == EBB_SCALE_F16) {
+                if (kind == EBB_SCALE_F16 && block) {
                     for (uint32_t l = 0; l < w.record_bytes; l += 64) _mm_prefetch((const char *)record + 2048 + l, _MM_HINT_T0);
                 } else {
                     uint32_t bytes = w.record_bytes / (w.span / 32);
@@ -77,9 +81,9 @@ ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32
                     for (uint32_t g = 4 * h; g < 4 * h + 4; g++)
                         acc[h] = _mm512_dpbusd_epi32(acc[h], v[g], _mm512_set1_epi32(q[b * 8 + g]));
                 }
-                vf s, o;
-                if (block >= 32) {
-                    scales_vf(&w, &p, record, chunk * 32 / block, 0, &s, &o);
+                if (block >= 32 || block == 0) {
+                    if (block) scales_vf(&w, &p, record, chunk * 32 / block, 0, &s, &o);
+                    else if (chunk % chunks_in_block == 0) scales_vf(&w, &p, record, chunk / chunks_in_block, 0, &s, &o);
                     if (halves) {
                         __m512 dot = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[0]), _mm512_set1_ps(a->scale[2 * b]));
                         dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[1]), _mm512_set1_ps(a->scale[2 * b + 1]), dot);
@@ -109,11 +113,23 @@ static int row_q_special(const ebb_matrix *w, const ebb_activations *a, uint32_t
         else row_q(w, B, KIND, ASYM, BLOCK, 0, a, tile0, tile1, out); \
         return 1; \
     }
-    ROW(4, EBB_SCALE_F16, 1, 32) ROW(4, EBB_SCALE_F16, 0, 32) ROW(8, EBB_SCALE_F16, 0, 32) ROW(8, EBB_SCALE_F16, 1, 32)
-    ROW(5, EBB_SCALE_F16, 0, 32) ROW(5, EBB_SCALE_F16, 1, 32) ROW(6, EBB_SCALE_F16, 1, 32)
+#define ROWS_OF_WIDTH(B) ROW(B, EBB_SCALE_F16, 0, 32) ROW(B, EBB_SCALE_F16, 1, 32)
+    ROWS_OF_WIDTH(2) ROWS_OF_WIDTH(3) ROWS_OF_WIDTH(4) ROWS_OF_WIDTH(5) ROWS_OF_WIDTH(6) ROWS_OF_WIDTH(7) ROWS_OF_WIDTH(8)
+#undef ROWS_OF_WIDTH
     ROW(4, EBB_SCALE_TWO_LEVEL, 1, 32) ROW(5, EBB_SCALE_TWO_LEVEL, 1, 32) ROW(6, EBB_SCALE_TWO_LEVEL, 0, 16)
     ROW(3, EBB_SCALE_TWO_LEVEL, 0, 16) ROW(2, EBB_SCALE_TWO_LEVEL_PACKED, 1, 16)
 #undef ROW
+    if (w->scale_kind != EBB_SCALE_F16 || w->block < 64) return 0;
+#define ANY_BLOCK(B, ASYM) \
+    if (w->bits == B && w->asymmetric == ASYM) { \
+        if (a->block == 16) row_q(w, B, EBB_SCALE_F16, ASYM, 0, 1, a, tile0, tile1, out); \
+        else row_q(w, B, EBB_SCALE_F16, ASYM, 0, 0, a, tile0, tile1, out); \
+        return 1; \
+    }
+#define ANY_SCHEME(B) ANY_BLOCK(B, 0) ANY_BLOCK(B, 1)
+    ANY_SCHEME(2) ANY_SCHEME(3) ANY_SCHEME(4) ANY_SCHEME(5) ANY_SCHEME(6) ANY_SCHEME(7) ANY_SCHEME(8)
+#undef ANY_SCHEME
+#undef ANY_BLOCK
     return 0;
 }
 
