@@ -8,6 +8,106 @@
 #include "quantizer_kernels.inc"
 #include "tables.h"
 
+// ---- rows to int8, eight at a time
+
+// Rows of 8 dwords become columns: 8 groups of 4 bytes of 8 rows, as packed activations lie.
+ALWAYS void store_transposed(const __m256i y[8], int8_t *out) {
+    __m256i t[8], u[8];
+    for (int i = 0; i < 4; i++) {
+        t[2 * i] = _mm256_unpacklo_epi32(y[2 * i], y[2 * i + 1]);
+        t[2 * i + 1] = _mm256_unpackhi_epi32(y[2 * i], y[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; i++) {
+        u[4 * i] = _mm256_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+        u[4 * i + 1] = _mm256_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+        u[4 * i + 2] = _mm256_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+        u[4 * i + 3] = _mm256_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        _mm256_storeu_si256((__m256i *)(out + i * 32), _mm256_permute2x128_si256(u[i], u[4 + i], 0x20));
+        _mm256_storeu_si256((__m256i *)(out + (4 + i) * 32), _mm256_permute2x128_si256(u[i], u[4 + i], 0x31));
+    }
+}
+
+ALWAYS __mmask16 mask_of(uint32_t left) { return left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1); }
+
+ALWAYS __m256i bytes_of(__m512 low, __m512 high) {
+    return _mm256_set_m128i(_mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(high)), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(low)));
+}
+
+// Sums of the two halves of 32 signed bytes, in the low dwords of the result's halves.
+ALWAYS void sums_of_halves(__m256i bytes, int32_t *first, int32_t *second) {
+    __m256i sad = _mm256_sad_epu8(_mm256_xor_si256(bytes, _mm256_set1_epi8((char)0x80)), _mm256_setzero_si256());
+    __m128i low = _mm256_castsi256_si128(sad), high = _mm256_extracti128_si256(sad, 1);
+    *first = _mm_cvtsi128_si32(_mm_add_epi32(low, _mm_srli_si128(low, 8))) - 2048;
+    *second = _mm_cvtsi128_si32(_mm_add_epi32(high, _mm_srli_si128(high, 8))) - 2048;
+}
+
+static void quantize(const float *x, size_t ldx, uint32_t row0, uint32_t r, const ebb_activations *a) {
+    if (r != 8) { quantize_rows(x, ldx, row0, r, a); return; }
+    int8_t *q = a->q + (size_t)row0 * a->kp;
+    float *scale = a->scale + (size_t)row0 * (a->kp / a->block), *sum = a->sum + (size_t)row0 * (a->kp / 32);
+    int32_t *sum32 = a->sum32 + (size_t)row0 * (a->kp / 32), *sum16 = a->sum16 + (size_t)row0 * (a->kp / 16);
+    const int halves = a->block == 16;
+    for (uint32_t b = 0; b < a->kp / 32; b++) {
+        uint32_t left = a->k - b * 32;
+        __mmask16 m0 = mask_of(left), m1 = left > 16 ? mask_of(left - 16) : 0;
+        __m256i y[8];
+        float s[2][8];
+        int32_t t[2][8];
+        for (uint32_t j = 0; j < 8; j++) {
+            const float *row = x + (size_t)(row0 + j) * ldx + b * 32;
+            __m512 v0 = _mm512_maskz_loadu_ps(m0, row), v1 = _mm512_maskz_loadu_ps(m1, row + 16);
+            __m512 a0 = _mm512_abs_ps(v0), a1 = _mm512_abs_ps(v1);
+            s[0][j] = _mm512_reduce_max_ps(halves ? a0 : _mm512_max_ps(a0, a1));
+            s[1][j] = halves ? _mm512_reduce_max_ps(a1) : s[0][j];
+            float i0 = s[0][j] > 0 ? 127.0f / s[0][j] : 0.0f, i1 = !halves ? i0 : s[1][j] > 0 ? 127.0f / s[1][j] : 0.0f;
+            y[j] = bytes_of(_mm512_mul_ps(v0, _mm512_set1_ps(i0)), _mm512_mul_ps(v1, _mm512_set1_ps(i1)));
+            sums_of_halves(y[j], &t[0][j], &t[1][j]);
+        }
+        store_transposed(y, q + (size_t)b * 256);
+        __m256 s0 = _mm256_div_ps(_mm256_loadu_ps(s[0]), _mm256_set1_ps(127.0f)), s1 = _mm256_div_ps(_mm256_loadu_ps(s[1]), _mm256_set1_ps(127.0f));
+        __m256i t0 = _mm256_loadu_si256((const __m256i *)t[0]), t1 = _mm256_loadu_si256((const __m256i *)t[1]);
+        _mm256_storeu_si256((__m256i *)(sum16 + b * 16), t0);
+        _mm256_storeu_si256((__m256i *)(sum16 + b * 16 + 8), t1);
+        _mm256_storeu_si256((__m256i *)(sum32 + b * 8), _mm256_add_epi32(t0, t1));
+        if (halves) {
+            _mm256_storeu_ps(scale + b * 16, s0);
+            _mm256_storeu_ps(scale + b * 16 + 8, s1);
+            _mm256_storeu_ps(sum + b * 8, _mm256_add_ps(_mm256_mul_ps(s0, _mm256_cvtepi32_ps(t0)), _mm256_mul_ps(s1, _mm256_cvtepi32_ps(t1))));
+        } else {
+            _mm256_storeu_ps(scale + b * 8, s0);
+            _mm256_storeu_ps(sum + b * 8, _mm256_mul_ps(s0, _mm256_cvtepi32_ps(_mm256_add_epi32(t0, t1))));
+        }
+    }
+}
+
+static void quantize_static(const float *x, size_t ldx, uint32_t row0, uint32_t r, const float *multipliers,
+                            const ebb_activations *a) {
+    if (r != 8) { quantize_static_rows(x, ldx, row0, r, multipliers, a); return; }
+    int8_t *q = a->q + (size_t)row0 * a->kp;
+    int32_t total[8] = {0};
+    const __m512 low = _mm512_set1_ps(-127.0f), high = _mm512_set1_ps(127.0f);
+    for (uint32_t b = 0; b < a->kp / 32; b++) {
+        uint32_t left = a->k - b * 32;
+        __mmask16 m0 = mask_of(left), m1 = left > 16 ? mask_of(left - 16) : 0;
+        __m512 f0 = _mm512_maskz_loadu_ps(m0, multipliers + b * 32), f1 = _mm512_maskz_loadu_ps(m1, multipliers + b * 32 + 16);
+        __m256i y[8];
+        for (uint32_t j = 0; j < 8; j++) {
+            const float *row = x + (size_t)(row0 + j) * ldx + b * 32;
+            __m512 v0 = _mm512_mul_ps(_mm512_maskz_loadu_ps(m0, row), f0), v1 = _mm512_mul_ps(_mm512_maskz_loadu_ps(m1, row + 16), f1);
+            y[j] = bytes_of(_mm512_min_ps(_mm512_max_ps(v0, low), high), _mm512_min_ps(_mm512_max_ps(v1, low), high));
+            int32_t t0, t1;
+            sums_of_halves(y[j], &t0, &t1);
+            total[j] += t0 + t1;
+        }
+        store_transposed(y, q + (size_t)b * 256);
+    }
+    memcpy(a->sum32 + row0, total, sizeof total);
+}
+
+// ---- weights
+
 // 32 values of k (8 groups) of a tile as unsigned bytes.
 ALWAYS void unpack32(uint32_t bits, const record_parts *p, const uint8_t *record, uint32_t chunk, __m512i q[8]) {
     if (bits == 8) {
