@@ -4,7 +4,7 @@ CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
 BIN := .build/release
 prefix ?= /usr
 
-.PHONY: bench-quantizer test-arm setup build test lint run bench install clean
+.PHONY: bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
 
 setup:
 	@scripts/setup
@@ -30,6 +30,12 @@ run: build
 bench: build
 	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
 	@Benchmarks/compare $(BIN) $(CACHE)
+
+bench-smoke: build
+	@scripts/fetch-model minilm
+	@python3 -m py_compile Benchmarks/*.py && rm -rf Benchmarks/__pycache__
+	@$(BIN)/ebbctl bench --limits
+	@TABLE=0 python3 Benchmarks/quantizer.py $(BIN)/ebbctl $(CACHE)/models/minilm Tests/ConversionTests/Reference/minilm.json
 
 bench-quantizer: build
 	@scripts/fetch-model minilm

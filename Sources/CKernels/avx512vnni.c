@@ -409,7 +409,7 @@ const ebb_kernels ebb_avx512vnni_kernels = {
     .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
     .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .quantize_static = quantize_static, .matmul_s = matmul_s,
     .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, .block_sums = block_sums, .axpy = axpy,
-    .peak_int8 = peak_int8, .peak_float = peak_float,
+    .peak_int8 = peak_int8, .peak_float = peak_float, .read = read_memory,
 };
 #pragma clang attribute pop
 #endif

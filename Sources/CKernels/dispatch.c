@@ -11,17 +11,6 @@
 float ebb_f16_to_f32(uint16_t h) { return half_to_float(h); }
 uint16_t ebb_f32_to_f16(float f) { return float_to_half(f); }
 float ebb_powf(float x, float y) { return powf(x, y); }
-uint64_t ebb_read(const void *memory, size_t bytes) {
-    const uint64_t *words = memory;
-    uint64_t sums[8] = {0};
-    for (size_t i = 0; i < bytes / 8; i += 8) {
-        __builtin_prefetch(words + i + 512);
-        for (int j = 0; j < 8; j++) sums[j] += words[i + j];
-    }
-    uint64_t total = 0;
-    for (int j = 0; j < 8; j++) total += sums[j];
-    return total;
-}
 double ebb_log(double x) { return log(x); }
 
 void ebb_dequantize_channel(const ebb_matrix *w, uint32_t channel, float *out) {

@@ -257,6 +257,13 @@ static uint64_t peak_int8(uint64_t rounds, int32_t *sink) {
     return rounds * 8;
 }
 
+static uint32_t read_memory(const void *memory, size_t bytes) {
+    const uint32_t *words = memory;
+    uint32_t sum = 0;
+    for (size_t i = 0; i < bytes / 4; i++) sum += words[i];
+    return sum;
+}
+
 static uint64_t peak_float(uint64_t rounds, float *sink) {
     float acc[4] = {0};
     for (uint64_t n = 0; n < rounds; n++)
@@ -297,5 +304,5 @@ const ebb_kernels ebb_plain_kernels = {
     .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
     .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .quantize_static = quantize_static, .matmul_s = matmul_s,
     .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, .block_sums = block_sums, .axpy = axpy,
-    .peak_int8 = peak_int8, .peak_float = peak_float,
+    .peak_int8 = peak_int8, .peak_float = peak_float, .read = read_memory,
 };

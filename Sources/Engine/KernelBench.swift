@@ -24,7 +24,7 @@ public struct MachineLimits: Sendable {
         }
         read = Self.rate(threads, pool, seconds) { thread in
             // The sum is used, or the reading could be left out.
-            ebb_read(memory.base + thread * bytes, bytes) == 0 ? 0 : Double(bytes)
+            kernels.table.pointee.read(memory.base + thread * bytes, bytes) == 0 ? 0 : Double(bytes)
         }
     }
 

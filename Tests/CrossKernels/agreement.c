@@ -120,7 +120,7 @@ static void prepare(const ebb_kernels *t, const float *x, ebb_activations *a) {
     }
 }
 
-static const uint32_t shapes[][3] = {{1, 1, 1}, {16, 32, 1}, {17, 33, 2}, {31, 100, 3}, {40, 288, 9}, {5, 576, 17}, {16, 1056, 5}};
+static const uint32_t shapes[][3] = {{1, 1, 1}, {16, 32, 1}, {17, 33, 2}, {31, 100, 3}, {40, 288, 9}, {5, 576, 17}, {16, 1056, 5}, {20, 1056, 1}};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
 static void products(const ebb_kernels *plain, const ebb_kernels *table) {
@@ -137,6 +137,9 @@ static void products(const ebb_kernels *plain, const ebb_kernels *table) {
             prepare(table, x, &b);
             same("quantize", a.q, b.q, (size_t)rows * a.kp);
             compare("the scales of quantize", a.scale, b.scale, (size_t)rows * a.kp / block, 1e-6f);
+            same("the sums of quantize over 32", a.sum32, b.sum32, (size_t)rows * a.kp / 32 * 4);
+            same("the sums of quantize over 16", a.sum16, b.sum16, (size_t)rows * a.kp / 16 * 4);
+            compare("the scaled sums of quantize", a.sum, b.sum, (size_t)rows * a.kp / 32, 1e-6f);
             same("pack", a.f, b.f, (size_t)rows * k * 4);
             for (uint32_t bits = 2; bits <= 8; bits++)
                 for (uint32_t kind = 0; kind < 4; kind++)

@@ -10,7 +10,7 @@ struct DaemonTests {
         let models = try daemon.ctl(["models"])
         #expect(models.output.contains("smollm2") && models.output.contains("on disk"))
         let answer = try daemon.ctl([
-            "run", "smollm2", "What is the capital of France?", "--temperature", "0", "-n", "40",
+            "run", "smollm2", "Name the capital of France.", "--temperature", "0", "-n", "40",
         ])
         #expect(answer.code == 0 && answer.output.contains("Paris"), "\(answer.errors)")
         #expect(answer.errors.contains("prefill") && answer.errors.contains("t/s"))

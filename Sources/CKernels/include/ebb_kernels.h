@@ -145,6 +145,8 @@ typedef struct ebb_kernels {
     // registers. Return the operations done (a multiply-add is two); the sink keeps the compiler from skipping them.
     uint64_t (*peak_int8)(uint64_t rounds, int32_t *sink);
     uint64_t (*peak_float)(uint64_t rounds, float *sink);
+    // Reads `bytes` (a multiple of 512) and returns a sum of them: the speed of memory.
+    uint32_t (*read)(const void *memory, size_t bytes);
     // y += a x, n values.
     void (*axpy)(float *y, const float *x, float a, uint32_t n);
     // Softmax of n values in place.
@@ -198,9 +200,6 @@ size_t ebb_static_bytes(uint32_t n, uint32_t k);
 // Conversions used by readers and tests; round to nearest even.
 float ebb_f16_to_f32(uint16_t h);
 uint16_t ebb_f32_to_f16(float f);
-
-// Reads `bytes` (a multiple of 64) and returns a sum of them: the speed of memory.
-uint64_t ebb_read(const void *memory, size_t bytes);
 
 // x^y and ln x of C's library.
 float ebb_powf(float x, float y);

@@ -16,6 +16,7 @@ struct Bench: ParsableCommand {
               ebbctl bench smollm2 --prompt 2048 --decode 0
               ebbctl bench minilm --batch 16 --length 128
               ebbctl bench --kernels --threads 1
+              ebbctl bench --limits --json
             """)
 
     @Argument(help: "A model's name.")
@@ -23,6 +24,9 @@ struct Bench: ParsableCommand {
 
     @Flag(help: "Measure the kernels by shape, without a model.")
     var kernels = false
+
+    @Flag(help: "Measure what this machine can do at most: arithmetic and memory.")
+    var limits = false
 
     @Option(name: [.long, .customShort("p")], help: "Tokens of the prompt; 0 skips the test.")
     var prompt = 512
@@ -52,7 +56,9 @@ struct Bench: ParsableCommand {
         guard (1...4096).contains(batch), (1...65536).contains(length) else {
             throw ValidationError("--batch takes 1 to 4096, --length at least 1.")
         }
-        guard kernels != (model != nil) else { throw ValidationError("Name a model, or give --kernels.") }
+        guard [kernels, limits, model != nil].count(where: { $0 }) == 1 else {
+            throw ValidationError("Name a model, or give --kernels or --limits.")
+        }
         guard prompt >= 0, decode >= 0, depth >= 0, repetitions >= 1, prompt + decode > 0 else {
             throw ValidationError("--prompt, --decode and --depth take no negative numbers, --repetitions at least 1.")
         }
@@ -69,7 +75,10 @@ struct Bench: ParsableCommand {
     }
 
     func run() throws {
-        guard let model else { return try KernelReport(threads: engine.threads, json: json).run() }
+        guard let model else {
+            let report = KernelReport(threads: engine.threads, json: json)
+            return try limits ? report.limits() : report.run()
+        }
         let isEncoder = EncoderModel.isEncoder(try folder.open(model))
         let (results, bytes) = try isEncoder ? measureEncoder(model) : measureDecoder(model)
         let isa = try Kernels.fromEnvironment().name

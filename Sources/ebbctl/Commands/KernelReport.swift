@@ -24,6 +24,19 @@ struct KernelReport {
         let rows: [Row]
     }
 
+    /// `ebbctl bench --limits`: of the instruction set that models run with.
+    func limits() throws {
+        let count = threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN))
+        let kernels = try Kernels.fromEnvironment()
+        let limit = Self.limits(try MachineLimits(kernels, try WorkerPool(threads: count), seconds: 0.5))
+        if json { return try JSONOutput.line(limit) }
+        Terminal.out(Self.text(kernels.name, limit, [], count))
+    }
+
+    private static func limits(_ limit: MachineLimits) -> Report.Limits {
+        .init(int8_gops: limit.int8 / 1e9, float_gflops: limit.float / 1e9, read_gbps: limit.read / 1e9)
+    }
+
     private static let blocks = [16, 32, 64, 128, 256, -1]
 
     func run() throws {
@@ -36,8 +49,7 @@ struct KernelReport {
         for kernels in Kernels.available where kernels.name == wanted ?? kernels.name {
             progress.note("\(kernels.name): limits")
             let limit = try MachineLimits(kernels, pool)
-            limits[kernels.name] = Report.Limits(
-                int8_gops: limit.int8 / 1e9, float_gflops: limit.float / 1e9, read_gbps: limit.read / 1e9)
+            limits[kernels.name] = Self.limits(limit)
             // Plain C is the definition, not a contender.
             if kernels.name == "plain", wanted == nil { continue }
             let bench = KernelBench(kernels, pool)

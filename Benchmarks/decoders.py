@@ -1,0 +1,128 @@
+"""decoders.py CTL LLAMA_BENCH THREADS ROUNDS OUT.json NAME=FILE.gguf...: Ebb against llama.cpp, in turns (A B A B …).
+
+For each model: prefill of 128, 512 and 2048 tokens, decode at an empty context and at 1024, the time from the start of a
+process to its first token with the file in the page cache and without, and the memory of a process that has read 2048
+tokens. Medians with their range; each beside the limit of this machine that it runs into: the int8 peak for prefill, the
+read bandwidth for decode. Models must be imported under NAME in $EBB_MODELS.
+"""
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+ctl, peer, threads, rounds, out = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+models = os.environ["EBB_MODELS"]
+
+
+def run(command, **options):
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
+
+
+def ebb_rates(name):
+    rates = {}
+    for prompt in (128, 512, 2048):
+        rows = json.loads(run([ctl, "bench", name, "--threads", threads, "-r", "1", "-p", str(prompt), "-n", "0", "--json"]))
+        rates[f"pp{prompt}"] = rows[0]["tokens_per_second"]
+    for depth in (0, 1024):
+        rows = json.loads(run([ctl, "bench", name, "--threads", threads, "-r", "1", "-p", "0", "-n", "64", "-d", str(depth), "--json"]))
+        rates[f"tg64 @ {depth}"] = rows[0]["tokens_per_second"]
+    return rates
+
+
+def peer_rates(path):
+    rates = {}
+    rows = json.loads(run([peer, "-m", path, "-t", threads, "-p", "128,512,2048", "-n", "0", "-r", "1", "-o", "json"]))
+    rows += json.loads(run([peer, "-m", path, "-t", threads, "-p", "0", "-n", "64", "-d", "0,1024", "-r", "1", "-o", "json"]))
+    for row in rows:
+        rates[f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg64 @ {row['n_depth']}"] = row["avg_ts"]
+    return rates
+
+
+def seconds(command, path, cold):
+    """From the start of a process that makes one token to its end."""
+    fd = os.open(path, os.O_RDONLY)
+    if cold:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    else:
+        while os.read(fd, 1 << 24):
+            pass
+    os.close(fd)
+    start = time.monotonic()
+    run(command, input='{"text":"Hello"}\n')
+    return time.monotonic() - start
+
+
+def memory(command):
+    """The largest anonymous and file memory of a process, in bytes."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    most = {"RssAnon": 0, "RssFile": 0}
+    while process.poll() is None:
+        try:
+            for line in open(f"/proc/{process.pid}/status"):
+                key = line.split(":")[0]
+                if key in most:
+                    most[key] = max(most[key], int(line.split()[1]) * 1024)
+        except (FileNotFoundError, ProcessLookupError):
+            break
+        time.sleep(0.002)
+    return most
+
+
+def limits():
+    report = json.loads(run([ctl, "bench", "--limits", "--threads", threads, "--json"]))
+    return report
+
+
+def tensors(name):
+    """Weights of the layers' matrices, and bytes that a token reads: those and the head."""
+    report = json.loads(run([ctl, "inspect", name, "--json"]))
+    matrices = [t for t in report["tensors"] if t["k"] > 1]
+    layers = sum(t["n"] * t["k"] for t in matrices if t["name"].startswith("blk."))
+    names = {t["name"] for t in matrices}
+    head = "output.weight" if "output.weight" in names else "token_embd.weight"
+    return layers, sum(t["bytes"] for t in matrices if t["name"].startswith("blk.") or t["name"] == head)
+
+
+limit = limits()
+print(f"limits, {threads} threads: int8 {limit['int8_gops']:.0f} Gop/s, float {limit['float_gflops']:.0f} Gflop/s, "
+      f"read {limit['read_gbps']:.1f} GB/s\n")
+results = {"threads": int(threads), "rounds": rounds, "limits": limit, "models": {}}
+for pair in sys.argv[6:]:
+    name, path = pair.split("=", 1)
+    container = f"{models}/{name}.ebb"
+    layer_weights, token_bytes = tensors(name)
+    ours, theirs = [], []
+    for _ in range(rounds):
+        a, b = ebb_rates(name), peer_rates(path)
+        for cold in (False, True):
+            key = "first token, cold, s" if cold else "first token, s"
+            a[key] = seconds([ctl, "score", name, "--jsonl", "--greedy", "1", "--threads", threads], container, cold)
+            b[key] = seconds([peer, "-m", path, "-t", threads, "-p", "1", "-n", "0", "-r", "1", "--no-warmup"], path, cold)
+        ours.append(a)
+        theirs.append(b)
+    mine = memory([ctl, "bench", name, "--threads", threads, "-p", "2048", "-n", "0", "-r", "1"])
+    yours = memory([peer, "-m", path, "-t", threads, "-p", "2048", "-n", "0", "-r", "1"])
+    print(f"{name:<22} {'ebb':>20} {'llama.cpp':>20} {'ratio':>6} {'of limit':>9}")
+    table = {}
+    for test in ours[0]:
+        a, b = [x[test] for x in ours], [x[test] for x in theirs]
+        ratio = statistics.median(a) / statistics.median(b)
+        if test.startswith("first"):
+            ratio = 1 / ratio
+        share = None
+        if test.startswith("pp"):
+            share = statistics.median(a) * 2 * layer_weights / 1e9 / limit["int8_gops"]
+        if test.startswith("tg"):
+            share = statistics.median(a) * token_bytes / 1e9 / limit["read_gbps"]
+        digits = 3 if test.startswith("first") else 0
+        cell = lambda v: f"{statistics.median(v):.{digits}f} ({min(v):.{digits}f}-{max(v):.{digits}f})"
+        print(f"{test:<22} {cell(a):>20} {cell(b):>20} {ratio:>6.2f} {'' if share is None else f'{share:.0%}':>9}", flush=True)
+        table[test] = {"ebb": a, "llama.cpp": b, "ratio": ratio, "of_limit": share}
+    for key, label in (("RssAnon", "anonymous MB"), ("RssFile", "of files MB")):
+        print(f"{label:<22} {mine[key] / 1e6:>20.0f} {yours[key] / 1e6:>20.0f} {yours[key] / max(mine[key], 1):>6.2f}")
+        table[label] = {"ebb": mine[key] / 1e6, "llama.cpp": yours[key] / 1e6}
+    print(flush=True)
+    results["models"][name] = table
+json.dump(results, open(out, "w"), indent=1)
