@@ -19,6 +19,9 @@ public struct QuantizationPlan: Sendable {
     /// - Throws: ``FormatError`` or `SchemeError`: an impossible rule, a rule that names no matrix of the model, a recipe
     ///   without rules.
     public init(_ source: any ModelSource, _ recipe: Recipe) throws {
+        guard !source.tensors.contains(where: { $0.name.hasSuffix(".input_scale") }) else {
+            throw FormatError("\(source.path) is calibrated for full INT8 already: quantize what it was made of")
+        }
         guard !recipe.rules.isEmpty else { throw FormatError("the recipe names no layer: it has no rules") }
         let patterns = try recipe.rules.map { rule in
             do {

@@ -180,6 +180,10 @@ struct RecipeTests {
         let calibrated = try RunnableModel(
             EbbSource(try EbbFile(path: folder.file("i.ebb"))), expanded: false, threads: 2)
         #expect(try reference.loss(of: calibrated).value < 0.1)
+        // Its weights stand for calibrated inputs: they are no source any more.
+        let again = EbbSource(try EbbFile(path: folder.file("i.ebb")))
+        let error = #expect(throws: FormatError.self) { try QuantizationPlan(again, MiniLM.uniform(4, .hqq)) }
+        #expect(error?.description.contains("full INT8") == true)
     }
 }
 

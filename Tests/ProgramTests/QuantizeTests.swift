@@ -123,6 +123,19 @@ struct QuantizeTests {
         #expect(tight.code != 0 && tight.errors.contains("nothing useful fits"))
     }
 
+    @Test("bench measures encoders and the machine's limits, and says so as JSON")
+    func bench() throws {
+        #expect(try ebbctl(["import", source, "--name", "tiny"]).code == 0)
+        let outcome = try ebbctl(["bench", "tiny", "-r", "1", "--batch", "2", "--length", "16", "--json"])
+        let rows = try JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [[String: Any]] ?? []
+        #expect(rows.map { $0["test"] as? String } == ["2x16"], "\(outcome.errors)")
+        #expect((rows.first?["texts_per_second"] as? Double ?? 0) > 0)
+        let limits = try json(ebbctl(["bench", "--limits", "--json"]))
+        for key in ["int8_gops", "float_gflops", "read_gbps"] { #expect((limits[key] as? Double ?? 0) > 0, "\(key)") }
+        let both = try ebbctl(["bench", "tiny", "--limits"])
+        #expect(both.code != 0 && both.errors.contains("--limits"))
+    }
+
     @Test("Memory does not grow with the model: MiniLM's 90 MB pass through less than 100")
     func streaming() throws {
         let child = try Child(

@@ -84,8 +84,15 @@ struct Embed: AsyncParsableCommand {
         let local = mode != nil || precision != nil || threads != nil || folder.models != nil || model.hasSuffix(".ebb")
         if !local || daemon.socket != nil, let client = try await reachable() {
             let name = model
+            // A daemon with another folder must not keep ebbctl from a model that it can read itself.
+            let isKnown = try await client.models().contains { $0.name == name }
+            guard isKnown || daemon.socket != nil else { return try localEmbedder() }
             return { texts in try await client.embed(name, texts: texts) }
         }
+        return try localEmbedder()
+    }
+
+    private func localEmbedder() throws -> Embedder {
         var options = EngineOptions()
         options.mode = mode ?? .memoryLow
         options.precision = precision ?? .f16
