@@ -106,19 +106,8 @@ public final class GPTQRun {
         _ item: QuantizationPlan.Item, _ scheme: Scheme,
         _ encode: @Sendable (UnsafeMutablePointer<Float>, ChannelCode) throws -> Void
     ) throws -> EncodedMatrix {
-        let (tensor, source) = (item.tensor, source)
-        let encoded = EncodedMatrix(scheme: scheme, n: tensor.n, k: tensor.k)
-        try Parallel.run((tensor.n + 15) / 16, jobs: jobs) { tile in
-            let row = UnsafeMutablePointer<Float>.allocate(capacity: tensor.k)
-            let code = ChannelCode(scheme: scheme, k: tensor.k)
-            defer { row.deallocate() }
-            for channel in tile * 16..<min(tile * 16 + 16, tensor.n) {
-                try source.read(tensor, channel: channel, into: row)
-                try QuantizedCopy.demandFinite(row, tensor, channel: channel)
-                try encode(row, code)
-                encoded.write(code, channel: channel)
-            }
-        }
+        let encoded = EncodedMatrix(scheme: scheme, n: item.tensor.n, k: item.tensor.k)
+        try encoded.fill(from: source, item.tensor, jobs: jobs, encode)
         return encoded
     }
 }

@@ -101,18 +101,9 @@ public struct QuantizedCopy {
             let tiles = min(wave, (tensor.n + 15) / 16 - first)
             let encoded = EncodedMatrix(scheme: scheme, n: min(tensor.n - first * 16, tiles * 16), k: tensor.k)
             let quantizer = BlockQuantizer(scheme: scheme, method: method)
-            let source = source
-            try Parallel.run(tiles, jobs: jobs) { tile in
-                let row = UnsafeMutablePointer<Float>.allocate(capacity: tensor.k)
-                let code = ChannelCode(scheme: scheme, k: tensor.k)
-                defer { row.deallocate() }
-                for channel in tile * 16..<min(tile * 16 + 16, encoded.n) {
-                    try source.read(tensor, channel: first * 16 + channel, into: row)
-                    try Self.demandFinite(row, tensor, channel: first * 16 + channel)
-                    if let factors { for i in 0..<tensor.k { row[i] *= factors[i] } }
-                    try quantizer.encode(row, into: code)
-                    encoded.write(code, channel: channel)
-                }
+            try encoded.fill(from: source, tensor, first: first * 16, jobs: jobs) { row, code in
+                if let factors { for i in 0..<tensor.k { row[i] *= factors[i] } }
+                try quantizer.encode(row, into: code)
             }
             try encoded.withBytes { try writer.append($0) }
             progress(first * 16)
@@ -159,6 +150,24 @@ public final class EncodedMatrix: @unchecked Sendable {
         tiles.write(
             code, lane: channel % 16,
             into: UnsafeMutableRawBufferPointer(rebasing: memory[start..<start + tiles.tileBytes]))
+    }
+
+    /// Encodes channels `first`... of a tensor, tile by tile on several threads. `encode` may change the row.
+    func fill(
+        from source: any ModelSource, _ tensor: SourceTensor, first: Int = 0, jobs: Int,
+        _ encode: @Sendable (UnsafeMutablePointer<Float>, ChannelCode) throws -> Void
+    ) throws {
+        try Parallel.run((n + 15) / 16, jobs: jobs) { tile in
+            let row = UnsafeMutablePointer<Float>.allocate(capacity: k)
+            let code = ChannelCode(scheme: scheme, k: k)
+            defer { row.deallocate() }
+            for channel in tile * 16..<min(tile * 16 + 16, n) {
+                try source.read(tensor, channel: first + channel, into: row)
+                try QuantizedCopy.demandFinite(row, tensor, channel: first + channel)
+                try encode(row, code)
+                write(code, channel: channel)
+            }
+        }
     }
 
     func withBytes(_ body: (UnsafeRawBufferPointer) throws -> Void) rethrows {

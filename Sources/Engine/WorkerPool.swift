@@ -9,7 +9,10 @@ public final class WorkerPool: Sendable {
     private let shared: Shared
     private let handles: [pthread_t]
 
-    /// - Parameter threads: at least 1; the usual choice is the number of physical cores.
+    /// One for each core that is online.
+    public static var defaultThreads: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
+
+    /// - Parameter threads: at least 1.
     public init(threads: Int) throws {
         self.threads = max(1, threads)
         shared = Shared(threads: self.threads)

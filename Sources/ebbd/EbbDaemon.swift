@@ -77,7 +77,7 @@ struct EbbDaemon: AsyncParsableCommand {
         logger.logLevel = logLevel
         var configuration = ServiceConfiguration(
             models: models ?? ModelStore.defaultFolder, socket: socket ?? EbbProtocol.defaultSocket,
-            threads: threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN)), kernels: try Kernels.fromEnvironment())
+            threads: threads ?? WorkerPool.defaultThreads, kernels: try Kernels.fromEnvironment())
         configuration.inheritedSocket = try Systemd.inheritedSocket()
         configuration.defaultWish = mode.wish
         configuration.model = ModelOptions(contextLimit: context, precision: precision)

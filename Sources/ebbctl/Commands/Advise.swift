@@ -1,5 +1,6 @@
 import ArgumentParser
 import Conversion
+import Engine
 import Foundation
 import Glibc
 import ModelFormat
@@ -60,7 +61,7 @@ struct Advise: ParsableCommand {
         let progress = ProgressLine("advising")
         let advice = try Advice(
             model, memory: memory.bytes, priority: priority, calibration: texts,
-            threads: max(1, threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+            threads: max(1, threads ?? WorkerPool.defaultThreads)
         ) { progress.note($0) }
         progress.clear()
         if json { return try JSONOutput.pretty(report(advice)) }

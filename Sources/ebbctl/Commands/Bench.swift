@@ -82,7 +82,7 @@ struct Bench: ParsableCommand {
         let isEncoder = EncoderModel.isEncoder(try folder.open(model))
         let (results, bytes) = try isEncoder ? measureEncoder(model) : measureDecoder(model)
         let isa = try Kernels.fromEnvironment().name
-        let threads = engine.threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN))
+        let threads = engine.threads ?? WorkerPool.defaultThreads
         let rows = results.map {
             Row(
                 model: model, mode: engine.mode.rawValue, isa: isa, test: $0.test,

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Conversion
+import Engine
 import Glibc
 import ModelFormat
 
@@ -34,7 +35,7 @@ struct Calibrate: ParsableCommand {
     func run() throws {
         let texts = try CalibrationTexts.read(data)
         let source = try folder.source(source)
-        let count = threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN))
+        let count = threads ?? WorkerPool.defaultThreads
         var progress = ProgressLine("calibrating")
         let model = try RunnableModel(source, expanded: true, threads: max(1, count))
         let calibration = try Calibration(model, texts: texts) { progress.update($0) }

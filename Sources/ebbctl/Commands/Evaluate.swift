@@ -50,7 +50,7 @@ struct Evaluate: ParsableCommand {
 
     func run() throws {
         let folder = ModelFolder(at: modelFolder)
-        let count = threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN))
+        let count = threads ?? WorkerPool.defaultThreads
         let source = try folder.source(against)
         let lines = try texts.map { try CalibrationTexts.read($0) } ?? CalibrationTexts.standard
         var progress = ProgressLine("evaluating")

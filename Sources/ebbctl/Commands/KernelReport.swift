@@ -26,7 +26,7 @@ struct KernelReport {
 
     /// `ebbctl bench --limits`: of the instruction set that models run with.
     func limits() throws {
-        let count = threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN))
+        let count = threads ?? WorkerPool.defaultThreads
         let kernels = try Kernels.fromEnvironment()
         let limit = Self.limits(try MachineLimits(kernels, try WorkerPool(threads: count), seconds: 0.5))
         if json { return try JSONOutput.line(limit) }
@@ -40,7 +40,7 @@ struct KernelReport {
     private static let blocks = [16, 32, 64, 128, 256, -1]
 
     func run() throws {
-        let count = threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN))
+        let count = threads ?? WorkerPool.defaultThreads
         let pool = try WorkerPool(threads: count)
         let progress = ProgressLine("bench kernels")
         var rows: [Row] = []

@@ -69,7 +69,7 @@ struct Quantize: ParsableCommand {
         try report(source, plan, recipe: String(recipe), loss: loss, seconds: seconds)
     }
 
-    private var threads: Int { jobs ?? sysconf(Int32(_SC_NPROCESSORS_ONLN)) }
+    private var threads: Int { jobs ?? WorkerPool.defaultThreads }
 
     private func write(_ source: any ModelSource) throws -> (QuantizationPlan, OutputLoss?) {
         let calibration = try options.calibration.map { try CalibrationTexts.read($0) }

@@ -70,7 +70,7 @@ struct EngineOptions: ParsableArguments {
     }
 
     func pool() throws -> WorkerPool {
-        try WorkerPool(threads: threads ?? sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        try WorkerPool(threads: threads ?? WorkerPool.defaultThreads)
     }
 
     private func prepare<Model: LayeredModel>(_ model: Model) throws -> Model {
