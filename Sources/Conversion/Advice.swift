@@ -37,6 +37,7 @@ public struct Advice: Sendable {
     /// nats (llama.cpp's own loss on the reference models is 0.001 to 0.005).
     private static let uselessEncoderLoss = 0.05
     private static let uselessDecoderLoss = 0.1
+
     /// - Parameters:
     ///   - memory: bytes that the model may take in memory_low, caches and buffers not counted.
     ///   - priority: what counts most; nil for a balance of size and speed.

@@ -7,7 +7,6 @@ import Quantization
 /// Embeddings, whose rows are looked up and have no inputs, are quantized by HQQ. One layer at a time is in memory.
 public final class GPTQRun {
     private let source: any ModelSource
-    private let plan: QuantizationPlan
     private let walk: LayerWalk
     private let jobs: Int
     private let kernels: Kernels
@@ -15,16 +14,14 @@ public final class GPTQRun {
     private var items: [String: QuantizationPlan.Item] = [:]
     private var finished: [String: EncodedMatrix] = [:]
     private var started = false
-    private let progress: (String) -> Void
 
     /// - Parameters:
     ///   - model: the source, not expanded.
     ///   - texts: calibration texts in tokens.
     public init(
-        _ source: any ModelSource, _ plan: QuantizationPlan, model: RunnableModel, texts: [[Int32]], jobs: Int,
-        progress: @escaping (String) -> Void = { _ in }
+        _ source: any ModelSource, _ plan: QuantizationPlan, model: RunnableModel, texts: [[Int32]], jobs: Int
     ) throws {
-        (self.source, self.plan, self.jobs, self.progress) = (source, plan, jobs, progress)
+        (self.source, self.jobs) = (source, jobs)
         walk = try LayerWalk(model.model, texts: texts)
         kernels = try Kernels.fromEnvironment()
         for item in plan.items { items[item.tensor.name] = item }
@@ -32,12 +29,9 @@ public final class GPTQRun {
 
     /// The codes of a matrix; nil for those that the copy quantizes by itself. Matrices must be asked for in the plan's order.
     public func codes(_ item: QuantizationPlan.Item) throws -> EncodedMatrix? {
-        guard case .quantized(_, .gptq, _) = item.treatment else { return nil }
+        guard item.treatment.needsCalibration else { return nil }
         if let done = finished.removeValue(forKey: item.tensor.name) { return done }
-        let names = walk.model.matrixNames(of: -1)
-        if names.contains(item.tensor.name) || QuantizationPlan.layer(of: item.tensor.name) == nil {
-            return try lookedUp(item)
-        }
+        if QuantizationPlan.layer(of: item.tensor.name) == nil { return try lookedUp(item) }
         if !started {
             started = true
             try walk.start()
@@ -74,11 +68,8 @@ public final class GPTQRun {
         var groups: [[String]] = []
         try walk.look(onInput: { input in if !groups.contains(input.weights) { groups.append(input.weights) } })
         for group in groups {
-            let wanted = group.compactMap { items[$0] }.filter {
-                if case .quantized(_, .gptq, _) = $0.treatment { true } else { false }
-            }
+            let wanted = group.compactMap { items[$0] }.filter { $0.treatment.needsCalibration }
             guard let first = wanted.first, finished[first.tensor.name] == nil else { continue }
-            progress("layer \(walk.layer + 1)/\(walk.model.layerCount): \(group.joined(separator: ", "))")
             let gram = GramMatrix(k: first.tensor.k)
             try walk.look(onInput: { input in
                 if input.weights == group { gram.add(input.rows, count: input.count) }

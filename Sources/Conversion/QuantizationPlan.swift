@@ -84,23 +84,11 @@ public struct QuantizationPlan: Sendable {
 
     /// Whether a method needs calibration texts.
     public var needsCalibration: Bool {
-        items.contains { if case .quantized(_, .gptq, _) = $0.treatment { true } else { false } }
+        items.contains { $0.treatment.needsCalibration }
     }
 
     public var quantizedNames: Set<String> {
         Set(items.filter { if case .quantized = $0.treatment { true } else { false } }.map(\.tensor.name))
-    }
-
-    /// Bytes of the weights in the new file.
-    public var weightBytes: Int { items.reduce(0) { $0 + ($1.shape.byteCount ?? 0) } }
-
-    /// Bytes that the quantized matrices take when they are expanded to f16.
-    public var expandedBytes: Int {
-        items.reduce(0) { sum, item in
-            guard case .matrix(.quantized) = item.shape.layout, QuantizationPlan.layer(of: item.tensor.name) != nil
-            else { return sum }
-            return sum + item.tensor.n * item.tensor.k * 2
-        }
     }
 
     /// The same for every matrix, but for names that match `keep`, which are kept as floats.

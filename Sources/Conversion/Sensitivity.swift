@@ -32,9 +32,8 @@ public struct Sensitivity: Sendable {
         let tensors = source.tensors.filter { !$0.isVector && names.contains($0.name) }
         var found: [Matrix] = []
         for (index, tensor) in tensors.enumerated() {
-            let errors = try Self.widths.map { bits in
-                try Self.error(source, tensor, try Scheme(bits: bits, block: block, asymmetric: asymmetric))
-            }
+            let errors = try Self.errors(
+                source, tensor, try Self.widths.map { try Scheme(bits: $0, block: block, asymmetric: asymmetric) })
             let probe = try Scheme(bits: Self.probedBits, block: block, asymmetric: asymmetric)
             let quantizer = BlockQuantizer(scheme: probe, method: .mse)
             let code = ChannelCode(scheme: probe, k: tensor.k)
@@ -53,25 +52,28 @@ public struct Sensitivity: Sendable {
         (matrices, self.block, self.asymmetric) = (found, block, asymmetric)
     }
 
-    /// Mean squared error of a sample of channels.
-    private static func error(_ source: any ModelSource, _ tensor: SourceTensor, _ scheme: Scheme) throws -> Double {
-        let quantizer = BlockQuantizer(scheme: scheme, method: .mse)
-        let code = ChannelCode(scheme: scheme, k: tensor.k)
+    /// Squared error of a sample of channels under each scheme.
+    private static func errors(
+        _ source: any ModelSource, _ tensor: SourceTensor, _ schemes: [Scheme]
+    ) throws -> [Double] {
+        let quantizers = schemes.map { BlockQuantizer(scheme: $0, method: .mse) }
+        let codes = schemes.map { ChannelCode(scheme: $0, k: tensor.k) }
         let row = UnsafeMutablePointer<Float>.allocate(capacity: tensor.k)
         let decoded = UnsafeMutablePointer<Float>.allocate(capacity: tensor.k)
         defer {
             row.deallocate()
             decoded.deallocate()
         }
-        var sum = 0.0
-        let step = max(1, tensor.n / sampledChannels)
-        for channel in stride(from: 0, to: tensor.n, by: step) {
+        var sums = [Double](repeating: 0, count: schemes.count)
+        for channel in stride(from: 0, to: tensor.n, by: max(1, tensor.n / sampledChannels)) {
             try source.read(tensor, channel: channel, into: row)
-            try quantizer.encode(row, into: code)
-            code.dequantize(into: decoded)
-            for i in 0..<tensor.k { sum += Double((row[i] - decoded[i]) * (row[i] - decoded[i])) }
+            for index in schemes.indices {
+                try quantizers[index].encode(row, into: codes[index])
+                codes[index].dequantize(into: decoded)
+                for i in 0..<tensor.k { sums[index] += Double((row[i] - decoded[i]) * (row[i] - decoded[i])) }
+            }
         }
-        return sum
+        return sums
     }
 
     /// Widths for the matrices, chosen greedily: from 8 bits down, always the step that loses least for each byte it

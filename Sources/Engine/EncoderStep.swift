@@ -7,8 +7,6 @@ import Glibc
 final class EncoderStep {
     /// Rows that a step takes at most.
     static let rowLimit = 1024
-    /// Query rows that attention handles at a time.
-    private static let chunk = 64
 
     private struct Slice {
         let firstRow: Int

@@ -51,7 +51,7 @@ public final class LayerWalk {
         }
     }
 
-    /// Embeds the texts: what ``step(onInput:onAttention:)`` starts from. Call it again after the embeddings have changed.
+    /// Embeds the texts: what the first layer reads. Call it again after the embeddings have changed.
     public func start() throws {
         layer = 0
         states = []

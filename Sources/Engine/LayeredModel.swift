@@ -76,10 +76,7 @@ public class LayeredModel {
 
     // MARK: Calibration
 
-    /// The names of a layer's matrices; those of no layer (an encoder's embeddings) stand under -1.
-    public func matrixNames(of layer: Int) -> [String] { weights.names(of: layer) }
-
-    /// The values of a matrix, row by row [n][k], as they are in the file.
+    /// Output and input channels of a matrix.
     /// - Throws: ``EngineError`` for an unknown name.
     public func shape(of name: String) throws -> (n: Int, k: Int) {
         guard let linear = weights.linear(name) else { throw EngineError("the model has no matrix named \(name)") }

@@ -82,4 +82,7 @@ public enum Treatment: Sendable, Hashable {
     case source
     case float(Encoding)
     case quantized(Scheme, QuantizationMethod, fixedInput: Bool)
+
+    /// Whether the method looks at the weights' inputs.
+    public var needsCalibration: Bool { if case .quantized(_, .gptq, _) = self { true } else { false } }
 }

@@ -83,6 +83,15 @@ struct EncoderTests {
         }
     }
 
+    @Test("A length that leaves no room for [CLS] and [SEP] is refused, not run", arguments: [0, 1])
+    func noRoom(tokens: Int) throws {
+        let folder = try TinyBert().folder()
+        try folder.write("sentence_bert_config.json", Array("{\"max_seq_length\": \(tokens)}".utf8))
+        try ModelImport(try ModelSources.open(folder.path)).write(to: folder.file("tiny.ebb"))
+        let file = try EbbFile(path: folder.file("tiny.ebb"))
+        #expect(throws: FormatError.self) { try ModelFamilies.check(file) }
+    }
+
     @Test("Heads of an odd size are refused")
     func heads() throws {
         #expect(throws: FormatError.self) { try tiny { $0.config["num_attention_heads"] = 4 } }

@@ -93,10 +93,13 @@ struct Bert {
             throw FormatError("bert.pooling_type is unknown (1, mean, and 2, CLS, are possible)")
         }
         let context = try count("context_length", limit: EncoderStep.rowLimit)
+        let maxTokens = metadata["bert.max_tokens"] == nil ? context : try count("max_tokens", limit: context)
+        // [CLS] and [SEP] alone are two.
+        guard maxTokens >= 2 else { throw FormatError("bert.max_tokens is \(maxTokens): at least 2 are needed") }
         return EncoderConfig(
             layers: try count("block_count", limit: 1024), hidden: hidden, heads: heads,
             feedForward: try count("feed_forward_length", limit: 1 << 18), vocabulary: vocabulary,
-            contextLength: context, maxTokens: min(metadata.integer("bert.max_tokens") ?? context, context),
+            contextLength: context, maxTokens: maxTokens,
             epsilon: epsilon, pooling: pooling, normalize: metadata.bool("bert.normalize") ?? true)
     }
 

@@ -22,29 +22,27 @@ struct OuterWeights {
 }
 
 extension WeightLoader {
+    private func matrix(_ name: String, of layer: Int, n: Int, k: Int) throws -> LinearRef {
+        try matrix("blk.\(layer).\(name).weight", n: n, k: k, layer: layer)
+    }
+
     func attention(_ layer: Int, _ c: DecoderConfig) throws -> AttentionWeights {
-        func matrix(_ name: String, n: Int, k: Int) throws -> LinearRef {
-            try self.matrix("blk.\(layer).\(name).weight", n: n, k: k, layer: layer)
-        }
         let weights = AttentionWeights(
             norm: try vector("blk.\(layer).attn_norm.weight", n: c.hidden),
-            query: try matrix("attn_q", n: c.queryWidth, k: c.hidden),
-            key: try matrix("attn_k", n: c.keyWidth, k: c.hidden),
-            value: try matrix("attn_v", n: c.keyWidth, k: c.hidden),
-            output: try matrix("attn_output", n: c.hidden, k: c.queryWidth))
+            query: try matrix("attn_q", of: layer, n: c.queryWidth, k: c.hidden),
+            key: try matrix("attn_k", of: layer, n: c.keyWidth, k: c.hidden),
+            value: try matrix("attn_v", of: layer, n: c.keyWidth, k: c.hidden),
+            output: try matrix("attn_output", of: layer, n: c.hidden, k: c.queryWidth))
         try shareInput(weights.query, weights.key, weights.value)
         return weights
     }
 
     func feedForward(_ layer: Int, _ c: DecoderConfig) throws -> FeedForwardWeights {
-        func matrix(_ name: String, n: Int, k: Int) throws -> LinearRef {
-            try self.matrix("blk.\(layer).\(name).weight", n: n, k: k, layer: layer)
-        }
         let weights = FeedForwardWeights(
             norm: try vector("blk.\(layer).ffn_norm.weight", n: c.hidden),
-            gate: try matrix("ffn_gate", n: c.feedForward, k: c.hidden),
-            up: try matrix("ffn_up", n: c.feedForward, k: c.hidden),
-            down: try matrix("ffn_down", n: c.hidden, k: c.feedForward))
+            gate: try matrix("ffn_gate", of: layer, n: c.feedForward, k: c.hidden),
+            up: try matrix("ffn_up", of: layer, n: c.feedForward, k: c.hidden),
+            down: try matrix("ffn_down", of: layer, n: c.hidden, k: c.feedForward))
         try shareInput(weights.gate, weights.up)
         return weights
     }

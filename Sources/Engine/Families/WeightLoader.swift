@@ -185,8 +185,6 @@ final class WeightSet {
         return UnsafePointer(memory)
     }
 
-    func names(of layer: Int) -> [String] { linears.filter { $0.layer == layer }.map(\.name) }
-
     func linear(_ name: String) -> LinearRef? { linears.first { $0.name == name }?.ref }
 
     func name(of ref: LinearRef) -> String { linears.first { $0.ref == ref }?.name ?? "" }
