@@ -82,7 +82,7 @@ let package = Package(
         tests("ModelFormatTests", ["ModelFormat", "Quantization", "TestKit"], resources: [.copy("Reference")]),
         tests("TextTests", ["Text", "ModelFormat", "TestKit"], resources: [.copy("Reference")]),
         tests("EngineTests", ["Engine", "ModelFormat", "Text", "TestKit"], resources: [.copy("Reference")]),
-        tests("GovernorTests", ["Governor"]),
+        tests("GovernorTests", ["Governor", "TestKit"]),
         tests("EbbProtocolTests", ["EbbProtocol"] + nio),
         tests(
             "ServiceTests", ["Service", "Conversion", "EbbClient", "EbbProtocol", "Engine", "Governor", "TestKit", log]),

@@ -407,7 +407,8 @@ static uint64_t peak_int8(uint64_t rounds, int32_t *sink) {
 const ebb_kernels ebb_avx512vnni_kernels = {
     .name = "avx512vnni", .quantize = quantize, .pack = pack, .matmul_q = matmul_q, .matmul_f = matmul_f, .expand = expand,
     .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
-    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .quantize_static = quantize_static, .matmul_s = matmul_s,
+    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .kv_to_int8 = kv_to_int8,
+    .kv_from_int8 = kv_from_int8, .quantize_static = quantize_static, .matmul_s = matmul_s,
     .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, .block_sums = block_sums, .axpy = axpy,
     .peak_int8 = peak_int8, .peak_float = peak_float, .read = read_memory,
 };

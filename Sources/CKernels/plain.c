@@ -135,10 +135,72 @@ static void softmax(float *x, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) x[i] /= sum;
 }
 
-static const uint8_t *kv_block(const ebb_kv_view *kv, uint32_t position) {
+static uint32_t kv_block(const ebb_kv_view *kv, uint32_t position) {
     uint32_t b = position / EBB_KV_BLOCK;
     if (kv->ring_blocks) b %= kv->ring_blocks;
-    return kv->base + kv->blocks[b] * kv->block_bytes;
+    return kv->blocks[b];
+}
+
+// Where an int8 block keeps the head's keys, values, and scales.
+static const uint8_t *kv_int8(const ebb_kv_view *kv, uint32_t block) {
+    return kv->int8_base + (block & ~EBB_KV_INT8) * kv->int8_block_bytes + kv->int8_offset;
+}
+
+static float int8_key(const uint8_t *head, uint32_t hd, uint32_t d, uint32_t slot) {
+    const float *scales = (const float *)(head + 2 * EBB_KV_BLOCK * hd), *offsets = scales + hd;
+    return (float)head[d * EBB_KV_BLOCK + slot] * scales[d] + offsets[d];
+}
+
+static float int8_value(const uint8_t *head, uint32_t hd, uint32_t slot, uint32_t d) {
+    const float *scales = (const float *)(head + 2 * EBB_KV_BLOCK * hd) + 2 * hd;
+    return (float)(int8_t)head[(EBB_KV_BLOCK + slot) * hd + d] * scales[slot];
+}
+
+static float kv_key(const ebb_kv_view *kv, uint32_t block, uint32_t d, uint32_t slot) {
+    if (block & EBB_KV_INT8) return int8_key(kv_int8(kv, block), kv->head_dim, d, slot);
+    return half_to_float(load_u16(kv->base + block * kv->block_bytes + kv->key_offset + ((size_t)d * EBB_KV_BLOCK + slot) * 2));
+}
+
+static float kv_value(const ebb_kv_view *kv, uint32_t block, uint32_t slot, uint32_t d) {
+    if (block & EBB_KV_INT8) return int8_value(kv_int8(kv, block), kv->head_dim, slot, d);
+    return half_to_float(
+        load_u16(kv->base + block * kv->block_bytes + kv->value_offset + ((size_t)slot * kv->head_dim + d) * 2));
+}
+
+static void kv_to_int8(const uint16_t *keys, const uint16_t *values, uint32_t hd, uint8_t *out) {
+    float *scales = (float *)(out + 2 * EBB_KV_BLOCK * hd), *offsets = scales + hd, *value_scales = offsets + hd;
+    for (uint32_t d = 0; d < hd; d++) {
+        float least = INFINITY, most = -INFINITY;
+        for (uint32_t t = 0; t < EBB_KV_BLOCK; t++) {
+            float x = half_to_float(keys[d * EBB_KV_BLOCK + t]);
+            least = fminf(least, x), most = fmaxf(most, x);
+        }
+        scales[d] = (most - least) / 255;
+        offsets[d] = least;
+        float inverse = most > least ? 255 / (most - least) : 0;
+        for (uint32_t t = 0; t < EBB_KV_BLOCK; t++) {
+            float q = nearbyintf((half_to_float(keys[d * EBB_KV_BLOCK + t]) - least) * inverse);
+            out[d * EBB_KV_BLOCK + t] = (uint8_t)fminf(fmaxf(q, 0), 255);
+        }
+    }
+    for (uint32_t t = 0; t < EBB_KV_BLOCK; t++) {
+        float most = 0;
+        for (uint32_t d = 0; d < hd; d++) most = fmaxf(most, fabsf(half_to_float(values[(size_t)t * hd + d])));
+        value_scales[t] = most / 127;
+        float inverse = most > 0 ? 127 / most : 0;
+        for (uint32_t d = 0; d < hd; d++) {
+            float q = nearbyintf(half_to_float(values[(size_t)t * hd + d]) * inverse);
+            out[(size_t)(EBB_KV_BLOCK + t) * hd + d] = (uint8_t)(int8_t)fminf(fmaxf(q, -127), 127);
+        }
+    }
+}
+
+static void kv_from_int8(const uint8_t *in, uint32_t hd, uint16_t *keys, uint16_t *values) {
+    for (uint32_t t = 0; t < EBB_KV_BLOCK; t++)
+        for (uint32_t d = 0; d < hd; d++) {
+            keys[d * EBB_KV_BLOCK + t] = float_to_half(fminf(fmaxf(int8_key(in, hd, d, t), -65504.0f), 65504.0f));
+            values[(size_t)t * hd + d] = float_to_half(fminf(fmaxf(int8_value(in, hd, t, d), -65504.0f), 65504.0f));
+        }
 }
 
 static void attention(const ebb_kv_view *kv, const ebb_queries *queries) {
@@ -147,15 +209,15 @@ static void attention(const ebb_kv_view *kv, const ebb_queries *queries) {
         float o[EBB_MAX_HEAD_DIM] = {0}, largest = -1e30f, sum = 0;
         query_row row = query_row_at(queries, r, hd);
         for (uint32_t t = row.begin; t < row.end; t++) {
-            const uint8_t *block = kv_block(kv, t);
+            uint32_t block = kv_block(kv, t);
             uint32_t slot = t % EBB_KV_BLOCK;
             float score = 0;
             for (uint32_t d = 0; d < hd; d++)
-                score += queries->q[row.offset + d] * queries->scale * half_to_float(load_u16(block + kv->key_offset + ((size_t)d * EBB_KV_BLOCK + slot) * 2));
+                score += queries->q[row.offset + d] * queries->scale * kv_key(kv, block, d, slot);
             float now = fmaxf(largest, score), keep = expf(largest - now), p = expf(score - now);
             sum = sum * keep + p;
             for (uint32_t d = 0; d < hd; d++)
-                o[d] = o[d] * keep + p * half_to_float(load_u16(block + kv->value_offset + ((size_t)slot * hd + d) * 2));
+                o[d] = o[d] * keep + p * kv_value(kv, block, slot, d);
             largest = now;
         }
         for (uint32_t d = 0; d < hd; d++) queries->out[row.offset + d] = o[d] / sum;
@@ -302,7 +364,8 @@ static void store_kv(const float *k, const float *v, uint8_t *block, size_t valu
 const ebb_kernels ebb_plain_kernels = {
     .name = "plain", .quantize = quantize, .pack = pack, .matmul_q = matmul_q, .matmul_f = matmul_f, .expand = expand,
     .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
-    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .quantize_static = quantize_static, .matmul_s = matmul_s,
+    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .kv_to_int8 = kv_to_int8,
+    .kv_from_int8 = kv_from_int8, .quantize_static = quantize_static, .matmul_s = matmul_s,
     .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, .block_sums = block_sums, .axpy = axpy,
     .peak_int8 = peak_int8, .peak_float = peak_float, .read = read_memory,
 };

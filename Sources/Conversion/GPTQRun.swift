@@ -60,7 +60,7 @@ public final class GPTQRun {
     private func quantizeLayer() throws {
         let layer = walk.layer
         // What is quantized in the source computes with floats here; what is float stays in the mapping.
-        walk.model.install(try walk.model.expansion(of: layer).run(kernels))
+        try walk.model.expand(layer)
         defer {
             restore()
             walk.model.drop(layer)

@@ -55,7 +55,7 @@ public final class RunnableModel {
                 options: ModelOptions(contextLimit: 2048, sequences: 2, precision: precision))
             (model, tokenizer) = (decoder, decoder.tokenizer)
         }
-        try model.setAll(expanded: expanded, kernels: kernels)
+        try model.setAll(expanded: expanded)
     }
 
     deinit {

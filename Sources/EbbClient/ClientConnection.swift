@@ -106,7 +106,9 @@ final class ClientConnection: Sendable {
 extension EbbEnvelope.OneOf_Body {
     /// Whether a request gets no answer after this one.
     fileprivate var isLast: Bool {
-        if case .delta = self { return false }
-        return true
+        switch self {
+        case .delta, .event: false
+        default: true
+        }
     }
 }

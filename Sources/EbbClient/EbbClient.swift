@@ -162,6 +162,25 @@ public final class EbbClient: Sendable {
         try await expectDone(.setMode(request))
     }
 
+    /// Sets what the governor uses free memory for, and in which order; nil leaves a setting as it is. Kept over restarts.
+    public func prefer(_ model: String, _ preference: EbbPreference? = nil, priority: Int? = nil) async throws {
+        var request = EbbSetPreference()
+        request.model = model
+        if let preference { request.preference = preference }
+        if let priority { request.priority = Int32(clamping: priority) }
+        try await expectDone(.setPreference(request))
+    }
+
+    /// Says how scarce memory is, for a while; 0 seconds take it back.
+    public func setPressure(_ level: EbbLevel, seconds: UInt32) async throws {
+        var request = EbbSetPressure()
+        (request.level, request.seconds) = (level, seconds)
+        try await expectDone(.setPressure(request))
+    }
+
+    /// Changes of level, mode and residency, from now on. Leaving the loop ends the subscription.
+    public func events() async throws -> Events { Events(answers: try await open().stream(.subscribe(EbbSubscribe()))) }
+
     /// The daemon's state, with the memory that it really takes.
     public func status() async throws -> EbbStatus {
         guard case .status(let status) = try await open().call(.getStatus(EbbGetStatus())) else {

@@ -120,3 +120,25 @@ public struct Generation: AsyncSequence, Sendable {
         return text
     }
 }
+
+/// Changes of level, mode and residency, as they happen: an asynchronous sequence without end. Leaving the loop ends the
+/// subscription.
+public struct Events: AsyncSequence, Sendable {
+    public typealias Element = EbbEvent
+    let answers: Router.Stream
+
+    public struct AsyncIterator: AsyncIteratorProtocol {
+        var base: Router.Stream.Iterator
+
+        public mutating func next() async throws -> EbbEvent? {
+            guard let answer = try await base.next() else { return nil }
+            switch answer {
+            case .event(let event): return event
+            case .failure(let failure): throw ClientError(failure)
+            default: throw ClientError(.protocolViolation, "ebbd sent an answer that belongs to another request")
+            }
+        }
+    }
+
+    public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(base: answers.makeAsyncIterator()) }
+}

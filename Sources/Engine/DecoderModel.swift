@@ -47,8 +47,13 @@ public final class DecoderModel: LayeredModel {
     private let rings: [Int]
     private var logitsMemory: AnonymousMemory
 
+    /// Called between the layers of a step of many rows, which takes too long to make memory wait for its end. It may
+    /// drop expansions.
+    public var betweenLayers: (() -> Void)?
+    private static let longStep = 32
+
     /// Rows of logits that are computed at a time.
-    private static let logitsRows = 32
+    static let logitsRows = 32
 
     /// - Throws: ``FormatError``, `TextError` or ``EngineError``.
     public init(_ file: EbbFile, pool: WorkerPool, kernels: Kernels, options: ModelOptions = ModelOptions()) throws {
@@ -68,9 +73,10 @@ public final class DecoderModel: LayeredModel {
         let blocks = (limit + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock
         kvPool = try KVPool(
             kvHeads: config.kvHeads, headDim: config.headDim,
-            capacity: blocks * config.layers * max(1, options.sequences))
+            capacity: blocks * config.layers * max(1, options.sequences), kernels: kernels)
         logitsMemory = try AnonymousMemory(byteCount: Self.logitsRows * config.vocabulary * 4)
-        super.init(file, loader.weights, layers: config.layers + 1, precision: options.precision)
+        super.init(
+            file, loader.weights, layers: config.layers + 1, precision: options.precision, kernels: kernels, pool: pool)
     }
 
     /// A new, empty sequence.
@@ -98,7 +104,10 @@ public final class DecoderModel: LayeredModel {
         defer { step.end() }
         for input in batch { try input.sequence.reserve(input.tokens.count) }
         step.begin(batch, embedding: family.outer.embedding, scale: family.embeddingScale)
-        for layer in 0..<config.layers { family.run(layer, step) }
+        for layer in 0..<config.layers {
+            family.run(layer, step)
+            if rows > Self.longStep { betweenLayers?() }
+        }
         for input in batch { input.sequence.advance(input.tokens.count) }
         try giveLogits(batch, onLogits)
     }
@@ -120,11 +129,15 @@ public final class DecoderModel: LayeredModel {
         try body()
     }
 
+    /// Logits [rows][vocabulary] of the last run of the output head by ``runLayer(_:)``.
+    private(set) var lastLogits = UnsafeMutableBufferPointer<Float>(start: nil, count: 0)
+
     /// Runs one layer on the residual stream; the layer after the last is the output head.
     func runLayer(_ layer: Int) throws {
         guard layer < config.layers else {
             let rows = Array(0..<min(step.rowCount, Self.logitsRows))
             let out = logitsMemory.base.assumingMemoryBound(to: Float.self)
+            lastLogits = UnsafeMutableBufferPointer(start: out, count: rows.count * config.vocabulary)
             return try step.logits(rows[...], norm: family.outer.outputNorm, head: family.outer.head, out: out)
         }
         family.run(layer, step)
@@ -160,5 +173,17 @@ public final class DecoderModel: LayeredModel {
 
     public override var kvBytes: Int { kvPool.usedBytes }
 
-    public override var scratchBytes: Int { step.byteCount + logitsMemory.byteCount }
+    public override var kvRegions: [MemoryRegion] { kvPool.regions }
+
+    public override var scratchRegions: [MemoryRegion] { step.regions + [logitsMemory.region] }
+
+    public override func discardScratch() {
+        step.discard()
+        logitsMemory.discard(0..<logitsMemory.byteCount)
+    }
+
+    /// Bytes of KV cache that a sequence of some tokens takes.
+    public func kvBytes(tokens: Int) -> Int {
+        makeSequence().missingBlocks(min(tokens, contextLimit)) * kvPool.blockBytes
+    }
 }

@@ -33,7 +33,8 @@ final class EncoderAttention {
         memory = try AnonymousMemory(byteCount: perThread * threads)
     }
 
-    var byteCount: Int { memory.byteCount }
+    var region: MemoryRegion { memory.region }
+    func discard() { memory.discard(0..<memory.byteCount) }
 
     private struct Scratch {
         let keys, values: UnsafeMutableRawPointer

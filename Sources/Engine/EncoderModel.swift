@@ -20,7 +20,8 @@ public final class EncoderModel: LayeredModel {
                     + "\(family.config.vocabulary) rows")
         }
         step = try EncoderStep(config: family.config, kernels: kernels, pool: pool)
-        super.init(file, loader.weights, layers: family.config.layers, precision: precision)
+        super.init(
+            file, loader.weights, layers: family.config.layers, precision: precision, kernels: kernels, pool: pool)
     }
 
     /// Whether a file holds an encoder.
@@ -31,7 +32,8 @@ public final class EncoderModel: LayeredModel {
     /// Tokens that one step takes at most.
     public static var rowLimit: Int { EncoderStep.rowLimit }
 
-    public override var scratchBytes: Int { step.byteCount }
+    public override var scratchRegions: [MemoryRegion] { step.regions }
+    public override func discardScratch() { step.discard() }
     public override var contextLimit: Int { config.maxTokens }
 
     /// A text's tokens, cut to what the model takes with [CLS] and [SEP].

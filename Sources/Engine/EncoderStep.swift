@@ -43,8 +43,15 @@ final class EncoderStep {
         (attended, part, wide) = (base + 4 * width, base + 5 * width, base + 6 * width)
     }
 
-    /// Bytes of scratch, touched or not.
-    var byteCount: Int { memory.byteCount + attention.byteCount }
+    /// The mappings of the rows, of what products read, and of attention.
+    var regions: [MemoryRegion] { [memory.region, attention.region] + products.regions }
+
+    /// Gives the pages of all buffers back.
+    func discard() {
+        memory.discard(0..<memory.byteCount)
+        attention.discard()
+        products.discard()
+    }
 
     func admit(rows: Int) throws {
         try products.admit(rows: rows, widest: max(config.hidden, config.feedForward), block: 32)

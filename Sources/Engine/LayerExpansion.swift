@@ -1,49 +1,81 @@
 import CKernels
 import ModelFormat
 
-/// A plan to expand a layer's quantized matrices into float tiles. It reads the mapping alone, so it can run on any thread.
-///
-/// @unchecked Sendable: immutable; the matrices point into the mapping that `file` keeps alive.
-public struct LayerExpansion: @unchecked Sendable {
+/// The expansion of a layer's quantized matrices into float tiles, piece by piece, so that whoever runs it can do
+/// something else in between, or give up.
+public final class LayerExpansion {
     public let layer: Int
-    let file: EbbFile
-    let matrices: [ebb_matrix]
+    private let matrices: [ebb_matrix]
     /// For each matrix what its columns are divided by, or nil.
-    let smoothing: [VectorRef?]
-    let precision: ExpandedPrecision
+    private let smoothing: [VectorRef?]
+    private let precision: ExpandedPrecision
+    private let kernels: UnsafePointer<ebb_kernels>
+    private let memory: AnonymousMemory
+    private var bases: [UnsafeRawPointer?] = []
+    private var at: UnsafeMutableRawPointer
+    private var matrix = 0
+    private var tile = 0
 
-    /// Expands; takes milliseconds a layer.
-    /// - Parameter goOn: asked between pieces; false abandons the work.
-    /// - Throws: ``EngineError`` where the system refuses the memory, or when it was abandoned.
-    public func run(_ kernels: Kernels, while goOn: () -> Bool = { true }) throws -> ExpandedLayer {
-        let sizes = matrices.map { (Linear($0).expandedBytes(precision) + 63) / 64 * 64 }
-        let memory = try AnonymousMemory(byteCount: sizes.reduce(0, +), hugePages: true)
-        var at = memory.base
-        var bases: [UnsafeRawPointer?] = []
-        for (index, (matrix, size)) in zip(matrices, sizes).enumerated() {
-            guard size > 0 else {
-                bases.append(nil)
-                continue
-            }
-            let tiles = Int((matrix.n + 15) / 16)
-            for first in stride(from: 0, to: tiles, by: 64) {
-                guard goOn() else { throw EngineError("the expansion was abandoned") }
-                withUnsafePointer(to: matrix) {
-                    kernels.table.pointee.expand(
-                        $0, UInt32(first), UInt32(min(first + 64, tiles)), precision.encoding, at)
-                }
-            }
-            if let smoothing = smoothing[index] { divideColumns(of: matrix, at, by: smoothing) }
-            bases.append(UnsafeRawPointer(at))
-            at += size
+    /// Tiles of 16 channels in a piece: a fraction of a millisecond.
+    private static let pieceTiles = 64
+
+    /// - Throws: ``EngineError`` where the system refuses the memory.
+    init(
+        layer: Int, matrices: [ebb_matrix], smoothing: [VectorRef?], precision: ExpandedPrecision, kernels: Kernels
+    ) throws {
+        self.layer = layer
+        self.matrices = matrices
+        self.smoothing = smoothing
+        self.precision = precision
+        self.kernels = kernels.table
+        memory = try AnonymousMemory(
+            byteCount: matrices.reduce(0) { $0 + Self.size($1, precision) }, hugePages: true)
+        at = memory.base
+    }
+
+    private static func size(_ matrix: ebb_matrix, _ precision: ExpandedPrecision) -> Int {
+        (Linear(matrix).expandedBytes(precision) + 63) / 64 * 64
+    }
+
+    /// Expands the next piece on a pool's threads.
+    /// - Returns: the layer, once its last piece is done.
+    public func advance(_ pool: WorkerPool) -> ExpandedLayer? {
+        guard matrix < matrices.count else { return finished() }
+        let size = Self.size(matrices[matrix], precision)
+        guard size > 0 else {
+            bases.append(nil)
+            matrix += 1
+            return matrix < matrices.count ? nil : finished()
         }
-        return ExpandedLayer(layer: layer, memory: memory, bases: bases)
+        let tiles = (Int(matrices[matrix].n) + 15) / 16
+        let end = min(tile + Self.pieceTiles, tiles)
+        let (first, base) = (tile, at)
+        pool.run(items: end - first, grain: 8) { range, _ in
+            expand(first + range.lowerBound..<first + range.upperBound, of: matrix, base)
+        }
+        tile = end
+        guard tile == tiles else { return nil }
+        bases.append(UnsafeRawPointer(at))
+        at += size
+        (matrix, tile) = (matrix + 1, 0)
+        return matrix < matrices.count ? nil : finished()
+    }
+
+    private func finished() -> ExpandedLayer { ExpandedLayer(layer: layer, memory: memory, bases: bases) }
+
+    private func expand(_ tiles: Range<Int>, of index: Int, _ base: UnsafeMutableRawPointer) {
+        withUnsafePointer(to: matrices[index]) {
+            kernels.pointee.expand($0, UInt32(tiles.lowerBound), UInt32(tiles.upperBound), precision.encoding, base)
+        }
+        if let smoothing = smoothing[index] { divideColumns(tiles, of: matrices[index], base, by: smoothing) }
     }
 
     /// Takes a migration of outliers back: tiles [k][16].
-    private func divideColumns(of matrix: ebb_matrix, _ tiles: UnsafeMutableRawPointer, by smoothing: VectorRef) {
+    private func divideColumns(
+        _ range: Range<Int>, of matrix: ebb_matrix, _ tiles: UnsafeMutableRawPointer, by smoothing: VectorRef
+    ) {
         let k = Int(matrix.k)
-        for line in 0..<Int((matrix.n + 15) / 16) * k {
+        for line in range.lowerBound * k..<range.upperBound * k {
             let factor = 1 / smoothing[line % k]
             for i in line * 16..<line * 16 + 16 {
                 if precision == .f32 {

@@ -72,6 +72,20 @@ public final class LayerWalk {
         try runLayer { _, _, _ in }
     }
 
+    /// Runs the next layer, and hands over the residual stream of each piece after it; after a decoder's output head, the
+    /// logits of its rows instead.
+    func results(advancing: Bool, _ body: (Int, UnsafeBufferPointer<Float>) throws -> Void) throws {
+        try runLayer { index, hidden, count in
+            if case .decoder(let model, _) = kind, layer == model.config.layers {
+                return try body(index, UnsafeBufferPointer(model.lastLogits))
+            }
+            try body(index, UnsafeBufferPointer(start: hidden, count: count))
+            guard advancing else { return }
+            states[index].base.assumingMemoryBound(to: Float.self).update(from: hidden, count: count)
+        }
+        if advancing { layer += 1 }
+    }
+
     /// Runs the next layer and goes past it.
     public func advance() throws {
         try runLayer { index, hidden, count in

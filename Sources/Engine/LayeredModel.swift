@@ -2,24 +2,41 @@ import ModelFormat
 
 /// What decoders and encoders share: weights in the mapping, and a mode for each layer.
 ///
-/// Used by the engine thread alone, but for ``expansion(of:)``, which hands out values for other threads.
+/// Used by the engine thread alone.
 public class LayeredModel {
     public let file: EbbFile
     public let precision: ExpandedPrecision
     let weights: WeightSet
+    let kernels: Kernels
+    public let pool: WorkerPool
     private var expansions: [ExpandedLayer?]
     /// Stand-ins for weights, while a model is calibrated.
     private var substitutes: [String: AnonymousMemory] = [:]
 
-    init(_ file: EbbFile, _ weights: WeightSet, layers: Int, precision: ExpandedPrecision) {
+    init(
+        _ file: EbbFile, _ weights: WeightSet, layers: Int, precision: ExpandedPrecision, kernels: Kernels,
+        pool: WorkerPool
+    ) {
         self.file = file
+        self.kernels = kernels
+        self.pool = pool
         self.weights = weights
         self.precision = precision
         expansions = Array(repeating: nil, count: layers)
     }
 
-    /// Bytes of buffers for a step's rows and results; untouched pages of them take no memory.
-    public var scratchBytes: Int { 0 }
+    /// The mappings of the weights, of their expansions, of the KV cache, and of buffers for a step's rows and results.
+    /// Only what has been used of them is in RAM.
+    public var mappedRegions: [MemoryRegion] { [MemoryRegion(file.bytes)] }
+    public var expandedRegions: [MemoryRegion] { expansions.compactMap { $0?.memory.region } }
+    public var kvRegions: [MemoryRegion] { [] }
+    public var scratchRegions: [MemoryRegion] { [] }
+
+    /// Bytes of buffers that the largest step uses.
+    public var scratchBytes: Int { scratchRegions.reduce(0) { $0 + $1.byteCount } }
+
+    /// Gives the pages of the buffers back. Between two steps they hold nothing.
+    public func discardScratch() {}
 
     /// Bytes of the KV cache in use.
     public var kvBytes: Int { 0 }
@@ -45,12 +62,22 @@ public class LayeredModel {
     /// Bytes of the weights in the file.
     public var mappedBytes: Int { file.byteCount }
 
-    /// What it takes to expand a layer, for a thread of its own.
-    public func expansion(of layer: Int) -> LayerExpansion {
+    /// The work of expanding a layer.
+    /// - Throws: ``EngineError`` where the system refuses the memory.
+    public func expansion(of layer: Int) throws -> LayerExpansion {
         let linears = weights.linears(of: layer).map(\.pointee)
-        return LayerExpansion(
-            layer: layer, file: file, matrices: linears.map(\.mapped), smoothing: linears.map(\.fixedInput?.smoothing),
-            precision: precision)
+        return try LayerExpansion(
+            layer: layer, matrices: linears.map(\.mapped), smoothing: linears.map(\.fixedInput?.smoothing),
+            precision: precision, kernels: kernels)
+    }
+
+    /// Expands a layer, here and now, in some milliseconds.
+    /// - Throws: ``EngineError`` where the system refuses the memory.
+    public func expand(_ layer: Int) throws {
+        let work = try expansion(of: layer)
+        while true {
+            if let expanded = work.advance(pool) { return install(expanded) }
+        }
     }
 
     /// Puts an expansion to use: from the next step on the layer is dequantized.
@@ -59,6 +86,7 @@ public class LayeredModel {
             if let base { ref.pointee.use(expansion: base, precision) }
         }
         expansions[expanded.layer] = expanded
+        if isBypassed { bypass(expanded.layer) }
     }
 
     /// Drops a layer's expansion: from the next step on it runs in memory_low. Its memory goes back at once.
@@ -68,10 +96,27 @@ public class LayeredModel {
     }
 
     /// Expands or drops all layers, here and now.
-    public func setAll(expanded: Bool, kernels: Kernels) throws {
+    public func setAll(expanded: Bool) throws {
         for layer in 0..<layerCount where isExpanded(layer) != expanded {
-            if expanded { install(try expansion(of: layer).run(kernels)) } else { drop(layer) }
+            if expanded { try expand(layer) } else { drop(layer) }
         }
+    }
+
+    // MARK: Speed
+
+    /// While it is set, the next steps run in memory_low although layers are expanded: where one mode is faster in
+    /// prefill and the other in decode.
+    public var isBypassed = false {
+        didSet {
+            guard isBypassed != oldValue else { return }
+            for expanded in expansions.compactMap({ $0 }) {
+                if isBypassed { bypass(expanded.layer) } else { install(expanded) }
+            }
+        }
+    }
+
+    private func bypass(_ layer: Int) {
+        for ref in weights.linears(of: layer) { ref.pointee.dropExpansion() }
     }
 
     // MARK: Calibration

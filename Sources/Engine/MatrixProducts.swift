@@ -30,6 +30,11 @@ final class MatrixProducts {
         try activations.shape(rows: max(rows, 1), k: widest, block: block)
     }
 
+    var regions: [MemoryRegion] { activations.regions }
+
+    /// Lets go of the memory for packed rows; ``admit(rows:widest:block:)`` takes it again.
+    func discard() { activations.discard() }
+
     /// out = input W^T for up to three weights that read the same input.
     /// - Parameters:
     ///   - block: values of the input that share a scale where it is quantized on the fly.

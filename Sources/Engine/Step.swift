@@ -115,8 +115,14 @@ final class Step {
         rowSlices = UnsafeMutableRawPointer(next(11)).assumingMemoryBound(to: Int32.self)
     }
 
-    /// Bytes of scratch, touched or not.
-    var byteCount: Int { memory.byteCount }
+    /// The mappings of the rows and of what products read.
+    var regions: [MemoryRegion] { [memory.region] + products.regions }
+
+    /// Gives the pages of all buffers back; between two steps they hold nothing.
+    func discard() {
+        memory.discard(0..<memory.byteCount)
+        products.discard()
+    }
 
     /// Makes sure that products have memory for `rows` rows.
     func admit(rows: Int) throws {
@@ -324,6 +330,9 @@ final class Step {
         view.value_offset = pool.valuesOffset + head * headBytes
         view.head_dim = UInt32(config.headDim)
         view.ring_blocks = UInt32(slice.sequence.ringBlocks(a.layer))
+        view.int8_base = UnsafePointer(pool.int8Base.assumingMemoryBound(to: UInt8.self))
+        view.int8_block_bytes = pool.int8BlockBytes
+        view.int8_offset = head * ebb_kv_int8_bytes(UInt32(config.headDim))
         let start = slice.firstRow * config.queryWidth + head * group * config.headDim
         var queries = ebb_queries()
         queries.rows = UInt32(min(8, count * group - first))

@@ -6,23 +6,26 @@ public struct LevelTracker: Sendable {
     public let dwell: Double
     public private(set) var level: PressureLevel = .nominal
     /// When the level was last confirmed or changed.
-    private var since = 0.0
-    /// When the level became nominal; growing waits from here.
-    public private(set) var nominalSince = 0.0
+    private var since: Double
+    /// While it is nominal: since when; growing waits from here. While it is not: when it left nominal.
+    public private(set) var phaseSince: Double
 
-    public init(dwell: Double = 5) { self.dwell = dwell }
+    public init(dwell: Double = 5, now: Double = 0) {
+        self.dwell = dwell
+        (since, phaseSince) = (now, now)
+    }
 
     /// Takes what the sources say now; the most severe counts.
     public mutating func update(_ readings: [PressureLevel], now: Double) {
         let worst = readings.max() ?? .nominal
+        if level == .nominal, worst > .nominal { phaseSince = now }
         if worst >= level {
             if worst > .nominal || level > worst { since = now }
             level = worst
         } else if now - since >= dwell {
             level = PressureLevel(rawValue: level.rawValue - 1) ?? .nominal
             since = now
-            if level == .nominal { nominalSince = now }
+            if level == .nominal { phaseSince = now }
         }
-        if level > .nominal { nominalSince = now }
     }
 }

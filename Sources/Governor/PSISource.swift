@@ -1,110 +1,103 @@
 import Glibc
 import Synchronization
 
-/// PSI triggers on a pressure file (https://docs.kernel.org/accounting/psi.html): the kernel wakes a thread when tasks
-/// have stalled for memory for a share of a window.
+/// Stalls for memory as the kernel counts them: by triggers, which wake the monitor at once, or, where the kernel refuses
+/// them or the file has vanished, by the averages that it keeps.
 public final class PSISource: PressureSource {
     public let name: String
-    private let state: State
+    private let file: PSIFile
+    private let clock: @Sendable () -> Double
+    private let state: Mutex<State>
 
-    private final class State: Sendable {
-        /// Monotonic milliseconds of the last event of each trigger; 0 for none.
-        let lastWarning = Atomic<Int>(0)
-        let lastCritical = Atomic<Int>(0)
-        let stopped = Atomic<Bool>(false)
-        let failed = Atomic<Bool>(false)
+    private struct State {
+        /// Descriptors of the two triggers, while they are in use.
+        var warning: Int32?
+        var critical: Int32?
+        var lastWarning: Double?
+        var lastCritical: Double?
+        /// Why the averages are read instead of triggers.
+        var refusal: String?
     }
 
-    /// Windows that an unprivileged process may use are multiples of 2 s.
+    /// Microseconds. Windows that an unprivileged process may use are multiples of 2 s.
     private static let window = 2_000_000
     /// 5 % of the window with some task stalled; 5 % with all of them stalled.
-    private static let warningTrigger = "some 100000 \(window)\0"
-    private static let criticalTrigger = "full 100000 \(window)\0"
+    private static let warningTrigger = "some 100000 \(window)"
+    private static let criticalTrigger = "full 100000 \(window)"
+    /// The same shares of the averages, in percent.
+    private static let warningAverage = 5.0
+    private static let criticalAverage = 5.0
 
-    /// nil where the kernel has no PSI or refuses the trigger.
-    public init?(path: String = "/proc/pressure/memory") {
-        guard let warning = Self.arm(path, Self.warningTrigger) else { return nil }
-        guard let critical = Self.arm(path, Self.criticalTrigger) else {
-            close(warning)
-            return nil
-        }
-        name = "PSI \(path)"
-        let state = State()
-        self.state = state
-        Self.watch(state, warning, critical)
-    }
-
-    deinit { state.stopped.store(true, ordering: .relaxed) }
-
-    private static func arm(_ path: String, _ trigger: String) -> Int32? {
-        let fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC)
-        guard fd >= 0 else { return nil }
-        let written = trigger.utf8CString.withUnsafeBytes { write(fd, $0.baseAddress, trigger.utf8.count) }
-        guard written >= 0 else {
+    /// nil where there is no such pressure file.
+    /// - Parameter what: whose pressure it is, for ``name``.
+    public init?(
+        path: String = "/proc/pressure/memory", what: String = "system",
+        clock: @escaping @Sendable () -> Double = MonotonicClock.now
+    ) {
+        file = PSIFile(path: path)
+        guard file.averages != nil else { return nil }
+        name = "PSI \(what)"
+        self.clock = clock
+        var state = State()
+        switch (file.arm(Self.warningTrigger), file.arm(Self.criticalTrigger)) {
+        case (.success(let warning), .success(let critical)): (state.warning, state.critical) = (warning, critical)
+        case (.failure(let refusal), .success(let fd)), (.success(let fd), .failure(let refusal)):
             close(fd)
-            return nil
+            state.refusal = refusal.text
+        case (.failure(let refusal), .failure): state.refusal = refusal.text
         }
-        return fd
+        self.state = Mutex(state)
     }
 
-    private final class Watch {
-        let state: State
-        let warning, critical: Int32
-        init(_ state: State, _ warning: Int32, _ critical: Int32) {
-            (self.state, self.warning, self.critical) = (state, warning, critical)
-        }
+    deinit { state.withLock { Self.disarm(&$0) } }
 
-        func run() {
-            defer {
-                close(warning)
-                close(critical)
+    private static func disarm(_ state: inout State) {
+        for fd in [state.warning, state.critical].compactMap({ $0 }) { close(fd) }
+        (state.warning, state.critical) = (nil, nil)
+    }
+
+    public var watched: [(descriptor: Int32, events: Int16)] {
+        state.withLock { state in [state.warning, state.critical].compactMap { $0.map { ($0, Int16(POLLPRI)) } } }
+    }
+
+    public func ready(_ descriptor: Int32, events: Int16) {
+        let now = clock()
+        state.withLock { state in
+            if events & Int16(POLLERR | POLLNVAL) != 0 {
+                // The file has gone, with its cgroup for instance.
+                Self.disarm(&state)
+                state.refusal = "the trigger ended"
+                return
             }
-            var polled = [warning, critical].map { pollfd(fd: $0, events: Int16(POLLPRI), revents: 0) }
-            while !state.stopped.load(ordering: .relaxed) {
-                let ready = poll(&polled, 2, 1000)
-                if ready < 0, errno != EINTR { break }
-                guard ready > 0 else { continue }
-                if polled.contains(where: { $0.revents & Int16(POLLERR) != 0 }) { break }
-                let now = PSISource.milliseconds()
-                if polled[0].revents & Int16(POLLPRI) != 0 { state.lastWarning.store(now, ordering: .relaxed) }
-                if polled[1].revents & Int16(POLLPRI) != 0 { state.lastCritical.store(now, ordering: .relaxed) }
-            }
-            state.failed.store(true, ordering: .relaxed)
+            if descriptor == state.warning { state.lastWarning = now }
+            if descriptor == state.critical { state.lastCritical = now }
         }
-    }
-
-    private static func watch(_ state: State, _ warning: Int32, _ critical: Int32) {
-        let watch = Unmanaged.passRetained(Watch(state, warning, critical))
-        var thread = pthread_t()
-        let code = pthread_create(
-            &thread, nil,
-            { raw in
-                if let raw { Unmanaged<Watch>.fromOpaque(raw).takeRetainedValue().run() }
-                return nil
-            }, watch.toOpaque())
-        if code == 0 {
-            pthread_detach(thread)
-        } else {
-            watch.release()
-            state.failed.store(true, ordering: .relaxed)
-        }
-    }
-
-    private static func milliseconds() -> Int {
-        var now = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        return now.tv_sec * 1000 + now.tv_nsec / 1_000_000
     }
 
     public func read() -> PressureReading {
-        if state.failed.load(ordering: .relaxed) {
-            return PressureReading(level: .nominal, text: "the trigger failed; not in use")
+        let now = clock()
+        let state = state.withLock { $0 }
+        guard state.refusal == nil else { return readAverages(state.refusal ?? "") }
+        func recent(_ last: Double?) -> Bool { last.map { now - $0 < Double(Self.window) * 1e-6 } ?? false }
+        let level: PressureLevel =
+            recent(state.lastCritical) ? .critical : recent(state.lastWarning) ? .warning : .nominal
+        let what: String
+        switch level {
+        case .nominal: what = "no stall"
+        case .warning: what = "some tasks stall"
+        case .critical: what = "all tasks stall"
         }
-        let now = Self.milliseconds()
-        func recent(_ last: Int) -> Bool { last > 0 && now - last < Self.window / 1000 }
-        let critical = recent(state.lastCritical.load(ordering: .relaxed))
-        let warning = recent(state.lastWarning.load(ordering: .relaxed))
-        let level: PressureLevel = critical ? .critical : warning ? .warning : .nominal
-        return PressureReading(level: level, text: level == .nominal ? "no stall" : "tasks stall for memory")
+        return PressureReading(level: level, text: "\(what) (trigger, window \(Self.window / 1_000_000) s)")
+    }
+
+    private func readAverages(_ why: String) -> PressureReading {
+        guard let averages = file.averages else {
+            return PressureReading(level: .nominal, text: "\(file.path) has vanished; not in use")
+        }
+        let level: PressureLevel =
+            averages.full >= Self.criticalAverage
+            ? .critical : averages.some >= Self.warningAverage ? .warning : .nominal
+        return PressureReading(
+            level: level, text: "some \(averages.some) %, full \(averages.full) % of 10 s (averages: \(why))")
     }
 }

@@ -1,85 +1,158 @@
-/// What the policy knows of a model.
-public struct ModelState: Sendable, Equatable {
-    /// The operator's wish.
-    public enum Wish: Sendable { case auto, dequantized, memoryLow }
+/// How scarce memory is, as the policy sees it. Bytes, and seconds of a clock that never jumps.
+public struct Situation: Sendable, Equatable {
+    public var level: PressureLevel
+    /// Seconds that the level has been nominal; 0 while it is not.
+    public var calm: Double
+    /// Seconds since it left nominal; 0 while it is nominal.
+    public var strained: Double
+    /// What the system, and the own control group, could give now, beside what is expanded already.
+    public var available: Int
+    /// What was expanded when the level left nominal.
+    public var peak: Int
+    /// Anonymous memory of Ebb's that is no expansion: KV caches, buffers, the program's own.
+    public var otherBytes: Int
 
-    public var name: String
-    public var wish: Wish
-    /// Bytes that each layer's expansion takes.
-    public var layerBytes: [Int]
-    /// Which layers are expanded now.
-    public var expanded: [Bool]
-    /// Whether requests are running.
-    public var active: Bool
-
-    public init(name: String, wish: Wish, layerBytes: [Int], expanded: [Bool], active: Bool) {
-        self.name = name
-        self.wish = wish
-        self.layerBytes = layerBytes
-        self.expanded = expanded
-        self.active = active
+    public init(
+        level: PressureLevel, calm: Double = 0, strained: Double = 0, available: Int = 0, peak: Int = 0,
+        otherBytes: Int = 0
+    ) {
+        self.level = level
+        self.calm = calm
+        self.strained = strained
+        self.available = available
+        self.peak = peak
+        self.otherBytes = otherBytes
     }
 }
 
-/// The wanted state of every layer, as a function of values alone.
+/// What is to become of the models.
+public struct Decision: Sendable, Equatable {
+    /// For each model, in order, which layers are to be expanded.
+    public var expanded: [[Bool]]
+    /// For each model: whether it is to be parked.
+    public var parked: [Bool]
+    /// Caches of conversations that may go on are dropped.
+    public var dropsPrefixes = false
+    /// KV caches of running sequences turn int8.
+    public var compactsKV = false
+    /// New models are not loaded.
+    public var refusesLoads = false
+}
+
+/// The wanted state of every layer, as a function of values alone. DESIGN.md, section 5, has the order of giving up.
 ///
-/// Shrink fast: at warning half of the expanded bytes go at once, at critical all of them. Grow slow: only at nominal,
-/// after `calmBeforeGrowth` seconds of it, and only into memory that leaves the reserve untouched. Pinned models are
-/// served first and never changed against the operator's word.
-public struct Policy: Sendable {
-    /// Bytes that all expansions may take together.
+/// | level | caches of prefixes | expansions | KV cache | idle models | loads |
+/// |---|---|---|---|---|---|
+/// | nominal | kept | what fits budget and reserve | f16 | parked after `idleTime` | taken |
+/// | warning | dropped | half at once, half of the rest each further `dwell` | int8, once no expansion is left | parked after `strainedIdleTime`, likewise | taken |
+/// | critical | dropped | none | int8 | parked at once | refused |
+///
+/// Shrink fast: what has to go goes at once. Grow slow: only after `calmBeforeGrowth` seconds of nominal, and only into
+/// memory that leaves the reserve and an eighth of it untouched. A layer that pressure took is not expanded again for two
+/// dwell times: whatever the pressure does, a layer moves at most once a dwell time on average. Pins hold at every level
+/// and are served before anything else.
+public struct Policy: Sendable, Equatable {
+    /// Bytes of anonymous memory that Ebb may take in all.
     public var budget: Int
     /// Bytes of available memory that stay with the system.
     public var reserve: Int
-    /// Seconds at nominal before layers are expanded.
+    /// Seconds of nominal before layers are expanded.
     public var calmBeforeGrowth: Double
+    /// Seconds that a change of mind takes; see above.
+    public var dwell: Double
+    /// Seconds without a request after which a model is parked.
+    public var idleTime: Double
+    /// The same while the level is warning.
+    public var strainedIdleTime: Double
 
-    public init(budget: Int, reserve: Int, calmBeforeGrowth: Double = 10) {
+    public init(
+        budget: Int, reserve: Int, calmBeforeGrowth: Double = 10, dwell: Double = 5, idleTime: Double = 1800,
+        strainedIdleTime: Double = 20
+    ) {
         self.budget = budget
         self.reserve = reserve
         self.calmBeforeGrowth = calmBeforeGrowth
+        self.dwell = dwell
+        self.idleTime = idleTime
+        self.strainedIdleTime = strainedIdleTime
     }
 
-    /// - Parameters:
-    ///   - calm: seconds that the level has been nominal.
-    ///   - peak: bytes that were expanded when the level left nominal; read at warning only.
-    ///   - available: bytes that the system could give now, beside what is expanded already.
-    /// - Returns: for each model, in order, which layers are to be expanded.
-    public func wanted(
-        level: PressureLevel, calm: Double, peak: Int, available: Int, models: [ModelState]
-    ) -> [[Bool]] {
-        let inUse = models.reduce(0) { $0 + Self.bytes($1, $1.expanded) }
-        let growth = level == .nominal && calm >= calmBeforeGrowth
-        // What expansions may take in all: the budget, within what is there now or can be had above the reserve.
-        var room: Int
-        switch level {
-        case .nominal: room = min(budget, inUse + max(0, available - reserve))
-        case .warning: room = min(budget, peak) / 2
-        case .critical: room = 0
+    public func decide(_ situation: Situation, _ models: [ModelState]) -> Decision {
+        var decision = Decision(
+            expanded: expanded(situation, models), parked: Array(repeating: false, count: models.count))
+        let level = situation.level
+        decision.dropsPrefixes = level > .nominal
+        decision.refusesLoads = level == .critical
+        let keepsExpansions = zip(models, decision.expanded).contains { $0.0.mayExpand && $0.1.contains(true) }
+        decision.compactsKV = level == .critical || level == .warning && !keepsExpansions
+        for (index, model) in models.enumerated() where !model.isActive && model.wish != .dequantized {
+            let patience =
+                level == .critical ? 0 : decision.compactsKV ? min(strainedIdleTime, idleTime) : idleTime
+            guard model.idle >= patience else { continue }
+            decision.parked[index] = true
+            decision.expanded[index] = model.layers.map { _ in false }
         }
-        var wanted = models.map { $0.layerBytes.map { _ in false } }
-        for index in models.indices where models[index].wish == .dequantized {
-            wanted[index] = models[index].layerBytes.map { _ in true }
-            room -= models[index].layerBytes.reduce(0, +)
+        return decision
+    }
+
+    // MARK: Layers
+
+    private struct Candidate {
+        let model: Int
+        let layer: Int
+        let bytes: Int
+        let isExpanded: Bool
+    }
+
+    private func expanded(_ situation: Situation, _ models: [ModelState]) -> [[Bool]] {
+        var wanted = models.map { model in model.layers.map { _ in model.wish == .dequantized } }
+        let pinned = models.reduce(0) { $0 + ($1.wish == .dequantized ? $1.layers.reduce(0) { $0 + $1.bytes } : 0) }
+        let (room, roomToGrow) = room(situation, models)
+        var used = pinned
+        let candidates = candidates(models)
+        for candidate in candidates where candidate.isExpanded && used + candidate.bytes <= room {
+            wanted[candidate.model][candidate.layer] = true
+            used += candidate.bytes
         }
-        let order = models.indices.filter { models[$0].wish == .auto }.sorted {
-            (models[$0].active ? 0 : 1, $0) < (models[$1].active ? 0 : 1, $1)
-        }
-        // First what is expanded already, so that room for growth never moves a layer that could stay.
-        for keeping in [true, false] where keeping || growth {
-            for index in order {
-                for layer in models[index].layerBytes.indices where models[index].expanded[layer] == keeping {
-                    let bytes = models[index].layerBytes[layer]
-                    guard bytes <= room else { continue }
-                    room -= bytes
-                    wanted[index][layer] = true
-                }
-            }
+        guard situation.level == .nominal, situation.calm >= calmBeforeGrowth else { return wanted }
+        for candidate in candidates where !candidate.isExpanded && used + candidate.bytes <= roomToGrow {
+            let layer = models[candidate.model].layers[candidate.layer]
+            guard layer.sinceDrop >= 2 * dwell else { continue }
+            wanted[candidate.model][candidate.layer] = true
+            used += candidate.bytes
         }
         return wanted
     }
 
-    private static func bytes(_ model: ModelState, _ layers: [Bool]) -> Int {
-        zip(model.layerBytes, layers).reduce(0) { $0 + ($1.1 ? $1.0 : 0) }
+    /// Bytes that all expansions may take, and those that they may grow to.
+    private func room(_ situation: Situation, _ models: [ModelState]) -> (keep: Int, grow: Int) {
+        let budget = max(0, budget - situation.otherBytes)
+        let inUse = models.reduce(0) { $0 + $1.expandedBytes }
+        switch situation.level {
+        case .nominal:
+            let spare = inUse + situation.available - reserve
+            return (min(budget, spare), min(budget, spare - reserve / 8))
+        case .warning:
+            let halvings = 1 + (dwell > 0 ? Int(min(60, situation.strained / dwell)) : 0)
+            return (min(budget, situation.peak) >> halvings, 0)
+        case .critical: return (0, 0)
+        }
+    }
+
+    /// Layers that may be expanded, the most deserving first: of active models, of higher priority, of the greatest gain
+    /// for a byte.
+    private func candidates(_ models: [ModelState]) -> [Candidate] {
+        var found: [(rank: (Int, Int, Double, Int, Int), candidate: Candidate)] = []
+        for (index, model) in models.enumerated() where model.mayExpand {
+            for (number, layer) in model.layers.enumerated() {
+                let rank = (
+                    model.isActive ? 0 : 1, -model.priority, -layer.gain / Double(max(layer.bytes, 1)), index, number
+                )
+                let candidate = Candidate(
+                    model: index, layer: number, bytes: layer.bytes, isExpanded: layer.isExpanded)
+                found.append((rank, candidate))
+            }
+        }
+        return found.sorted { $0.rank < $1.rank }.map(\.candidate)
     }
 }

@@ -1,10 +1,19 @@
-/// Something that tells of memory pressure. Sources are asked from one task, a few times a second; each can be
-/// replaced by a script in tests.
+/// Something that tells of memory pressure. Sources are asked from one thread, a few times a second and whenever one of
+/// their descriptors is ready; each can be replaced by a script in tests.
 public protocol PressureSource: Sendable {
     /// A name for `ebbctl status`.
     var name: String { get }
+    /// Descriptors that the kernel wakes the monitor for, with the events of poll(2).
+    var watched: [(descriptor: Int32, events: Int16)] { get }
+    /// Told that a watched descriptor is ready.
+    func ready(_ descriptor: Int32, events: Int16)
     /// What it says now.
     func read() -> PressureReading
+}
+
+extension PressureSource {
+    public var watched: [(descriptor: Int32, events: Int16)] { [] }
+    public func ready(_ descriptor: Int32, events: Int16) {}
 }
 
 /// MemAvailable as a share of MemTotal, by polling: for systems without PSI, and beside it, since the kernel reports
@@ -23,7 +32,7 @@ public struct AvailableMemorySource: PressureSource {
 
     public func read() -> PressureReading {
         guard let memory = SystemMemory.now() else {
-            return PressureReading(level: .nominal, text: "/proc/meminfo cannot be read")
+            return PressureReading(level: .nominal, text: "/proc/meminfo cannot be read; not in use")
         }
         return reading(memory)
     }

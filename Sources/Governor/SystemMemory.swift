@@ -24,7 +24,7 @@ public struct SystemMemory: Sendable, Equatable {
 }
 
 /// A small text file's content; nil where it cannot be read.
-func textFile(_ path: String) -> String? {
+public func textFile(_ path: String) -> String? {
     let fd = open(path, O_RDONLY | O_CLOEXEC)
     guard fd >= 0 else { return nil }
     defer { close(fd) }

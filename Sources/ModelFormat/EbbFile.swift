@@ -137,8 +137,20 @@ public final class EbbFile: Sendable, ModelDescription {
         UnsafeRawBufferPointer(rebasing: file.bytes[tensor.offset..<tensor.offset + tensor.byteCount])
     }
 
-    /// Bytes of the mapping that are in RAM now (mincore): clean pages that the kernel may take back.
-    public var residentBytes: Int { file.residentBytes }
+    /// The whole mapping.
+    public var bytes: UnsafeRawBufferPointer { file.bytes }
+
+    /// What has become of the file since it was opened.
+    public var change: MappedFile.Change { file.change }
+
+    /// When the file was last written, nanoseconds since 1970.
+    public var modified: Int { file.modified }
+
+    /// Whether a read of the mapping has failed since it was opened: the file was cut short.
+    public var isCutShort: Bool { file.isCutShort }
+
+    /// Takes the file's pages out of RAM; they are read again when they are used.
+    public func pageOut() { file.pageOut() }
 
     /// The kernels' view of a matrix, in the mapping; nil if there is none of that name.
     public func matrix(_ name: String) -> ebb_matrix? {

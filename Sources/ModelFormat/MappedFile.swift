@@ -1,3 +1,4 @@
+import CEbbSystem
 import Glibc
 
 /// A file mapped read-only. Its pages stay clean: the kernel may take them back at any time and read them again.
@@ -22,15 +23,56 @@ public final class MappedFile: @unchecked Sendable {
         }
         self.path = path
         bytes = UnsafeRawBufferPointer(start: base, count: size)
+        identity = Identity(info)
+        guardNumber = ebb_guard_add(base, size)
     }
 
-    /// Bytes of the mapping that are in RAM now, by mincore(2); 0 where the kernel does not say.
-    public var residentBytes: Int {
-        let page = sysconf(Int32(_SC_PAGESIZE))
-        var map = [UInt8](repeating: 0, count: (bytes.count + page - 1) / page)
-        guard mincore(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count, &map) == 0 else { return 0 }
-        return min(bytes.count, map.reduce(0) { $0 + Int($1 & 1) } * page)
+    deinit {
+        ebb_guard_remove(guardNumber)
+        munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count)
     }
 
-    deinit { munmap(UnsafeMutableRawPointer(mutating: bytes.baseAddress), bytes.count) }
+    private let identity: Identity
+    private let guardNumber: Int32
+
+    private struct Identity: Equatable {
+        let device, inode, size, seconds, nanoseconds: Int
+
+        init(_ info: stat) {
+            (device, inode, size) = (Int(info.st_dev), Int(info.st_ino), Int(info.st_size))
+            (seconds, nanoseconds) = (info.st_mtim.tv_sec, info.st_mtim.tv_nsec)
+        }
+    }
+
+    /// When the file was last written, nanoseconds since 1970.
+    public var modified: Int { identity.seconds &* 1_000_000_000 &+ identity.nanoseconds }
+
+    /// What has become of the file since it was mapped.
+    public enum Change: Sendable, Equatable {
+        case none
+        /// It was cut short or written over: what the mapping holds is no longer the model.
+        case damaged
+        /// Its name is another file's, or nobody's; the mapping still holds the old one.
+        case replaced
+    }
+
+    /// Whether a read has failed: pages beyond the file's new end read as zeros since then.
+    public var isCutShort: Bool { ebb_guard_is_damaged(guardNumber) != 0 }
+
+    public var change: Change {
+        if isCutShort { return .damaged }
+        var info = stat()
+        guard stat(path, &info) == 0 else { return .replaced }
+        let now = Identity(info)
+        if now == identity { return .none }
+        return now.device == identity.device && now.inode == identity.inode ? .damaged : .replaced
+    }
+
+    /// Takes the mapping's pages out of RAM, as far as the kernel allows; they are read again when they are used.
+    public func pageOut() {
+        guard let base = UnsafeMutableRawPointer(mutating: bytes.baseAddress) else { return }
+        // Only the owner of a file may page it out; everyone may let go of it.
+        if ebb_page_out(base, bytes.count) != 0 { madvise(base, bytes.count, MADV_COLD) }
+        madvise(base, bytes.count, MADV_DONTNEED)
+    }
 }

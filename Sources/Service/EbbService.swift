@@ -17,14 +17,16 @@ public final class EbbService: Service {
     private let logger: Logger
     private let thread: EngineThread
     private let registry: ModelRegistry
-    private let governor: GovernorLoop
+    private let monitor: PressureMonitor
+    private let operatorSource: OperatorSource
+    private let events: EventHub
     private let access: AccessControl
     private let state = Mutex(State())
     private let started = ContinuousClock.now
 
     private struct State {
         var draining = false
-        var connections = 0
+        var connections: [ObjectIdentifier: Connection] = [:]
         var listener: (any Channel)?
     }
 
@@ -32,19 +34,33 @@ public final class EbbService: Service {
     public init(_ configuration: ServiceConfiguration, logger: Logger) throws {
         self.configuration = configuration
         self.logger = logger
-        let store = ModelStore(folder: configuration.models)
-        let pool = try WorkerPool(threads: configuration.threads)
         access = try AccessControl(adminGroup: configuration.adminGroup)
-        thread = try EngineThread(kernels: configuration.kernels, policy: configuration.policy)
-        registry = ModelRegistry(
-            store: store, thread: thread, pool: pool, kernels: configuration.kernels, options: configuration.model,
-            defaultWish: configuration.defaultWish)
-        governor = GovernorLoop(
-            sources: configuration.sources, thread: thread, interval: configuration.governorInterval,
-            dwell: configuration.levelDwell)
+        let events = EventHub(logger: logger)
+        let folder = StateFolder(path: configuration.state, logger: logger)
+        let lost = LostModels()
+        let thread = try EngineThread(
+            policy: configuration.policy, events: events, parkingFolder: configuration.state.map { $0 + "/parked" },
+            onLost: { lost.report($0) })
+        let registry = ModelRegistry(
+            store: ModelStore(folder: configuration.models), thread: thread,
+            pool: try WorkerPool(threads: configuration.threads), configuration: configuration, state: folder)
+        lost.listen { name in Task { await registry.forget(name) } }
+        operatorSource = OperatorSource()
+        monitor = PressureMonitor(
+            sources: configuration.sources + [operatorSource], interval: configuration.governorInterval.seconds,
+            dwell: configuration.levelDwell
+        ) { view in
+            thread.govern(
+                GovernorNews(
+                    view: view, available: PressureSources.availableBytes(), now: MonotonicClock.now()))
+        }
+        (self.thread, self.registry, self.events) = (thread, registry, events)
     }
 
-    deinit { thread.stop() }
+    deinit {
+        monitor.stop()
+        thread.stop()
+    }
 
     /// Serves. `ready` is called once clients can connect.
     public func run() async throws { try await run(ready: {}) }
@@ -54,8 +70,10 @@ public final class EbbService: Service {
         defer { withExtendedLifetime(file) {} }
         let listener = try await listen()
         state.withLock { $0.listener = listener.channel }
-        let governing = Task { await governor.run() }
-        defer { governing.cancel() }
+        if ebb_guard_install() != 0 { logger.warning("a model file that is cut short will end the daemon") }
+        guard monitor.start() else { throw ServiceError(.internal, "cannot start the governor's thread") }
+        defer { monitor.stop() }
+        for source in monitor.view.sources { logger.info("source \(source.name): \(source.reading.text)") }
         logger.info(
             "serving",
             metadata: [
@@ -97,15 +115,17 @@ public final class EbbService: Service {
 
     private func accept(_ listener: NIOAsyncChannel<Client, Never>) async throws {
         let handler = RequestHandler(
-            registry: registry, thread: thread, access: access, statusReport: { try await self.status() },
+            registry: registry, thread: thread, access: access, operatorSource: operatorSource,
+            wakeMonitor: { self.monitor.wake() }, events: events, statusReport: { try await self.status() },
             isDraining: { self.state.withLock { $0.draining } })
         try await withThrowingDiscardingTaskGroup { group in
             try await listener.executeThenClose { clients in
                 for try await client in clients {
                     group.addTask {
-                        self.state.withLock { $0.connections += 1 }
-                        await Connection(client, handler: handler, logger: self.logger).run()
-                        self.state.withLock { $0.connections -= 1 }
+                        let connection = Connection(client, handler: handler, logger: self.logger)
+                        self.state.withLock { $0.connections[ObjectIdentifier(connection)] = connection }
+                        await connection.run()
+                        self.state.withLock { _ = $0.connections.removeValue(forKey: ObjectIdentifier(connection)) }
                     }
                 }
             }
@@ -146,37 +166,59 @@ public final class EbbService: Service {
     public func isAlive() async -> Bool { (try? await thread.perform { _ in true }) ?? false }
 
     /// Replaces the policy's limits while running.
-    public func setPolicy(_ policy: Policy) { thread.post { $0.setPolicy(policy) } }
+    public func setPolicy(_ policy: Policy) { thread.post { core in core.residency.setPolicy(policy, core.models) } }
 
     /// Loads a model before anyone asks.
     public func load(_ name: String) async throws { _ = try await registry.require(name) }
 
-    /// What `ebbctl status` shows.
+    /// What `ebbctl status` shows: memory as the kernel counts it now.
     public func status() async throws -> EbbStatus {
-        let view = governor.view
-        var (status, active) = try await thread.perform { core in
+        var (status, regions) = try await thread.perform { core in
             var status = EbbStatus()
             status.models = core.models.map(\.status)
-            return (status, core.activeRequests)
+            status.activeRequests = UInt32(core.activeRequests)
+            status.budgetBytes = UInt64(core.residency.policy.budget)
+            status.reserveBytes = UInt64(core.residency.policy.reserve)
+            return (status, core.models.map(\.regions))
         }
-        status.activeRequests = UInt32(active)
+        for index in status.models.indices { regions[index].measure(into: &status.models[index]) }
+        describeProcess(&status)
+        let view = monitor.view
+        status.level = EbbLevel(rawValue: view.level.rawValue) ?? .nominal
+        status.sources = view.sources.map { seen in
+            var source = EbbSource()
+            (source.name, source.reading) = (seen.name, seen.reading.text)
+            source.level = EbbLevel(rawValue: seen.reading.level.rawValue) ?? .nominal
+            return source
+        }
+        let connections = state.withLock { Array($0.connections.values) }
+        status.connections = UInt32(connections.count)
+        status.clients = connections.compactMap(\.status).sorted { ($0.pid, $0.name) < ($1.pid, $1.name) }
+        return status
+    }
+
+    private func describeProcess(_ status: inout EbbStatus) {
         status.server = "ebbd/\(EbbProtocol.release)"
         status.pid = UInt32(getpid())
         status.uptimeMs = UInt64((ContinuousClock.now - started).seconds * 1000)
-        status.level = EbbLevel(rawValue: view.level.rawValue) ?? .nominal
-        status.sources = view.readings.map { reading in
-            var source = EbbSource()
-            (source.name, source.reading) = (reading.name, reading.text)
-            return source
-        }
-        if let memory = ProcessMemory.now() {
-            status.anonymousBytes = UInt64(memory.anonymous)
-            status.fileBytes = UInt64(memory.file)
-        }
-        status.availableBytes = UInt64(SystemMemory.now()?.available ?? 0)
-        status.connections = UInt32(state.withLock { $0.connections })
+        status.availableBytes = UInt64(PressureSources.availableBytes())
         status.isa = configuration.kernels.name
         status.threads = UInt32(configuration.threads)
-        return status
+        guard let memory = ProcessMemory.now() else { return }
+        status.anonymousBytes = UInt64(memory.anonymous)
+        status.fileBytes = UInt64(memory.file)
+        let models = status.models.reduce(0) {
+            $0 + $1.residentBytes + $1.expandedBytes + $1.kvBytes + $1.scratchBytes
+        }
+        let all = status.anonymousBytes + status.fileBytes
+        status.ownBytes = all > models ? all - models : 0
     }
+}
+
+/// Carries the names of lost models from the engine thread to the registry, which is made after it.
+private final class LostModels: Sendable {
+    private let listener = Mutex<(@Sendable (String) -> Void)?>(nil)
+
+    func listen(_ new: @escaping @Sendable (String) -> Void) { listener.withLock { $0 = new } }
+    func report(_ name: String) { listener.withLock { $0 }?(name) }
 }

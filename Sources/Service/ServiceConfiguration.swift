@@ -20,6 +20,12 @@ public struct ServiceConfiguration: Sendable {
     public var grace: Duration
     public var policy: Policy
     public var sources: [any PressureSource]
+    /// Folder for what is remembered over restarts, and for parked conversations; nil to remember nothing.
+    public var state: String?
+    /// Bytes of KV cache that a model may keep for conversations that may go on.
+    public var prefixBytes: Int
+    /// Whether a model is measured in both modes after its first load.
+    public var probesModes: Bool
     /// How often the sources are asked.
     public var governorInterval: Duration
     /// Seconds of calm before a level is left.
@@ -34,15 +40,19 @@ public struct ServiceConfiguration: Sendable {
         defaultWish = .auto
         grace = .seconds(30)
         policy = Self.defaultPolicy
+        state = nil
+        prefixBytes = 64 << 20
+        probesModes = true
         sources = PressureSources.ofThisSystem()
         governorInterval = .milliseconds(250)
         levelDwell = 5
     }
 
-    /// Expansions get at most a quarter of the memory, and leave a tenth of it available: on a laptop of 8 GB that is
-    /// 2 GB for Ebb's speed or exactness, and still 0.8 GB before the system begins to reclaim for others.
+    /// Ebb takes at most a quarter of the memory, and leaves an eighth of it available: on a laptop of 8 GB that is 2 GB
+    /// for models, and 1 GB for what is opened next; the desktop and a browser keep three quarters. The reserve lies above
+    /// the tenth at which MemAvailable counts as pressure, so that Ebb steps back before anything else notices.
     public static var defaultPolicy: Policy {
         let total = SystemMemory.now()?.total ?? 4 << 30
-        return Policy(budget: total / 4, reserve: total / 10)
+        return Policy(budget: total / 4, reserve: total / 8)
     }
 }

@@ -21,7 +21,8 @@ struct EbbCtl: AsyncParsableCommand {
         groupedSubcommands: [
             CommandGroup(name: "Models", subcommands: [Import.self, Inspect.self, Verify.self, Models.self]),
             CommandGroup(name: "Inference", subcommands: [Run.self, Chat.self, Embed.self]),
-            CommandGroup(name: "Daemon", subcommands: [Status.self, Load.self, Unload.self, SetMode.self]),
+            CommandGroup(name: "Daemon", subcommands: [Status.self, Top.self, Events.self, Load.self, Unload.self]),
+            CommandGroup(name: "Governor", subcommands: [SetMode.self, Prefer.self, Pressure.self]),
             CommandGroup(
                 name: "Quantization", subcommands: [Quantize.self, Calibrate.self, Evaluate.self, Advise.self]),
             CommandGroup(name: "Measuring", subcommands: [Tokenize.self, ScoreCommand.self, Bench.self]),

@@ -56,6 +56,18 @@ struct EbbDaemon: AsyncParsableCommand {
     @Option(help: ArgumentHelp("JSON file with memory limits; read again at SIGHUP.", valueName: "file"))
     var settings: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Folder for what is remembered over restarts.",
+            discussion: "$STATE_DIRECTORY, /var/lib/ebb for root, or ~/.local/state/ebb.", valueName: "dir"))
+    var state: String?
+
+    @Option(help: "MiB of KV cache that a model may keep for conversations that may go on.")
+    var prefixCache = 64
+
+    @Flag(inversion: .prefixedNo, help: "Measure both modes of a model after its first load.")
+    var probe = true
+
     @Option(help: "Load this model at the start; may be repeated.")
     var load: [String] = []
 
@@ -65,7 +77,17 @@ struct EbbDaemon: AsyncParsableCommand {
     func validate() throws {
         if let threads, !(1...256).contains(threads) { throw ValidationError("--threads takes 1 to 256.") }
         if let context, context < 32 { throw ValidationError("--context takes at least 32 tokens.") }
+        guard (0...1_048_576).contains(prefixCache) else { throw ValidationError("--prefix-cache takes 0 to 1048576.") }
         guard (0...86_400).contains(grace) else { throw ValidationError("--grace takes 0 to 86400 seconds.") }
+    }
+
+    /// systemd names the folder of StateDirectory=, and separates several by colons.
+    private static var defaultState: String? {
+        func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } }
+        if let folders = variable("STATE_DIRECTORY") { return folders.split(separator: ":").first.map(String.init) }
+        if geteuid() == 0 { return "/var/lib/ebb" }
+        if let folder = variable("XDG_STATE_HOME") { return folder + "/ebb" }
+        return variable("HOME").map { $0 + "/.local/state/ebb" }
     }
 
     func run() async throws {
@@ -83,6 +105,9 @@ struct EbbDaemon: AsyncParsableCommand {
         configuration.model = ModelOptions(contextLimit: context, precision: precision)
         configuration.adminGroup = adminGroup
         configuration.grace = .seconds(grace)
+        configuration.state = state ?? Self.defaultState
+        configuration.prefixBytes = prefixCache << 20
+        configuration.probesModes = probe
         if let settings { configuration.policy = try Settings(path: settings).policy }
         let service = try EbbService(configuration, logger: logger)
         let daemon = DaemonService(service: service, preload: load, settings: settings, logger: logger)

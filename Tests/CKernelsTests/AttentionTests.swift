@@ -31,14 +31,20 @@ struct AttentionTests {
     private let kvHeads = 2
 
     /// One kernel's result for every row block of a case.
-    private func run(_ table: ebb_kernels, _ c: Case, keys: [Float], values: [Float], queries: [Float]) -> [Float] {
+    /// - Parameter int8: turn every second block of the cache int8 first.
+    private func run(
+        _ table: ebb_kernels, _ c: Case, keys: [Float], values: [Float], queries: [Float], int8: Bool = false
+    ) -> [Float] {
         let headBytes = c.headDim * 32 * 2
         let blockBytes = 2 * kvHeads * headBytes
         let pool = UnsafeMutablePointer<UInt8>.allocate(capacity: blocks * blockBytes)
         pool.initialize(repeating: 0, count: blocks * blockBytes)
         defer { pool.deallocate() }
+        let smallBytes = kvHeads * ebb_kv_int8_bytes(UInt32(c.headDim))
+        let small = UnsafeMutableRawPointer.allocate(byteCount: blocks * smallBytes, alignment: 64)
+        defer { small.deallocate() }
         // Blocks lie in the pool in another order than in the sequence.
-        let order = (0..<blocks).map {
+        var order = (0..<blocks).map {
             UInt32((c.ring > 0 ? c.ring : blocks) - 1 - $0 % (c.ring > 0 ? c.ring : blocks))
         }
         let width = kvHeads * c.headDim
@@ -49,13 +55,27 @@ struct AttentionTests {
                 pool + Int(order[index]) * blockBytes, blockBytes / 2, UInt32(kvHeads), UInt32(c.headDim),
                 UInt32(token % 32))
         }
+        if int8 {
+            for index in order.indices where index % 2 == 0 {
+                for head in 0..<kvHeads {
+                    let block = UnsafeRawPointer(pool) + Int(order[index]) * blockBytes + head * headBytes
+                    table.kv_to_int8(
+                        block.assumingMemoryBound(to: UInt16.self),
+                        (block + blockBytes / 2).assumingMemoryBound(to: UInt16.self), UInt32(c.headDim),
+                        (small + index * smallBytes + head * smallBytes / kvHeads).assumingMemoryBound(to: UInt8.self))
+                }
+                order[index] = UInt32(index) | EBB_KV_INT8
+            }
+        }
         let ld = c.group * kvHeads * c.headDim
         var out = [Float](repeating: .nan, count: queries.count)
         for head in 0..<kvHeads {
             var view = ebb_kv_view(
                 base: pool, blocks: nil, block_bytes: blockBytes, key_offset: head * headBytes,
                 value_offset: blockBytes / 2 + head * headBytes, head_dim: UInt32(c.headDim),
-                ring_blocks: UInt32(c.ring))
+                ring_blocks: UInt32(c.ring),
+                int8_base: UnsafePointer(small.assumingMemoryBound(to: UInt8.self)), int8_block_bytes: smallBytes,
+                int8_offset: head * smallBytes / kvHeads)
             order.withUnsafeBufferPointer { order in
                 view.blocks = order.baseAddress
                 out.withUnsafeMutableBufferPointer { out in
@@ -89,6 +109,58 @@ struct AttentionTests {
         for (name, table) in KernelTables.others {
             let found = run(table, c, keys: keys, values: values, queries: queries)
             #expect(relativeError(expected, found) < 1e-4, "\(name)")
+        }
+    }
+
+    @Test("Attention over int8 blocks agrees with plain C, and comes close to f16", arguments: cases)
+    private func int8Blocks(c: Case) {
+        var random = TestRandom(seed: 11)
+        let width = kvHeads * c.headDim
+        let count = (c.position + c.tokens) * width
+        // Keys with a large constant part, as a bias makes them: a scale for each channel must take it.
+        let keys = random.floats(count).enumerated().map { $1 + Float($0 % width % 7) * 20 }
+        let (values, queries) = (random.floats(count), random.floats(c.tokens * c.group * width).map { $0 * 0.01 })
+        let exact = run(KernelTables.plain, c, keys: keys, values: values, queries: queries)
+        let expected = run(KernelTables.plain, c, keys: keys, values: values, queries: queries, int8: true)
+        #expect(relativeError(exact, expected) < 0.02)
+        for (name, table) in KernelTables.others {
+            let found = run(table, c, keys: keys, values: values, queries: queries, int8: true)
+            // The kernels go through f16; plain C does not.
+            #expect(relativeError(expected, found) < 2e-3, "\(name)")
+        }
+    }
+
+    @Test("A block turned int8 is within half a level of what it was, and every kernel makes the same bytes")
+    func int8RoundTrip() {
+        var random = TestRandom(seed: 12)
+        for hd in [16, 48, 64, 80, 128, 256] {
+            let (keys, values) = (random.floats(32 * hd), random.floats(32 * hd))
+            let (k, v) = (keys.map { ebb_f32_to_f16($0) }, values.map { ebb_f32_to_f16($0) })
+            let bytes = ebb_kv_int8_bytes(UInt32(hd))
+            func packed(_ table: ebb_kernels) -> [UInt8] {
+                var out = [UInt8](repeating: 0, count: bytes)
+                table.kv_to_int8(k, v, UInt32(hd), &out)
+                return out
+            }
+            let plain = packed(KernelTables.plain)
+            var (k2, v2) = ([UInt16](repeating: 0, count: 32 * hd), [UInt16](repeating: 0, count: 32 * hd))
+            KernelTables.plain.kv_from_int8(plain, UInt32(hd), &k2, &v2)
+            for d in 0..<hd {
+                let channel = (0..<32).map { ebb_f16_to_f32(k[d * 32 + $0]) }
+                let step = ((channel.max() ?? 0) - (channel.min() ?? 0)) / 255
+                for t in 0..<32 { #expect(abs(ebb_f16_to_f32(k2[d * 32 + t]) - channel[t]) <= step * 0.5 + 2e-3) }
+            }
+            for t in 0..<32 {
+                let row = (0..<hd).map { ebb_f16_to_f32(v[t * hd + $0]) }
+                let step = (row.map(abs).max() ?? 0) / 127
+                for d in 0..<hd { #expect(abs(ebb_f16_to_f32(v2[t * hd + d]) - row[d]) <= step * 0.5 + 2e-3) }
+            }
+            for (name, table) in KernelTables.others {
+                let found = packed(table)
+                // A multiplication by the reciprocal may round one level apart.
+                let apart = zip(plain[..<(64 * hd)], found).map { abs(Int(Int8(bitPattern: $0)) - Int(Int8(bitPattern: $1))) }
+                #expect(apart.allSatisfy { $0 <= 1 || $0 == 255 }, "\(name) \(hd)")
+            }
         }
     }
 

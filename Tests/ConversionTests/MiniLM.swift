@@ -30,7 +30,7 @@ enum MiniLM {
     static func model(_ file: EbbFile, expanded: Bool) throws -> EncoderModel {
         let kernels = try Kernels.fromEnvironment()
         let model = try EncoderModel(file, pool: try WorkerPool(threads: 2), kernels: kernels, precision: .f32)
-        try model.setAll(expanded: expanded, kernels: kernels)
+        try model.setAll(expanded: expanded)
         return model
     }
 

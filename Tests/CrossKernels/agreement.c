@@ -265,6 +265,32 @@ static void attention(const ebb_kernels *plain, const ebb_kernels *table) {
             table->attention(&view, &rows);
             compare("attention", a, b, count, 1e-4f);
         }
+        // The same with the second block in int8.
+        size_t head_bytes = ebb_kv_int8_bytes(hd);
+        uint8_t *small_a = memory(head_bytes * heads), *small_b = memory(head_bytes * heads);
+        for (uint32_t h = 0; h < heads; h++) {
+            const uint16_t *keys = (const uint16_t *)(pool_a + bytes + (size_t)h * hd * 64);
+            const uint16_t *vals = (const uint16_t *)(pool_a + bytes + values + (size_t)h * hd * 64);
+            plain->kv_to_int8(keys, vals, hd, small_a + h * head_bytes);
+            table->kv_to_int8(keys, vals, hd, small_b + h * head_bytes);
+            for (uint32_t j = 0; j < 64 * hd; j++) {
+                int d = abs((int)(int8_t)small_a[h * head_bytes + j] - (int)(int8_t)small_b[h * head_bytes + j]);
+                if (d > 1 && d != 255) same("kv_to_int8", small_a + h * head_bytes, small_b + h * head_bytes, 64 * hd);
+            }
+        }
+        uint32_t mixed[] = {0, 0 | EBB_KV_INT8, 2};
+        ebb_kv_view view = {.base = pool_a, .blocks = mixed, .block_bytes = bytes, .key_offset = (size_t)hd * 64,
+                            .value_offset = values + (size_t)hd * 64, .head_dim = hd, .int8_base = small_a,
+                            .int8_block_bytes = head_bytes * heads, .int8_offset = head_bytes};
+        ebb_queries rows = {.rows = 8, .first = 2, .group = group, .position = 60, .scale = 0.1f, .q = q, .ld = ld};
+        memset(a, 0, count * 4);
+        memset(b, 0, count * 4);
+        rows.out = a;
+        plain->attention(&view, &rows);
+        rows.out = b;
+        table->attention(&view, &rows);
+        compare("attention int8", a, b, count, 2e-3f);
+        free(small_a); free(small_b);
         float *cosine = memory(hd * 2), *sine = memory(hd * 2);
         for (uint32_t j = 0; j < hd / 2; j++) { cosine[j] = cosf((float)j); sine[j] = sinf((float)j); }
         for (uint32_t pairs = 0; pairs < 2; pairs++) {

@@ -29,7 +29,7 @@ struct ReferenceTests {
         arguments: [RealModel.smollm2, .qwen2, .gemma3])
     func dequantized(model: RealModel) throws {
         let decoder = try Models.real(model)
-        try decoder.setAll(expanded: true, kernels: try Kernels.fromEnvironment())
+        try decoder.setAll(expanded: true)
         for prompt in try prompts(model) {
             let ids = decoder.tokenizer.encode(
                 prompt.text, addSpecial: prompt.add_special, parseSpecial: prompt.parse_special)
@@ -76,7 +76,7 @@ struct ReferenceTests {
         let prompt = try JSONDecoder().decode(LongPrompt.self, from: Data(try Reference.text(url).utf8))
         #expect(prompt.ids.count == 1500)
         let decoder = try Models.real(.gemma3)
-        try decoder.setAll(expanded: true, kernels: try Kernels.fromEnvironment())
+        try decoder.setAll(expanded: true)
         let score = try decoder.score(prompt.ids, top: decoder.config.vocabulary)
         let found = Dictionary(uniqueKeysWithValues: score.lastTop.map { ($0.id, Double($0.logit)) })
         let range = prompt.last_min_max[1] - prompt.last_min_max[0]
@@ -88,6 +88,39 @@ struct ReferenceTests {
         #expect(equal >= 1490, "\(equal) of 1500 positions")
     }
 
+    /// The same in steps of 32 tokens, with the cache as it is after each step or with its full blocks int8.
+    private func steppedLogProbabilities(_ decoder: DecoderModel, _ prompt: Prompt, int8: Bool) throws -> [[Float]] {
+        var found: [[Float]] = []
+        let sequence = decoder.makeSequence()
+        for start in stride(from: 0, to: prompt.ids.count, by: 32) {
+            let tokens = prompt.ids[start..<min(start + 32, prompt.ids.count)]
+            try decoder.run([StepInput(sequence: sequence, tokens: tokens, logits: .all)]) { _, _, logits in
+                let total = Float(DecoderModel.logSumExp(logits))
+                found.append(logits.map { $0 - total })
+            }
+            if int8 { while sequence.compact(most: 64) > 0 {} }
+        }
+        return found
+    }
+
+    @Test("An int8 KV cache costs a mean KL under 0.0005", arguments: [RealModel.smollm2, .qwen2, .gemma3])
+    func int8Cache(model: RealModel) throws {
+        let decoder = try Models.real(model, precision: .f32)
+        try decoder.setAll(expanded: true)
+        var (total, positions) = (0.0, 0)
+        for prompt in try prompts(model) {
+            let exact = try steppedLogProbabilities(decoder, prompt, int8: false)
+            for (p, q) in zip(exact, try steppedLogProbabilities(decoder, prompt, int8: true)) {
+                total += zip(p, q).reduce(0.0) { $0 + Double(expf($1.0) * ($1.0 - $1.1)) }
+                positions += 1
+            }
+        }
+        let mean = total / Double(positions)
+        print("mean KL(f16 KV, int8 KV) of \(model.rawValue): \(mean) nats over \(positions) positions")
+        #expect(mean < 0.0005)
+        #expect(mean > 0)
+    }
+
     // The full distributions are not in the reference files (they would be 200 MB). Dequantized mode in f32 stands for
     // them: the test above holds it to the reference.
     @Test(
@@ -95,7 +128,7 @@ struct ReferenceTests {
         arguments: [(RealModel.smollm2, 0.0035), (.qwen2, 0.0013), (.gemma3, 0.0053)])
     func memoryLow(model: RealModel, limit: Double) throws {
         let exact = try Models.real(model, precision: .f32)
-        try exact.setAll(expanded: true, kernels: try Kernels.fromEnvironment())
+        try exact.setAll(expanded: true)
         let quantized = try Models.real(model)
         var total = 0.0
         var positions = 0

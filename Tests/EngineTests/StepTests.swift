@@ -48,7 +48,7 @@ struct StepTests {
         guard let kernels = try? Kernels.named(isa) else { return }
         func logits(_ name: String, _ kernels: Kernels) throws -> [Float] {
             let model = try Models.tiny(isa: name)
-            try model.setAll(expanded: expanded, kernels: kernels)
+            try model.setAll(expanded: expanded)
             return try model.lastLogits(model.makeSequence(), prompt)
         }
         #expect(shareOfRange(try logits("plain", try Kernels.named("plain")), try logits(isa, kernels)) < 2e-3)
@@ -67,7 +67,6 @@ struct StepTests {
     @Test("Layers change mode between two steps while a sequence runs, and the text goes on")
     func modeSwitch() throws {
         let model = try Models.real(.smollm2)
-        let kernels = try Kernels.fromEnvironment()
         let ids = model.tokenizer.encode("The capital of France is", addSpecial: true, parseSpecial: false)
         let steady = try model.score(ids, greedy: 16).greedy
         let sequence = model.makeSequence()
@@ -78,7 +77,7 @@ struct StepTests {
             if model.isExpanded(layer) {
                 model.drop(layer)
             } else {
-                model.install(try model.expansion(of: layer).run(kernels))
+                try model.expand(layer)
             }
             token = largest(try model.lastLogits(sequence, [token]))
             switched.append(token)

@@ -16,7 +16,7 @@ struct LevelTests {
         #expect(tracker.level == .warning)
         tracker.update([.nominal], now: 10)
         #expect(tracker.level == .nominal)
-        #expect(tracker.nominalSince == 10)
+        #expect(tracker.phaseSince == 10)
     }
 
     @Test(

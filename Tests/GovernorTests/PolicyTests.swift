@@ -4,121 +4,224 @@ import Testing
 @Suite("The policy")
 struct PolicyTests {
     private static let mib = 1 << 20
-    private let policy = Policy(budget: 100 * mib, reserve: 50 * mib, calmBeforeGrowth: 10)
+    private let policy = Policy(budget: 100 * mib, reserve: 48 * mib, calmBeforeGrowth: 10, dwell: 5)
 
-    private func model(_ wish: ModelState.Wish = .auto, layers: Int = 10, expanded: Int = 0, active: Bool = false)
-        -> ModelState
-    {
-        ModelState(
-            name: "m", wish: wish, layerBytes: Array(repeating: 5 * Self.mib, count: layers),
-            expanded: (0..<layers).map { $0 < expanded }, active: active)
+    private func model(
+        _ wish: ModelState.Wish = .auto, layers: Int = 10, expanded: Int = 0, active: Bool = false, idle: Double = 0,
+        preference: ModelState.Preference = .accuracy, priority: Int = 0
+    ) -> ModelState {
+        let layers = (0..<layers).map { ModelState.Layer(bytes: 5 * Self.mib, isExpanded: $0 < expanded) }
+        return ModelState(
+            name: "m", wish: wish, preference: preference, priority: priority, layers: layers, isActive: active,
+            idle: idle)
     }
 
-    private func count(
-        _ models: [ModelState], level: PressureLevel = .nominal, calm: Double = 60, peak: Int = 0,
-        available: Int = 1000 * mib
-    ) -> [Int] {
-        policy.wanted(level: level, calm: calm, peak: peak, available: available, models: models).map {
-            $0.count { $0 }
-        }
+    private func situation(
+        _ level: PressureLevel = .nominal, calm: Double = 60, strained: Double = 0, available: Int = 1000 * mib,
+        peak: Int = 0, other: Int = 0
+    ) -> Situation {
+        Situation(
+            level: level, calm: level == .nominal ? calm : 0, strained: strained, available: available, peak: peak,
+            otherBytes: other)
+    }
+
+    private func count(_ models: [ModelState], _ situation: Situation) -> [Int] {
+        policy.decide(situation, models).expanded.map { $0.count { $0 } }
     }
 
     @Test("With room for all layers, all are expanded")
-    func expandsAll() { #expect(count([model()]) == [10]) }
+    func expandsAll() { #expect(count([model()], situation()) == [10]) }
 
     @Test("With memory for 60 % of the layers, 60 % are expanded")
-    func partly() { #expect(count([model()], available: (50 + 30) * Self.mib) == [6]) }
+    func partly() {
+        // The reserve, an eighth of it to spare, and 30 MiB.
+        #expect(count([model()], situation(available: (48 + 6 + 30) * Self.mib)) == [6])
+    }
+
+    @Test("What else Ebb holds counts against the budget")
+    func budgetIsForAll() { #expect(count([model()], situation(other: 80 * Self.mib)) == [4]) }
 
     @Test("Nothing grows before it has been calm for long enough")
     func waits() {
-        #expect(count([model()], calm: 9) == [0])
-        #expect(count([model(expanded: 4)], calm: 0) == [4])
+        #expect(count([model()], situation(calm: 9)) == [0])
+        #expect(count([model(expanded: 4)], situation(calm: 0)) == [4])
     }
 
-    @Test("At critical nothing stays expanded, at warning half of it")
+    @Test("Less available than the reserve gives layers back without any pressure")
+    func reserveIsKept() {
+        #expect(count([model(expanded: 10)], situation(available: 38 * Self.mib)) == [8])
+    }
+
+    @Test("At critical nothing stays expanded, at warning half of it, and half of that with each further dwell time")
     func shrinks() {
-        #expect(count([model(expanded: 10)], level: .critical, peak: 50 * Self.mib) == [0])
-        #expect(count([model(expanded: 10)], level: .warning, peak: 50 * Self.mib) == [5])
-        // Asked again at the same level, it stays at half.
-        #expect(count([model(expanded: 5)], level: .warning, peak: 50 * Self.mib) == [5])
+        let all = [model(expanded: 10, active: true)]
+        #expect(count(all, situation(.critical, peak: 50 * Self.mib)) == [0])
+        #expect(count(all, situation(.warning, peak: 50 * Self.mib)) == [5])
+        #expect(count([model(expanded: 5)], situation(.warning, strained: 4, peak: 50 * Self.mib)) == [5])
+        #expect(count([model(expanded: 5)], situation(.warning, strained: 5, peak: 50 * Self.mib)) == [2])
+        #expect(count([model(expanded: 2)], situation(.warning, strained: 20, peak: 50 * Self.mib)) == [0])
     }
 
-    @Test("An idle model gives way before an active one")
-    func idleFirst() {
-        let models = [model(expanded: 10), model(expanded: 10, active: true)]
-        #expect(count(models, level: .warning, peak: 100 * Self.mib) == [0, 10])
+    @Test("An idle model gives way before an active one, and a lower priority before a higher")
+    func order() {
+        let peak = situation(.warning, peak: 100 * Self.mib)
+        #expect(count([model(expanded: 10), model(expanded: 10, active: true)], peak) == [0, 10])
+        #expect(count([model(expanded: 10), model(expanded: 10, priority: 1)], peak) == [0, 10])
+    }
+
+    @Test("The layers that gain most for a byte are expanded first")
+    func gainFirst() {
+        var state = model(layers: 4)
+        for (layer, gain) in [1.0, 8, 2, 8].enumerated() { state.layers[layer].gain = gain }
+        state.layers[3].bytes = 40 * Self.mib
+        let wanted = policy.decide(situation(available: (48 + 6 + 10) * Self.mib), [state]).expanded[0]
+        #expect(wanted == [false, true, true, false])
+    }
+
+    @Test("Preferences: memory never expands, speed only where the probe measured it as faster")
+    func preferences() {
+        var fast = model(preference: .speed)
+        #expect(count([model(preference: .memory), fast], situation()) == [0, 0])
+        fast.isFasterExpanded = true
+        #expect(count([fast], situation()) == [10])
     }
 
     @Test("Pins hold at every level", arguments: PressureLevel.allCases)
     func pins(level: PressureLevel) {
-        #expect(count([model(.dequantized), model(.memoryLow, expanded: 3)], level: level, available: 0) == [10, 0])
+        let models = [model(.dequantized, idle: 1e9), model(.memoryLow, expanded: 3)]
+        #expect(count(models, situation(level, available: 0)) == [10, 0])
     }
 
-    /// Some thousand random situations.
-    private func situations(_ body: (PressureLevel, Double, Int, Int, [ModelState]) -> Void) {
+    @Test("What is given up, in order: prefixes, expansions, KV precision, idle models, loads")
+    func orderOfGivingUp() {
+        let models = [model(expanded: 10, active: true), model(layers: 0, idle: 30)]
+        let calm = policy.decide(situation(), models)
+        #expect(!calm.dropsPrefixes && !calm.compactsKV && !calm.refusesLoads && calm.parked == [false, false])
+        let first = policy.decide(situation(.warning, peak: 50 * Self.mib), models)
+        #expect(first.dropsPrefixes && !first.compactsKV && !first.refusesLoads && first.parked == [false, false])
+        let later = policy.decide(situation(.warning, strained: 30, peak: 50 * Self.mib), models)
+        #expect(later.compactsKV && !later.refusesLoads && later.parked == [false, true])
+        let worst = policy.decide(situation(.critical, peak: 50 * Self.mib), models)
+        #expect(worst.compactsKV && worst.refusesLoads && worst.parked == [false, true])
+    }
+
+    @Test("A model that nobody has used for the idle time is parked, unless it is pinned to dequantized")
+    func parksIdle() {
+        let models = [model(expanded: 3, idle: 1799), model(expanded: 3, idle: 1800), model(.dequantized, idle: 1e6)]
+        let decision = policy.decide(situation(), models)
+        #expect(decision.parked == [false, true, false] && !decision.expanded[1].contains(true))
+    }
+
+    // MARK: Properties, over some thousand random situations
+
+    private func situations(_ body: (Situation, [ModelState]) -> Void) {
         var random = SystemRandomNumberGenerator()
-        for _ in 0..<2000 {
-            let models = (0..<Int.random(in: 0...4, using: &random)).map { _ in
-                let layers = Int.random(in: 1...20, using: &random)
-                return ModelState(
-                    name: "m", wish: [.auto, .auto, .memoryLow].randomElement(using: &random) ?? .auto,
-                    layerBytes: (0..<layers).map { _ in Int.random(in: 0...(20 * Self.mib), using: &random) },
-                    expanded: (0..<layers).map { _ in Bool.random(using: &random) }, active: Bool.random(using: &random)
-                )
-            }
+        for _ in 0..<3000 {
+            let models = (0..<Int.random(in: 0...4, using: &random)).map { _ in randomModel(&random) }
+            let level = PressureLevel.allCases.randomElement(using: &random) ?? .nominal
             body(
-                PressureLevel.allCases.randomElement(using: &random) ?? .nominal,
-                Double.random(in: 0...30, using: &random),
-                Int.random(in: 0...(200 * Self.mib), using: &random),
-                Int.random(in: 0...(300 * Self.mib), using: &random), models)
+                Situation(
+                    level: level, calm: level == .nominal ? Double.random(in: 0...30, using: &random) : 0,
+                    strained: level == .nominal ? 0 : Double.random(in: 0...30, using: &random),
+                    available: Int.random(in: -20 * Self.mib...(200 * Self.mib), using: &random),
+                    peak: Int.random(in: 0...(300 * Self.mib), using: &random),
+                    otherBytes: Int.random(in: 0...(120 * Self.mib), using: &random)), models)
         }
     }
 
+    private func randomModel(_ random: inout SystemRandomNumberGenerator) -> ModelState {
+        let layers = (0..<Int.random(in: 1...20, using: &random)).map { _ in
+            ModelState.Layer(
+                bytes: Int.random(in: 0...(20 * Self.mib), using: &random), gain: Double.random(in: 0...1, using: &random),
+                isExpanded: Bool.random(using: &random), sinceDrop: Double.random(in: 0...40, using: &random))
+        }
+        return ModelState(
+            name: "m", wish: [.auto, .auto, .memoryLow].randomElement(using: &random) ?? .auto,
+            preference: ModelState.Preference.allCases.randomElement(using: &random) ?? .accuracy,
+            priority: Int.random(in: -1...1, using: &random), layers: layers,
+            isFasterExpanded: Bool.random(using: &random), isActive: Bool.random(using: &random),
+            idle: Double.random(in: 0...3000, using: &random))
+    }
+
     private func bytes(_ models: [ModelState], _ wanted: [[Bool]]) -> Int {
-        zip(models, wanted).reduce(0) { $0 + zip($1.0.layerBytes, $1.1).reduce(0) { $0 + ($1.1 ? $1.0 : 0) } }
+        zip(models, wanted).reduce(0) { $0 + zip($1.0.layers, $1.1).reduce(0) { $0 + ($1.1 ? $1.0.bytes : 0) } }
     }
 
     @Test("It never goes over the budget")
     func neverOverBudget() {
-        situations { level, calm, peak, available, models in
-            let wanted = policy.wanted(level: level, calm: calm, peak: peak, available: available, models: models)
-            #expect(bytes(models, wanted) <= policy.budget)
+        situations { situation, models in
+            let expanded = bytes(models, policy.decide(situation, models).expanded)
+            #expect(expanded <= max(0, policy.budget - situation.otherBytes))
         }
     }
 
-    @Test("A higher level never wants more bytes")
-    func monotoneInLevel() {
-        situations { _, calm, _, available, models in
-            let inUse = bytes(models, models.map(\.expanded))
-            let wanted = PressureLevel.allCases.map {
-                bytes(models, policy.wanted(level: $0, calm: calm, peak: inUse, available: available, models: models))
-            }
-            #expect(wanted[1] <= max(wanted[0], inUse) && wanted[2] == 0)
+    @Test("Less memory never means more expanded bytes")
+    func monotoneInMemory() {
+        situations { situation, models in
+            var less = situation
+            less.available -= Int.random(in: 0...(60 * Self.mib))
+            #expect(
+                bytes(models, policy.decide(less, models).expanded)
+                    <= bytes(models, policy.decide(situation, models).expanded))
         }
     }
 
     @Test("At a level that is not nominal nothing new is expanded")
     func noGrowthUnderPressure() {
-        situations { level, calm, peak, available, models in
-            guard level > .nominal else { return }
-            let wanted = policy.wanted(level: level, calm: calm, peak: peak, available: available, models: models)
-            for (model, layers) in zip(models, wanted) {
-                for (was, will) in zip(model.expanded, layers) { #expect(was || !will) }
+        situations { situation, models in
+            guard situation.level > .nominal else { return }
+            for (model, layers) in zip(models, policy.decide(situation, models).expanded) {
+                for (layer, will) in zip(model.layers, layers) { #expect(layer.isExpanded || !will) }
             }
         }
     }
 
-    @Test("What it wants, once there, it wants again")
-    func settles() {
-        situations { level, calm, peak, available, models in
-            let first = policy.wanted(level: level, calm: calm, peak: peak, available: available, models: models)
-            var settled = models
-            for index in settled.indices { settled[index].expanded = first[index] }
-            let change = bytes(models, first) - bytes(models, models.map(\.expanded))
-            let again = policy.wanted(
-                level: level, calm: calm, peak: peak, available: available - change, models: settled)
-            for (a, b) in zip(first, again) {
-                for (was, will) in zip(a, b) { #expect(was == will || (level == .nominal && !was)) }
+    @Test("Growth leaves the reserve untouched")
+    func growthKeepsReserve() {
+        situations { situation, models in
+            let growth =
+                bytes(models, policy.decide(situation, models).expanded) - models.reduce(0) { $0 + $1.expandedBytes }
+            #expect(growth <= 0 || situation.available - growth >= policy.reserve)
+        }
+    }
+
+    /// A simulated model under a square wave of pressure, as the engine carries decisions out: times of each layer's
+    /// moves.
+    private func moves(period: Double, level: PressureLevel) -> [[(time: Double, expands: Bool)]] {
+        var tracker = LevelTracker(dwell: policy.dwell)
+        var state = model(expanded: 10, active: true)
+        var moves = [[(time: Double, expands: Bool)]](repeating: [], count: 10)
+        var (peak, now) = (0, 0.0)
+        while now < 600 {
+            let high = now.truncatingRemainder(dividingBy: period) < period / 2
+            tracker.update([high ? level : .nominal], now: now)
+            let since = now - tracker.phaseSince
+            if tracker.level == .nominal { peak = state.expandedBytes }
+            let wanted = policy.decide(
+                Situation(
+                    level: tracker.level, calm: tracker.level == .nominal ? since : 0,
+                    strained: tracker.level == .nominal ? 0 : since, available: 1000 * Self.mib, peak: peak), [state]
+            ).expanded[0]
+            for layer in wanted.indices where wanted[layer] != state.layers[layer].isExpanded {
+                moves[layer].append((now, wanted[layer]))
+                state.layers[layer].isExpanded = wanted[layer]
+                if !wanted[layer] { state.layers[layer].sinceDrop = 0 }
+            }
+            now += 0.1
+            for layer in state.layers.indices { state.layers[layer].sinceDrop += 0.1 }
+        }
+        return moves
+    }
+
+    @Test(
+        "A square wave of pressure at any period moves a layer at most once a dwell time",
+        arguments: [0.2, 1, 3, 7, 11, 14, 16, 21, 25, 31, 45, 90], [PressureLevel.warning, .critical])
+    func noFlapping(period: Double, level: PressureLevel) {
+        for layer in moves(period: period, level: level) {
+            #expect(Double(layer.count) <= 600 / policy.dwell + 1)
+            for direction in [true, false] {
+                let times = layer.filter { $0.expands == direction }.map(\.time)
+                for (a, b) in zip(times, times.dropFirst()) { #expect(b - a >= 2 * policy.dwell) }
             }
         }
     }

@@ -1,5 +1,8 @@
 import Foundation
+import Glibc
 import Governor
+import Synchronization
+import TestKit
 import Testing
 
 @Suite("Sources")
@@ -29,19 +32,186 @@ struct SourceTests {
         #expect(AvailableMemorySource().reading(memory).level == level)
     }
 
-    @Test("Where the kernel has PSI, a trigger is armed and is quiet without stalls")
-    func psi() {
+    @Test("Where the kernel has PSI, a source is quiet without stalls and says how it knows")
+    func psi() throws {
         guard FileManager.default.fileExists(atPath: "/proc/pressure/memory") else { return }
-        let source = PSISource()
-        #expect(source != nil)
-        #expect(source?.read().text.isEmpty == false)
+        let reading = try #require(PSISource()).read()
+        #expect(reading.text.contains("trigger") || reading.text.contains("averages"))
     }
 
     @Test("A file that is no pressure file gives no source")
-    func noPSI() {
-        #expect(PSISource(path: "/nonexistent") == nil)
+    func noPSI() { #expect(PSISource(path: "/nonexistent") == nil) }
+
+    @Test("A pressure file without triggers is read by its averages, and one that vanishes is said to have")
+    func averages() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.file("memory.pressure")
+        func write(_ some: Double, _ full: Double) throws {
+            try "some avg10=\(some) avg60=0.00 avg300=0.00 total=1\nfull avg10=\(full) avg60=0.00 avg300=0.00 total=1\n"
+                .write(toFile: path, atomically: false, encoding: .utf8)
+        }
+        try write(0, 0)
+        // Not writable: a trigger is refused, even to root, by a folder in its place only; so the poll's error tells.
+        let source = try #require(PSISource(path: path, what: "test"))
+        for fd in source.watched { source.ready(fd.descriptor, events: Int16(POLLERR)) }
+        #expect(source.watched.isEmpty && source.read().level == .nominal)
+        try write(7.5, 1)
+        #expect(source.read().level == .warning)
+        try write(40, 6)
+        #expect(source.read().level == .critical && source.read().text.contains("averages"))
+        unlink(path)
+        #expect(source.read() == PressureReading(level: .nominal, text: "\(path) has vanished; not in use"))
+    }
+
+    @Test("A trigger's event counts for its window, by a clock that never jumps")
+    func trigger() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.file("memory.pressure")
+        try "some avg10=0.00 avg60=0 avg300=0 total=0\nfull avg10=0.00 avg60=0 avg300=0 total=0\n".write(
+            toFile: path, atomically: false, encoding: .utf8)
+        let clock = ScriptedClock()
+        let found = PSISource(path: path, what: "test", clock: { clock.now })
+        let source = try #require(found)
+        let descriptors = source.watched.map(\.descriptor)
+        try #require(descriptors.count == 2)
+        source.ready(descriptors[0], events: Int16(POLLPRI))
+        clock.advance(1.9)
+        #expect(source.read().level == .warning)
+        source.ready(descriptors[1], events: Int16(POLLPRI))
+        #expect(source.read().level == .critical)
+        clock.advance(2.1)
+        #expect(source.read().level == .nominal)
+    }
+
+    @Test("systemd's protocol: a FIFO is watched, what it asks for is written, and bytes are events")
+    func systemdFIFO() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.file("pressure")
+        try #require(mkfifo(path, 0o600) == 0)
+        let clock = ScriptedClock()
+        let found = SystemdPressureSource(environment: ["MEMORY_PRESSURE_WATCH": path], clock: { clock.now })
+        let source = try #require(found)
+        #expect(source.read().level == .nominal)
+        let writer = open(path, O_WRONLY)
+        defer { close(writer) }
+        #expect(write(writer, "!", 1) == 1)
+        let watched = try #require(source.watched.first)
+        source.ready(watched.descriptor, events: watched.events)
+        #expect(source.read().level == .warning)
+        clock.advance(3)
+        #expect(source.read().level == .nominal)
+    }
+
+    @Test("systemd's protocol: the text that it asks for is written into the file")
+    func systemdWrites() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.file("memory.pressure")
+        try "".write(toFile: path, atomically: false, encoding: .utf8)
+        let text = "some 200000 2000000\0"
+        let source = SystemdPressureSource(environment: [
+            "MEMORY_PRESSURE_WATCH": path, "MEMORY_PRESSURE_WRITE": Data(text.utf8).base64EncodedString(),
+        ])
+        #expect(source != nil)
+        #expect(try String(contentsOfFile: path, encoding: .utf8) == text)
+    }
+
+    @Test("Without systemd's variables, or with the protocol switched off, there is no such source")
+    func systemdOff() {
+        #expect(SystemdPressureSource(environment: [:]) == nil)
+        #expect(SystemdPressureSource(environment: ["MEMORY_PRESSURE_WATCH": "/dev/null"]) == nil)
+        #expect(SystemdPressureSource(environment: ["MEMORY_PRESSURE_WATCH": "/nonexistent"]) == nil)
+    }
+
+    @Test("Of a control group and those above it, the tightest counts; clean pages are room")
+    func cgroup2() throws {
+        let folder = try TemporaryFolder()
+        let root = folder.file("cgroup")
+        try group(root, ["memory.stat": "", "memory.current": "900000000"])
+        try group(
+            root + "/a",
+            [
+                "memory.current": "500000000", "memory.high": "600000000", "memory.max": "max",
+                "memory.stat": "anon 1\nfile 100000000\nshmem 20000000\n", "memory.events": "oom_kill 3\n",
+            ])
+        try group(
+            root + "/a/b", ["memory.current": "1000", "memory.high": "max", "memory.max": "max", "memory.stat": "file 0\n"])
+        let place = try #require(CgroupMemory.Place.own(membership: "0::/a/b\n", mount: root))
+        let memory = try #require(CgroupMemory.now(place))
+        #expect(memory.folder == root + "/a" && memory.limit == 600_000_000 && memory.kills == 3)
+        #expect(memory.headroom == 600_000_000 - (500_000_000 - 80_000_000))
+        #expect(CgroupSource.reading(memory).level == .nominal)
+    }
+
+    @Test("Version 1 of control groups is understood")
+    func cgroup1() throws {
+        let folder = try TemporaryFolder()
+        let root = folder.file("cgroup")
+        try group(
+            root + "/memory/a",
+            [
+                "memory.usage_in_bytes": "95000000", "memory.limit_in_bytes": "100000000",
+                "memory.stat": "total_cache 1000000\ntotal_shmem 0\n", "memory.oom_control": "oom_kill 0\n",
+            ])
+        let place = try #require(CgroupMemory.Place.own(membership: "5:cpu:/\n4:memory:/a\n0::/\n", mount: root))
+        let memory = try #require(CgroupMemory.now(place))
+        #expect(memory.headroom == 6_000_000 && CgroupSource.reading(memory).level == .warning)
+    }
+
+    private func group(_ path: String, _ files: [String: String]) throws {
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        for (name, text) in files { try text.write(toFile: "\(path)/\(name)", atomically: false, encoding: .utf8) }
+    }
+
+    @Test("A group whose files are not there is no source of alarm")
+    func noCgroup() {
+        #expect(CgroupMemory.Place.own(membership: "0::/x\n", mount: "/nonexistent") == nil)
+        #expect(CgroupMemory.Place.own(membership: "rubbish", mount: "/nonexistent") == nil)
+    }
+
+    @Test("The operator's word holds for its time, and can be taken back")
+    func operatorWord() {
+        let clock = ScriptedClock()
+        let source = OperatorSource(clock: { clock.now })
+        #expect(source.read() == PressureReading(level: .nominal, text: "silent"))
+        source.say(.critical, seconds: 30)
+        clock.advance(29)
+        #expect(source.read().level == .critical)
+        clock.advance(2)
+        #expect(source.read().level == .nominal)
+        source.say(.warning, seconds: 30)
+        source.say(.nominal, seconds: 0)
+        #expect(source.read().text == "silent")
     }
 
     @Test("There is always a source")
     func sources() { #expect(PressureSources.ofThisSystem().contains { $0.name == "MemAvailable" }) }
+
+    @Test("The monitor wakes for a descriptor at once, and keeps the moment")
+    func monitor() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.file("pressure")
+        try #require(mkfifo(path, 0o600) == 0)
+        let source = try #require(SystemdPressureSource(environment: ["MEMORY_PRESSURE_WATCH": path]))
+        let views = Mutex<[PressureView]>([])
+        // An interval that a test would not wait for: only the event can wake it.
+        let monitor = PressureMonitor(sources: [source], interval: 60, dwell: 5) { view in
+            views.withLock { $0.append(view) }
+        }
+        try #require(monitor.start())
+        defer { monitor.stop() }
+        let writer = open(path, O_WRONLY)
+        defer { close(writer) }
+        let sent = MonotonicClock.now()
+        #expect(write(writer, "!", 1) == 1)
+        for _ in 0..<2000 where monitor.view.level == .nominal { usleep(1000) }
+        let warning = try #require(views.withLock { $0.first { $0.level == .warning } })
+        #expect(try #require(warning.wokenAt) >= sent && warning.reason.contains("systemd"))
+    }
+}
+
+/// A clock that a test moves.
+final class ScriptedClock: Sendable {
+    private let time = Mutex(100.0)
+    var now: Double { time.withLock { $0 } }
+    func advance(_ seconds: Double) { time.withLock { $0 += seconds } }
 }

@@ -34,7 +34,8 @@ struct RunningService {
         configuration.sources = [source]
         configuration.governorInterval = .milliseconds(5)
         configuration.levelDwell = 0.05
-        configuration.policy = Policy(budget: 1 << 40, reserve: 0, calmBeforeGrowth: 0.05)
+        configuration.policy = Policy(budget: 1 << 40, reserve: 0, calmBeforeGrowth: 0.05, dwell: 0.05)
+        configuration.probesModes = false
         configuration.defaultWish = .memoryLow
         configuration.grace = .seconds(5)
         configure(&configuration)

@@ -13,6 +13,7 @@
 #define EBB_TILE 16u          // output channels in a tile
 #define EBB_ROW_BLOCK 8u      // rows interleaved in packed activations
 #define EBB_KV_BLOCK 32u      // tokens in a block of the KV cache
+#define EBB_KV_INT8 0x80000000u // set in the number of a block that is int8
 #define EBB_PANEL_K 1024u     // values of k unpacked at a time in matrix products
 #define EBB_MAX_HEAD_DIM 256u // largest head dimension that attention takes
 // Scratch that one thread passes to matmul: a panel of bytes or floats, then scales and offsets (f32,
@@ -61,7 +62,10 @@ typedef struct {
 } ebb_activations;
 
 // Where one head's keys and values lie: blocks of 32 tokens.
-// Keys: [head_dim][32] f16, values: [32][head_dim] f16.
+// f16: keys [head_dim][32], values [32][head_dim].
+// int8, where the block's number has EBB_KV_INT8: keys u8 [head_dim][32], values s8 [32][head_dim], then f32: scales of
+// the keys [head_dim], their offsets [head_dim], scales of the values [32]. A key is scale * q + offset, a channel's over
+// the block (KIVI: Liu et al. 2024); a value is scale * q, a token's.
 typedef struct {
     const uint8_t *base;     // the pool
     const uint32_t *blocks;  // block numbers of a sequence's layer, in order of position
@@ -70,7 +74,15 @@ typedef struct {
     size_t value_offset;     // byte offset of this head's values in a block
     uint32_t head_dim;       // a multiple of 16, at most EBB_MAX_HEAD_DIM
     uint32_t ring_blocks;    // 0, or the number of blocks that are used in a ring
+    const uint8_t *int8_base; // the pool of int8 blocks
+    size_t int8_block_bytes;  // bytes of one
+    size_t int8_offset;       // byte offset of this head in one
 } ebb_kv_view;
+
+// Bytes of one head in an int8 block.
+static inline size_t ebb_kv_int8_bytes(uint32_t head_dim) {
+    return 2 * (size_t)EBB_KV_BLOCK * head_dim + (2 * (size_t)head_dim + EBB_KV_BLOCK) * sizeof(float);
+}
 
 // Up to 8 query rows that share one KV head: rows first...first + rows - 1 of the list (token, head) that runs
 // through the `group` query heads of a token, then through the tokens.
@@ -151,7 +163,7 @@ typedef struct ebb_kernels {
     void (*axpy)(float *y, const float *x, float a, uint32_t n);
     // Softmax of n values in place.
     void (*softmax)(float *x, uint32_t n);
-    // Attention with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022) over f16 KV blocks.
+    // Attention with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022) over KV blocks.
     void (*attention)(const ebb_kv_view *kv, const ebb_queries *queries);
     // out = silu(gate) * up, and gelu_tanh(gate) * up; n values; out may be gate or up.
     void (*silu_gate)(const float *gate, const float *up, float *out, uint32_t n);
@@ -162,6 +174,9 @@ typedef struct ebb_kernels {
     // `slot` (0...31) of a KV block: keys [kv_head][head_dim][32], values [kv_head][32][head_dim].
     void (*store_kv)(const float *k, const float *v, uint8_t *block, size_t values_offset,
                      uint32_t kv_heads, uint32_t head_dim, uint32_t slot);
+    // One head of a block from f16 to int8, and back.
+    void (*kv_to_int8)(const uint16_t *keys, const uint16_t *values, uint32_t head_dim, uint8_t *out);
+    void (*kv_from_int8)(const uint8_t *in, uint32_t head_dim, uint16_t *keys, uint16_t *values);
 } ebb_kernels;
 
 typedef enum {

@@ -2,6 +2,7 @@
 #ifndef EBB_SYSTEM_H
 #define EBB_SYSTEM_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -33,6 +34,26 @@ uint64_t ebb_watchdog_usec(void);
 int ebb_listen_fds(void);
 // libsystemd: sd_is_socket_unix(3): 1 if fd is a listening Unix stream socket.
 int ebb_is_listening_unix(int fd);
+
+// libsystemd: sd_journal_sendv(3) of `count` fields `NAME=value`, with their lengths. 0, or a negative error number.
+int ebb_journal_send(const char *const *fields, const size_t *lengths, int count);
+
+// eventfd(2), not blocking, closed on exec.
+int ebb_eventfd(void);
+
+// Guards of mapped files. A file that is cut short under its mapping makes reads fail by SIGBUS; once
+// ebb_guard_install has been called, a guarded mapping reads as zeros from there on instead, and is marked.
+// Installs the handler. 0 on success.
+int ebb_guard_install(void);
+// Guards a mapping; its number, or -1 where there are too many.
+int ebb_guard_add(const void *base, size_t size);
+// 1 once a read of the mapping has failed.
+int ebb_guard_is_damaged(int guard);
+// Ends a guard, before the mapping is removed.
+void ebb_guard_remove(int guard);
+
+// madvise(2) with MADV_PAGEOUT: writes back and takes the pages of a range. 0 on success.
+int ebb_page_out(void *base, size_t size);
 
 // Formats strerror(code) into buffer; returns buffer.
 const char *ebb_error_text(int code, char *buffer, int size);

@@ -149,6 +149,51 @@ public nonisolated enum EbbMode: SwiftProtobuf.Enum, Swift.CaseIterable {
 
 }
 
+/// What the governor uses free memory for, while the mode of a model is AUTO.
+public nonisolated enum EbbPreference: SwiftProtobuf.Enum, Swift.CaseIterable {
+  public typealias RawValue = Int
+
+  /// Expand when there is room: the most exact.
+  case accuracy // = 0
+
+  /// Whichever mode the probe measured as faster, for prefill and decode apart.
+  case speed // = 1
+
+  /// Never expand.
+  case memory // = 2
+  case UNRECOGNIZED(Int)
+
+  public init() {
+    self = .accuracy
+  }
+
+  public init?(rawValue: Int) {
+    switch rawValue {
+    case 0: self = .accuracy
+    case 1: self = .speed
+    case 2: self = .memory
+    default: self = .UNRECOGNIZED(rawValue)
+    }
+  }
+
+  public var rawValue: Int {
+    switch self {
+    case .accuracy: return 0
+    case .speed: return 1
+    case .memory: return 2
+    case .UNRECOGNIZED(let i): return i
+    }
+  }
+
+  // The compiler won't synthesize support with the UNRECOGNIZED case.
+  public static let allCases: [EbbPreference] = [
+    .accuracy,
+    .speed,
+    .memory,
+  ]
+
+}
+
 public nonisolated enum EbbLevel: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
   case nominal // = 0
@@ -294,6 +339,30 @@ public nonisolated struct EbbEnvelope: Sendable {
     set {body = .embed(newValue)}
   }
 
+  public var setPreference: EbbSetPreference {
+    get {
+      if case .setPreference(let v)? = body {return v}
+      return EbbSetPreference()
+    }
+    set {body = .setPreference(newValue)}
+  }
+
+  public var setPressure: EbbSetPressure {
+    get {
+      if case .setPressure(let v)? = body {return v}
+      return EbbSetPressure()
+    }
+    set {body = .setPressure(newValue)}
+  }
+
+  public var subscribe: EbbSubscribe {
+    get {
+      if case .subscribe(let v)? = body {return v}
+      return EbbSubscribe()
+    }
+    set {body = .subscribe(newValue)}
+  }
+
   /// Daemon to client.
   public var welcome: EbbWelcome {
     get {
@@ -383,6 +452,14 @@ public nonisolated struct EbbEnvelope: Sendable {
     set {body = .embeddings(newValue)}
   }
 
+  public var event: EbbEvent {
+    get {
+      if case .event(let v)? = body {return v}
+      return EbbEvent()
+    }
+    set {body = .event(newValue)}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -399,6 +476,9 @@ public nonisolated struct EbbEnvelope: Sendable {
     case setMode(EbbSetMode)
     case getStatus(EbbGetStatus)
     case embed(EbbEmbed)
+    case setPreference(EbbSetPreference)
+    case setPressure(EbbSetPressure)
+    case subscribe(EbbSubscribe)
     /// Daemon to client.
     case welcome(EbbWelcome)
     case pong(EbbPong)
@@ -411,6 +491,7 @@ public nonisolated struct EbbEnvelope: Sendable {
     case done(EbbDone)
     case status(EbbStatus)
     case embeddings(EbbEmbeddings)
+    case event(EbbEvent)
 
   }
 
@@ -922,6 +1003,41 @@ public nonisolated struct EbbModel: Sendable {
   /// Why the file cannot be used, or empty.
   public var error: String = String()
 
+  public var preference: EbbPreference = .accuracy
+
+  public var priority: Int32 = 0
+
+  /// What the two modes cost, once it has been measured.
+  public var costs: EbbModeCosts {
+    get {_costs ?? EbbModeCosts()}
+    set {_costs = newValue}
+  }
+  /// Returns true if `costs` has been explicitly set.
+  public var hasCosts: Bool {self._costs != nil}
+  /// Clears the value of `costs`. Subsequent reads from it will return its default value.
+  public mutating func clearCosts() {self._costs = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _costs: EbbModeCosts? = nil
+}
+
+/// The two modes of a model on this machine, by a short probe after its first load.
+public nonisolated struct EbbModeCosts: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Tokens a second of dequantized over those of memory_low.
+  public var prefillRatio: Float = 0
+
+  public var decodeRatio: Float = 0
+
+  /// Mean KL divergence of memory_low from dequantized, nats a token; for encoders 1 - cosine of the embeddings.
+  public var loss: Float = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -968,6 +1084,158 @@ public nonisolated struct EbbSetMode: Sendable {
   public init() {}
 }
 
+/// Answered by Done. Kept over restarts. Unset fields stay as they are.
+public nonisolated struct EbbSetPreference: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var model: String = String()
+
+  public var preference: EbbPreference {
+    get {_preference ?? .accuracy}
+    set {_preference = newValue}
+  }
+  /// Returns true if `preference` has been explicitly set.
+  public var hasPreference: Bool {self._preference != nil}
+  /// Clears the value of `preference`. Subsequent reads from it will return its default value.
+  public mutating func clearPreference() {self._preference = nil}
+
+  /// Models of higher priority are expanded first and give way last; 0 unless set.
+  public var priority: Int32 {
+    get {_priority ?? 0}
+    set {_priority = newValue}
+  }
+  /// Returns true if `priority` has been explicitly set.
+  public var hasPriority: Bool {self._priority != nil}
+  /// Clears the value of `priority`. Subsequent reads from it will return its default value.
+  public mutating func clearPriority() {self._priority = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _preference: EbbPreference? = nil
+  fileprivate var _priority: Int32? = nil
+}
+
+/// The operator's word on how scarce memory is, beside what the sources say; the most severe counts. Answered by Done.
+public nonisolated struct EbbSetPressure: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var level: EbbLevel = .nominal
+
+  /// How long it holds; 0 takes it back.
+  public var seconds: UInt32 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// Answered by Event, Event, … until it is cancelled.
+public nonisolated struct EbbSubscribe: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct EbbEvent: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var kind: EbbEvent.Kind = .unspecified
+
+  /// Milliseconds since 1970.
+  public var timeMs: UInt64 = 0
+
+  /// Empty for LEVEL.
+  public var model: String = String()
+
+  /// One word: nominal, warning, critical; expanded, dropped; loaded, unloaded, parked, woken, prefix_dropped, kv_int8.
+  public var what: String = String()
+
+  /// A sentence for a person.
+  public var reason: String = String()
+
+  public var level: EbbLevel = .nominal
+
+  /// Of MODE: the layers that changed, and how many are expanded now, of how many.
+  public var changedLayers: [UInt32] = []
+
+  public var expandedLayers: UInt32 = 0
+
+  public var layers: UInt32 = 0
+
+  /// Bytes that were given back (negative: taken).
+  public var freedBytes: Int64 = 0
+
+  /// Microseconds from the word of the source to the memory's return; 0 where no pressure was the cause.
+  public var reactionUs: UInt64 = 0
+
+  /// Steps that the model has run since it was loaded: the change takes effect with the next one.
+  public var step: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public nonisolated enum Kind: SwiftProtobuf.Enum, Swift.CaseIterable {
+    public typealias RawValue = Int
+    case unspecified // = 0
+
+    /// The level of pressure has changed.
+    case level // = 1
+
+    /// Layers of a model have changed mode.
+    case mode // = 2
+
+    /// A model was loaded, unloaded, parked, woken, or its caches were dropped or made smaller.
+    case residency // = 3
+    case UNRECOGNIZED(Int)
+
+    public init() {
+      self = .unspecified
+    }
+
+    public init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .unspecified
+      case 1: self = .level
+      case 2: self = .mode
+      case 3: self = .residency
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    public var rawValue: Int {
+      switch self {
+      case .unspecified: return 0
+      case .level: return 1
+      case .mode: return 2
+      case .residency: return 3
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    public static let allCases: [EbbEvent.Kind] = [
+      .unspecified,
+      .level,
+      .mode,
+      .residency,
+    ]
+
+  }
+
+  public init() {}
+}
+
 public nonisolated struct EbbGetStatus: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -978,39 +1246,121 @@ public nonisolated struct EbbGetStatus: Sendable {
   public init() {}
 }
 
-public nonisolated struct EbbStatus: Sendable {
+public nonisolated struct EbbStatus: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  public var server: String = String()
+  public var server: String {
+    get {_storage._server}
+    set {_uniqueStorage()._server = newValue}
+  }
 
-  public var pid: UInt32 = 0
+  public var pid: UInt32 {
+    get {_storage._pid}
+    set {_uniqueStorage()._pid = newValue}
+  }
 
-  public var uptimeMs: UInt64 = 0
+  public var uptimeMs: UInt64 {
+    get {_storage._uptimeMs}
+    set {_uniqueStorage()._uptimeMs = newValue}
+  }
 
-  public var level: EbbLevel = .nominal
+  public var level: EbbLevel {
+    get {_storage._level}
+    set {_uniqueStorage()._level = newValue}
+  }
 
   /// Where the level comes from, with what each source last said.
-  public var sources: [EbbSource] = []
+  public var sources: [EbbSource] {
+    get {_storage._sources}
+    set {_uniqueStorage()._sources = newValue}
+  }
 
-  public var models: [EbbModelStatus] = []
+  public var models: [EbbModelStatus] {
+    get {_storage._models}
+    set {_uniqueStorage()._models = newValue}
+  }
 
   /// Of the process, from the kernel (smaps_rollup).
-  public var anonymousBytes: UInt64 = 0
+  public var anonymousBytes: UInt64 {
+    get {_storage._anonymousBytes}
+    set {_uniqueStorage()._anonymousBytes = newValue}
+  }
 
-  public var fileBytes: UInt64 = 0
+  public var fileBytes: UInt64 {
+    get {_storage._fileBytes}
+    set {_uniqueStorage()._fileBytes = newValue}
+  }
 
   /// Memory that the system could give (MemAvailable).
-  public var availableBytes: UInt64 = 0
+  public var availableBytes: UInt64 {
+    get {_storage._availableBytes}
+    set {_uniqueStorage()._availableBytes = newValue}
+  }
 
-  public var connections: UInt32 = 0
+  public var connections: UInt32 {
+    get {_storage._connections}
+    set {_uniqueStorage()._connections = newValue}
+  }
 
-  public var activeRequests: UInt32 = 0
+  public var activeRequests: UInt32 {
+    get {_storage._activeRequests}
+    set {_uniqueStorage()._activeRequests = newValue}
+  }
 
-  public var isa: String = String()
+  public var isa: String {
+    get {_storage._isa}
+    set {_uniqueStorage()._isa = newValue}
+  }
 
-  public var threads: UInt32 = 0
+  public var threads: UInt32 {
+    get {_storage._threads}
+    set {_uniqueStorage()._threads = newValue}
+  }
+
+  /// Of the process besides its models: program, libraries, heap (the kernel's figure less the models').
+  public var ownBytes: UInt64 {
+    get {_storage._ownBytes}
+    set {_uniqueStorage()._ownBytes = newValue}
+  }
+
+  /// What all of Ebb may take, and what stays with the system.
+  public var budgetBytes: UInt64 {
+    get {_storage._budgetBytes}
+    set {_uniqueStorage()._budgetBytes = newValue}
+  }
+
+  public var reserveBytes: UInt64 {
+    get {_storage._reserveBytes}
+    set {_uniqueStorage()._reserveBytes = newValue}
+  }
+
+  public var clients: [EbbClientStatus] {
+    get {_storage._clients}
+    set {_uniqueStorage()._clients = newValue}
+  }
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+public nonisolated struct EbbClientStatus: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var pid: Int32 = 0
+
+  public var uid: UInt32 = 0
+
+  /// As in its Hello.
+  public var name: String = String()
+
+  public var requests: UInt32 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1026,50 +1376,154 @@ public nonisolated struct EbbSource: Sendable {
 
   public var reading: String = String()
 
+  public var level: EbbLevel = .nominal
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 }
 
-public nonisolated struct EbbModelStatus: Sendable {
+public nonisolated struct EbbModelStatus: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  public var name: String = String()
+  public var name: String {
+    get {_storage._name}
+    set {_uniqueStorage()._name = newValue}
+  }
 
   /// The operator's wish.
-  public var mode: EbbMode = .auto
+  public var mode: EbbMode {
+    get {_storage._mode}
+    set {_uniqueStorage()._mode = newValue}
+  }
 
-  public var layers: UInt32 = 0
+  public var layers: UInt32 {
+    get {_storage._layers}
+    set {_uniqueStorage()._layers = newValue}
+  }
 
-  public var expandedLayers: UInt32 = 0
+  public var expandedLayers: UInt32 {
+    get {_storage._expandedLayers}
+    set {_uniqueStorage()._expandedLayers = newValue}
+  }
 
-  /// Bytes of the file's mapping, and how many of them are in RAM (mincore).
-  public var mappedBytes: UInt64 = 0
+  /// Bytes of the file, and, as the kernel counts them for the process, bytes of its mapping, of expanded weights, of the
+  /// KV cache and of buffers that are in RAM.
+  public var mappedBytes: UInt64 {
+    get {_storage._mappedBytes}
+    set {_uniqueStorage()._mappedBytes = newValue}
+  }
 
-  public var residentBytes: UInt64 = 0
+  public var residentBytes: UInt64 {
+    get {_storage._residentBytes}
+    set {_uniqueStorage()._residentBytes = newValue}
+  }
 
-  public var expandedBytes: UInt64 = 0
+  public var expandedBytes: UInt64 {
+    get {_storage._expandedBytes}
+    set {_uniqueStorage()._expandedBytes = newValue}
+  }
 
-  public var kvBytes: UInt64 = 0
+  public var kvBytes: UInt64 {
+    get {_storage._kvBytes}
+    set {_uniqueStorage()._kvBytes = newValue}
+  }
 
-  public var scratchBytes: UInt64 = 0
+  public var scratchBytes: UInt64 {
+    get {_storage._scratchBytes}
+    set {_uniqueStorage()._scratchBytes = newValue}
+  }
 
-  public var activeRequests: UInt32 = 0
+  public var activeRequests: UInt32 {
+    get {_storage._activeRequests}
+    set {_uniqueStorage()._activeRequests = newValue}
+  }
 
-  public var contextTokens: UInt32 = 0
+  public var contextTokens: UInt32 {
+    get {_storage._contextTokens}
+    set {_uniqueStorage()._contextTokens = newValue}
+  }
 
   /// Tokens a second of the last requests; 0 before the first.
-  public var prefillRate: Float = 0
+  public var prefillRate: Float {
+    get {_storage._prefillRate}
+    set {_uniqueStorage()._prefillRate = newValue}
+  }
 
-  public var decodeRate: Float = 0
+  public var decodeRate: Float {
+    get {_storage._decodeRate}
+    set {_uniqueStorage()._decodeRate = newValue}
+  }
 
-  public var architecture: String = String()
+  public var architecture: String {
+    get {_storage._architecture}
+    set {_uniqueStorage()._architecture = newValue}
+  }
+
+  public var preference: EbbPreference {
+    get {_storage._preference}
+    set {_uniqueStorage()._preference = newValue}
+  }
+
+  public var priority: Int32 {
+    get {_storage._priority}
+    set {_uniqueStorage()._priority = newValue}
+  }
+
+  public var costs: EbbModeCosts {
+    get {_storage._costs ?? EbbModeCosts()}
+    set {_uniqueStorage()._costs = newValue}
+  }
+  /// Returns true if `costs` has been explicitly set.
+  public var hasCosts: Bool {_storage._costs != nil}
+  /// Clears the value of `costs`. Subsequent reads from it will return its default value.
+  public mutating func clearCosts() {_uniqueStorage()._costs = nil}
+
+  public var parked: Bool {
+    get {_storage._parked}
+    set {_uniqueStorage()._parked = newValue}
+  }
+
+  /// Tokens since it was loaded.
+  public var promptTokens: UInt64 {
+    get {_storage._promptTokens}
+    set {_uniqueStorage()._promptTokens = newValue}
+  }
+
+  public var generatedTokens: UInt64 {
+    get {_storage._generatedTokens}
+    set {_uniqueStorage()._generatedTokens = newValue}
+  }
+
+  /// Conversations whose KV cache is kept for a next turn, and their bytes (part of kv_bytes).
+  public var prefixes: UInt32 {
+    get {_storage._prefixes}
+    set {_uniqueStorage()._prefixes = newValue}
+  }
+
+  public var prefixBytes: UInt64 {
+    get {_storage._prefixBytes}
+    set {_uniqueStorage()._prefixBytes = newValue}
+  }
+
+  /// Blocks of the KV cache that are int8 now, of all in use.
+  public var kvBlocksInt8: UInt32 {
+    get {_storage._kvBlocksInt8}
+    set {_uniqueStorage()._kvBlocksInt8 = newValue}
+  }
+
+  public var kvBlocks: UInt32 {
+    get {_storage._kvBlocks}
+    set {_uniqueStorage()._kvBlocks = newValue}
+  }
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
+
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 // MARK: - Code below here is support for the SwiftProtobuf runtime.
@@ -1084,13 +1538,17 @@ nonisolated extension EbbMode: SwiftProtobuf._ProtoNameProviding {
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0AUTO\0\u{1}DEQUANTIZED\0\u{1}MEMORY_LOW\0")
 }
 
+nonisolated extension EbbPreference: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0ACCURACY\0\u{1}SPEED\0\u{1}MEMORY\0")
+}
+
 nonisolated extension EbbLevel: SwiftProtobuf._ProtoNameProviding {
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0NOMINAL\0\u{1}WARNING\0\u{1}CRITICAL\0")
 }
 
 nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Envelope"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}hello\0\u{1}ping\0\u{1}cancel\0\u{1}generate\0\u{1}tokenize\0\u{1}detokenize\0\u{3}list_models\0\u{1}load\0\u{1}unload\0\u{3}set_mode\0\u{3}get_status\0\u{1}embed\0\u{2}3welcome\0\u{1}pong\0\u{1}failure\0\u{1}delta\0\u{1}finished\0\u{1}tokens\0\u{1}text\0\u{1}models\0\u{1}done\0\u{1}status\0\u{1}embeddings\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}hello\0\u{1}ping\0\u{1}cancel\0\u{1}generate\0\u{1}tokenize\0\u{1}detokenize\0\u{3}list_models\0\u{1}load\0\u{1}unload\0\u{3}set_mode\0\u{3}get_status\0\u{1}embed\0\u{3}set_preference\0\u{3}set_pressure\0\u{1}subscribe\0\u{2}0welcome\0\u{1}pong\0\u{1}failure\0\u{1}delta\0\u{1}finished\0\u{1}tokens\0\u{1}text\0\u{1}models\0\u{1}done\0\u{1}status\0\u{1}embeddings\0\u{1}event\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1255,6 +1713,45 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
           self.body = .embed(v)
         }
       }()
+      case 14: try {
+        var v: EbbSetPreference?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .setPreference(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .setPreference(v)
+        }
+      }()
+      case 15: try {
+        var v: EbbSetPressure?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .setPressure(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .setPressure(v)
+        }
+      }()
+      case 16: try {
+        var v: EbbSubscribe?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .subscribe(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .subscribe(v)
+        }
+      }()
       case 64: try {
         var v: EbbWelcome?
         var hadOneofValue = false
@@ -1398,6 +1895,19 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
           self.body = .embeddings(v)
         }
       }()
+      case 75: try {
+        var v: EbbEvent?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .event(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .event(v)
+        }
+      }()
       default: break
       }
     }
@@ -1460,6 +1970,18 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
       guard case .embed(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 13)
     }()
+    case .setPreference?: try {
+      guard case .setPreference(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 14)
+    }()
+    case .setPressure?: try {
+      guard case .setPressure(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 15)
+    }()
+    case .subscribe?: try {
+      guard case .subscribe(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 16)
+    }()
     case .welcome?: try {
       guard case .welcome(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 64)
@@ -1503,6 +2025,10 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
     case .embeddings?: try {
       guard case .embeddings(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 74)
+    }()
+    case .event?: try {
+      guard case .event(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 75)
     }()
     case nil: break
     }
@@ -2391,7 +2917,7 @@ nonisolated extension EbbModels: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension EbbModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Model"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}file_bytes\0\u{1}architecture\0\u{1}loaded\0\u{1}error\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}file_bytes\0\u{1}architecture\0\u{1}loaded\0\u{1}error\0\u{1}preference\0\u{1}priority\0\u{1}costs\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2404,12 +2930,19 @@ nonisolated extension EbbModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       case 3: try { try decoder.decodeSingularStringField(value: &self.architecture) }()
       case 4: try { try decoder.decodeSingularBoolField(value: &self.loaded) }()
       case 5: try { try decoder.decodeSingularStringField(value: &self.error) }()
+      case 6: try { try decoder.decodeSingularEnumField(value: &self.preference) }()
+      case 7: try { try decoder.decodeSingularInt32Field(value: &self.priority) }()
+      case 8: try { try decoder.decodeSingularMessageField(value: &self._costs) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if !self.name.isEmpty {
       try visitor.visitSingularStringField(value: self.name, fieldNumber: 1)
     }
@@ -2425,6 +2958,15 @@ nonisolated extension EbbModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if !self.error.isEmpty {
       try visitor.visitSingularStringField(value: self.error, fieldNumber: 5)
     }
+    if self.preference != .accuracy {
+      try visitor.visitSingularEnumField(value: self.preference, fieldNumber: 6)
+    }
+    if self.priority != 0 {
+      try visitor.visitSingularInt32Field(value: self.priority, fieldNumber: 7)
+    }
+    try { if let v = self._costs {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2434,6 +2976,49 @@ nonisolated extension EbbModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if lhs.architecture != rhs.architecture {return false}
     if lhs.loaded != rhs.loaded {return false}
     if lhs.error != rhs.error {return false}
+    if lhs.preference != rhs.preference {return false}
+    if lhs.priority != rhs.priority {return false}
+    if lhs._costs != rhs._costs {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbModeCosts: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ModeCosts"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}prefill_ratio\0\u{3}decode_ratio\0\u{1}loss\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularFloatField(value: &self.prefillRatio) }()
+      case 2: try { try decoder.decodeSingularFloatField(value: &self.decodeRatio) }()
+      case 3: try { try decoder.decodeSingularFloatField(value: &self.loss) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.prefillRatio.bitPattern != 0 {
+      try visitor.visitSingularFloatField(value: self.prefillRatio, fieldNumber: 1)
+    }
+    if self.decodeRatio.bitPattern != 0 {
+      try visitor.visitSingularFloatField(value: self.decodeRatio, fieldNumber: 2)
+    }
+    if self.loss.bitPattern != 0 {
+      try visitor.visitSingularFloatField(value: self.loss, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbModeCosts, rhs: EbbModeCosts) -> Bool {
+    if lhs.prefillRatio != rhs.prefillRatio {return false}
+    if lhs.decodeRatio != rhs.decodeRatio {return false}
+    if lhs.loss != rhs.loss {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2534,6 +3119,193 @@ nonisolated extension EbbSetMode: SwiftProtobuf.Message, SwiftProtobuf._MessageI
   }
 }
 
+nonisolated extension EbbSetPreference: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".SetPreference"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}preference\0\u{1}priority\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.model) }()
+      case 2: try { try decoder.decodeSingularEnumField(value: &self._preference) }()
+      case 3: try { try decoder.decodeSingularInt32Field(value: &self._priority) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.model.isEmpty {
+      try visitor.visitSingularStringField(value: self.model, fieldNumber: 1)
+    }
+    try { if let v = self._preference {
+      try visitor.visitSingularEnumField(value: v, fieldNumber: 2)
+    } }()
+    try { if let v = self._priority {
+      try visitor.visitSingularInt32Field(value: v, fieldNumber: 3)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbSetPreference, rhs: EbbSetPreference) -> Bool {
+    if lhs.model != rhs.model {return false}
+    if lhs._preference != rhs._preference {return false}
+    if lhs._priority != rhs._priority {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbSetPressure: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".SetPressure"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}level\0\u{1}seconds\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularEnumField(value: &self.level) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.seconds) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.level != .nominal {
+      try visitor.visitSingularEnumField(value: self.level, fieldNumber: 1)
+    }
+    if self.seconds != 0 {
+      try visitor.visitSingularUInt32Field(value: self.seconds, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbSetPressure, rhs: EbbSetPressure) -> Bool {
+    if lhs.level != rhs.level {return false}
+    if lhs.seconds != rhs.seconds {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbSubscribe: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Subscribe"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap()
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    // Load everything into unknown fields
+    while try decoder.nextFieldNumber() != nil {}
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbSubscribe, rhs: EbbSubscribe) -> Bool {
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Event"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{3}time_ms\0\u{1}model\0\u{1}what\0\u{1}reason\0\u{1}level\0\u{3}changed_layers\0\u{3}expanded_layers\0\u{1}layers\0\u{3}freed_bytes\0\u{3}reaction_us\0\u{1}step\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularEnumField(value: &self.kind) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.timeMs) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.model) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.what) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      case 6: try { try decoder.decodeSingularEnumField(value: &self.level) }()
+      case 7: try { try decoder.decodeRepeatedUInt32Field(value: &self.changedLayers) }()
+      case 8: try { try decoder.decodeSingularUInt32Field(value: &self.expandedLayers) }()
+      case 9: try { try decoder.decodeSingularUInt32Field(value: &self.layers) }()
+      case 10: try { try decoder.decodeSingularSInt64Field(value: &self.freedBytes) }()
+      case 11: try { try decoder.decodeSingularUInt64Field(value: &self.reactionUs) }()
+      case 12: try { try decoder.decodeSingularUInt64Field(value: &self.step) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.kind != .unspecified {
+      try visitor.visitSingularEnumField(value: self.kind, fieldNumber: 1)
+    }
+    if self.timeMs != 0 {
+      try visitor.visitSingularUInt64Field(value: self.timeMs, fieldNumber: 2)
+    }
+    if !self.model.isEmpty {
+      try visitor.visitSingularStringField(value: self.model, fieldNumber: 3)
+    }
+    if !self.what.isEmpty {
+      try visitor.visitSingularStringField(value: self.what, fieldNumber: 4)
+    }
+    if !self.reason.isEmpty {
+      try visitor.visitSingularStringField(value: self.reason, fieldNumber: 5)
+    }
+    if self.level != .nominal {
+      try visitor.visitSingularEnumField(value: self.level, fieldNumber: 6)
+    }
+    if !self.changedLayers.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.changedLayers, fieldNumber: 7)
+    }
+    if self.expandedLayers != 0 {
+      try visitor.visitSingularUInt32Field(value: self.expandedLayers, fieldNumber: 8)
+    }
+    if self.layers != 0 {
+      try visitor.visitSingularUInt32Field(value: self.layers, fieldNumber: 9)
+    }
+    if self.freedBytes != 0 {
+      try visitor.visitSingularSInt64Field(value: self.freedBytes, fieldNumber: 10)
+    }
+    if self.reactionUs != 0 {
+      try visitor.visitSingularUInt64Field(value: self.reactionUs, fieldNumber: 11)
+    }
+    if self.step != 0 {
+      try visitor.visitSingularUInt64Field(value: self.step, fieldNumber: 12)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbEvent, rhs: EbbEvent) -> Bool {
+    if lhs.kind != rhs.kind {return false}
+    if lhs.timeMs != rhs.timeMs {return false}
+    if lhs.model != rhs.model {return false}
+    if lhs.what != rhs.what {return false}
+    if lhs.reason != rhs.reason {return false}
+    if lhs.level != rhs.level {return false}
+    if lhs.changedLayers != rhs.changedLayers {return false}
+    if lhs.expandedLayers != rhs.expandedLayers {return false}
+    if lhs.layers != rhs.layers {return false}
+    if lhs.freedBytes != rhs.freedBytes {return false}
+    if lhs.reactionUs != rhs.reactionUs {return false}
+    if lhs.step != rhs.step {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbEvent.Kind: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0KIND_UNSPECIFIED\0\u{1}LEVEL\0\u{1}MODE\0\u{1}RESIDENCY\0")
+}
+
 nonisolated extension EbbGetStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".GetStatus"
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap()
@@ -2555,7 +3327,185 @@ nonisolated extension EbbGetStatus: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension EbbStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Status"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}server\0\u{1}pid\0\u{3}uptime_ms\0\u{1}level\0\u{1}sources\0\u{1}models\0\u{3}anonymous_bytes\0\u{3}file_bytes\0\u{3}available_bytes\0\u{1}connections\0\u{3}active_requests\0\u{1}isa\0\u{1}threads\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}server\0\u{1}pid\0\u{3}uptime_ms\0\u{1}level\0\u{1}sources\0\u{1}models\0\u{3}anonymous_bytes\0\u{3}file_bytes\0\u{3}available_bytes\0\u{1}connections\0\u{3}active_requests\0\u{1}isa\0\u{1}threads\0\u{3}own_bytes\0\u{3}budget_bytes\0\u{3}reserve_bytes\0\u{1}clients\0")
+
+  fileprivate class _StorageClass {
+    var _server: String = String()
+    var _pid: UInt32 = 0
+    var _uptimeMs: UInt64 = 0
+    var _level: EbbLevel = .nominal
+    var _sources: [EbbSource] = []
+    var _models: [EbbModelStatus] = []
+    var _anonymousBytes: UInt64 = 0
+    var _fileBytes: UInt64 = 0
+    var _availableBytes: UInt64 = 0
+    var _connections: UInt32 = 0
+    var _activeRequests: UInt32 = 0
+    var _isa: String = String()
+    var _threads: UInt32 = 0
+    var _ownBytes: UInt64 = 0
+    var _budgetBytes: UInt64 = 0
+    var _reserveBytes: UInt64 = 0
+    var _clients: [EbbClientStatus] = []
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _server = source._server
+      _pid = source._pid
+      _uptimeMs = source._uptimeMs
+      _level = source._level
+      _sources = source._sources
+      _models = source._models
+      _anonymousBytes = source._anonymousBytes
+      _fileBytes = source._fileBytes
+      _availableBytes = source._availableBytes
+      _connections = source._connections
+      _activeRequests = source._activeRequests
+      _isa = source._isa
+      _threads = source._threads
+      _ownBytes = source._ownBytes
+      _budgetBytes = source._budgetBytes
+      _reserveBytes = source._reserveBytes
+      _clients = source._clients
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularStringField(value: &_storage._server) }()
+        case 2: try { try decoder.decodeSingularUInt32Field(value: &_storage._pid) }()
+        case 3: try { try decoder.decodeSingularUInt64Field(value: &_storage._uptimeMs) }()
+        case 4: try { try decoder.decodeSingularEnumField(value: &_storage._level) }()
+        case 5: try { try decoder.decodeRepeatedMessageField(value: &_storage._sources) }()
+        case 6: try { try decoder.decodeRepeatedMessageField(value: &_storage._models) }()
+        case 7: try { try decoder.decodeSingularUInt64Field(value: &_storage._anonymousBytes) }()
+        case 8: try { try decoder.decodeSingularUInt64Field(value: &_storage._fileBytes) }()
+        case 9: try { try decoder.decodeSingularUInt64Field(value: &_storage._availableBytes) }()
+        case 10: try { try decoder.decodeSingularUInt32Field(value: &_storage._connections) }()
+        case 11: try { try decoder.decodeSingularUInt32Field(value: &_storage._activeRequests) }()
+        case 12: try { try decoder.decodeSingularStringField(value: &_storage._isa) }()
+        case 13: try { try decoder.decodeSingularUInt32Field(value: &_storage._threads) }()
+        case 14: try { try decoder.decodeSingularUInt64Field(value: &_storage._ownBytes) }()
+        case 15: try { try decoder.decodeSingularUInt64Field(value: &_storage._budgetBytes) }()
+        case 16: try { try decoder.decodeSingularUInt64Field(value: &_storage._reserveBytes) }()
+        case 17: try { try decoder.decodeRepeatedMessageField(value: &_storage._clients) }()
+        default: break
+        }
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      if !_storage._server.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._server, fieldNumber: 1)
+      }
+      if _storage._pid != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._pid, fieldNumber: 2)
+      }
+      if _storage._uptimeMs != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._uptimeMs, fieldNumber: 3)
+      }
+      if _storage._level != .nominal {
+        try visitor.visitSingularEnumField(value: _storage._level, fieldNumber: 4)
+      }
+      if !_storage._sources.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._sources, fieldNumber: 5)
+      }
+      if !_storage._models.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._models, fieldNumber: 6)
+      }
+      if _storage._anonymousBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._anonymousBytes, fieldNumber: 7)
+      }
+      if _storage._fileBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._fileBytes, fieldNumber: 8)
+      }
+      if _storage._availableBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._availableBytes, fieldNumber: 9)
+      }
+      if _storage._connections != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._connections, fieldNumber: 10)
+      }
+      if _storage._activeRequests != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._activeRequests, fieldNumber: 11)
+      }
+      if !_storage._isa.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._isa, fieldNumber: 12)
+      }
+      if _storage._threads != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._threads, fieldNumber: 13)
+      }
+      if _storage._ownBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._ownBytes, fieldNumber: 14)
+      }
+      if _storage._budgetBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._budgetBytes, fieldNumber: 15)
+      }
+      if _storage._reserveBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._reserveBytes, fieldNumber: 16)
+      }
+      if !_storage._clients.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._clients, fieldNumber: 17)
+      }
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbStatus, rhs: EbbStatus) -> Bool {
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._server != rhs_storage._server {return false}
+        if _storage._pid != rhs_storage._pid {return false}
+        if _storage._uptimeMs != rhs_storage._uptimeMs {return false}
+        if _storage._level != rhs_storage._level {return false}
+        if _storage._sources != rhs_storage._sources {return false}
+        if _storage._models != rhs_storage._models {return false}
+        if _storage._anonymousBytes != rhs_storage._anonymousBytes {return false}
+        if _storage._fileBytes != rhs_storage._fileBytes {return false}
+        if _storage._availableBytes != rhs_storage._availableBytes {return false}
+        if _storage._connections != rhs_storage._connections {return false}
+        if _storage._activeRequests != rhs_storage._activeRequests {return false}
+        if _storage._isa != rhs_storage._isa {return false}
+        if _storage._threads != rhs_storage._threads {return false}
+        if _storage._ownBytes != rhs_storage._ownBytes {return false}
+        if _storage._budgetBytes != rhs_storage._budgetBytes {return false}
+        if _storage._reserveBytes != rhs_storage._reserveBytes {return false}
+        if _storage._clients != rhs_storage._clients {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbClientStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ClientStatus"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{1}uid\0\u{1}name\0\u{1}requests\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2563,81 +3513,36 @@ nonisolated extension EbbStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularStringField(value: &self.server) }()
-      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.pid) }()
-      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.uptimeMs) }()
-      case 4: try { try decoder.decodeSingularEnumField(value: &self.level) }()
-      case 5: try { try decoder.decodeRepeatedMessageField(value: &self.sources) }()
-      case 6: try { try decoder.decodeRepeatedMessageField(value: &self.models) }()
-      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.anonymousBytes) }()
-      case 8: try { try decoder.decodeSingularUInt64Field(value: &self.fileBytes) }()
-      case 9: try { try decoder.decodeSingularUInt64Field(value: &self.availableBytes) }()
-      case 10: try { try decoder.decodeSingularUInt32Field(value: &self.connections) }()
-      case 11: try { try decoder.decodeSingularUInt32Field(value: &self.activeRequests) }()
-      case 12: try { try decoder.decodeSingularStringField(value: &self.isa) }()
-      case 13: try { try decoder.decodeSingularUInt32Field(value: &self.threads) }()
+      case 1: try { try decoder.decodeSingularInt32Field(value: &self.pid) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.uid) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.name) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.requests) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if !self.server.isEmpty {
-      try visitor.visitSingularStringField(value: self.server, fieldNumber: 1)
-    }
     if self.pid != 0 {
-      try visitor.visitSingularUInt32Field(value: self.pid, fieldNumber: 2)
+      try visitor.visitSingularInt32Field(value: self.pid, fieldNumber: 1)
     }
-    if self.uptimeMs != 0 {
-      try visitor.visitSingularUInt64Field(value: self.uptimeMs, fieldNumber: 3)
+    if self.uid != 0 {
+      try visitor.visitSingularUInt32Field(value: self.uid, fieldNumber: 2)
     }
-    if self.level != .nominal {
-      try visitor.visitSingularEnumField(value: self.level, fieldNumber: 4)
+    if !self.name.isEmpty {
+      try visitor.visitSingularStringField(value: self.name, fieldNumber: 3)
     }
-    if !self.sources.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.sources, fieldNumber: 5)
-    }
-    if !self.models.isEmpty {
-      try visitor.visitRepeatedMessageField(value: self.models, fieldNumber: 6)
-    }
-    if self.anonymousBytes != 0 {
-      try visitor.visitSingularUInt64Field(value: self.anonymousBytes, fieldNumber: 7)
-    }
-    if self.fileBytes != 0 {
-      try visitor.visitSingularUInt64Field(value: self.fileBytes, fieldNumber: 8)
-    }
-    if self.availableBytes != 0 {
-      try visitor.visitSingularUInt64Field(value: self.availableBytes, fieldNumber: 9)
-    }
-    if self.connections != 0 {
-      try visitor.visitSingularUInt32Field(value: self.connections, fieldNumber: 10)
-    }
-    if self.activeRequests != 0 {
-      try visitor.visitSingularUInt32Field(value: self.activeRequests, fieldNumber: 11)
-    }
-    if !self.isa.isEmpty {
-      try visitor.visitSingularStringField(value: self.isa, fieldNumber: 12)
-    }
-    if self.threads != 0 {
-      try visitor.visitSingularUInt32Field(value: self.threads, fieldNumber: 13)
+    if self.requests != 0 {
+      try visitor.visitSingularUInt32Field(value: self.requests, fieldNumber: 4)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
-  public static func ==(lhs: EbbStatus, rhs: EbbStatus) -> Bool {
-    if lhs.server != rhs.server {return false}
+  public static func ==(lhs: EbbClientStatus, rhs: EbbClientStatus) -> Bool {
     if lhs.pid != rhs.pid {return false}
-    if lhs.uptimeMs != rhs.uptimeMs {return false}
-    if lhs.level != rhs.level {return false}
-    if lhs.sources != rhs.sources {return false}
-    if lhs.models != rhs.models {return false}
-    if lhs.anonymousBytes != rhs.anonymousBytes {return false}
-    if lhs.fileBytes != rhs.fileBytes {return false}
-    if lhs.availableBytes != rhs.availableBytes {return false}
-    if lhs.connections != rhs.connections {return false}
-    if lhs.activeRequests != rhs.activeRequests {return false}
-    if lhs.isa != rhs.isa {return false}
-    if lhs.threads != rhs.threads {return false}
+    if lhs.uid != rhs.uid {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs.requests != rhs.requests {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2645,7 +3550,7 @@ nonisolated extension EbbStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension EbbSource: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Source"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}reading\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}reading\0\u{1}level\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2655,6 +3560,7 @@ nonisolated extension EbbSource: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.name) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.reading) }()
+      case 3: try { try decoder.decodeSingularEnumField(value: &self.level) }()
       default: break
       }
     }
@@ -2667,12 +3573,16 @@ nonisolated extension EbbSource: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if !self.reading.isEmpty {
       try visitor.visitSingularStringField(value: self.reading, fieldNumber: 2)
     }
+    if self.level != .nominal {
+      try visitor.visitSingularEnumField(value: self.level, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: EbbSource, rhs: EbbSource) -> Bool {
     if lhs.name != rhs.name {return false}
     if lhs.reading != rhs.reading {return false}
+    if lhs.level != rhs.level {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2680,94 +3590,230 @@ nonisolated extension EbbSource: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ModelStatus"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}mode\0\u{1}layers\0\u{3}expanded_layers\0\u{3}mapped_bytes\0\u{3}resident_bytes\0\u{3}expanded_bytes\0\u{3}kv_bytes\0\u{3}scratch_bytes\0\u{3}active_requests\0\u{3}context_tokens\0\u{3}prefill_rate\0\u{3}decode_rate\0\u{1}architecture\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}mode\0\u{1}layers\0\u{3}expanded_layers\0\u{3}mapped_bytes\0\u{3}resident_bytes\0\u{3}expanded_bytes\0\u{3}kv_bytes\0\u{3}scratch_bytes\0\u{3}active_requests\0\u{3}context_tokens\0\u{3}prefill_rate\0\u{3}decode_rate\0\u{1}architecture\0\u{1}preference\0\u{1}priority\0\u{1}costs\0\u{1}parked\0\u{3}prompt_tokens\0\u{3}generated_tokens\0\u{1}prefixes\0\u{3}prefix_bytes\0\u{3}kv_blocks_int8\0\u{3}kv_blocks\0")
+
+  fileprivate class _StorageClass {
+    var _name: String = String()
+    var _mode: EbbMode = .auto
+    var _layers: UInt32 = 0
+    var _expandedLayers: UInt32 = 0
+    var _mappedBytes: UInt64 = 0
+    var _residentBytes: UInt64 = 0
+    var _expandedBytes: UInt64 = 0
+    var _kvBytes: UInt64 = 0
+    var _scratchBytes: UInt64 = 0
+    var _activeRequests: UInt32 = 0
+    var _contextTokens: UInt32 = 0
+    var _prefillRate: Float = 0
+    var _decodeRate: Float = 0
+    var _architecture: String = String()
+    var _preference: EbbPreference = .accuracy
+    var _priority: Int32 = 0
+    var _costs: EbbModeCosts? = nil
+    var _parked: Bool = false
+    var _promptTokens: UInt64 = 0
+    var _generatedTokens: UInt64 = 0
+    var _prefixes: UInt32 = 0
+    var _prefixBytes: UInt64 = 0
+    var _kvBlocksInt8: UInt32 = 0
+    var _kvBlocks: UInt32 = 0
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _name = source._name
+      _mode = source._mode
+      _layers = source._layers
+      _expandedLayers = source._expandedLayers
+      _mappedBytes = source._mappedBytes
+      _residentBytes = source._residentBytes
+      _expandedBytes = source._expandedBytes
+      _kvBytes = source._kvBytes
+      _scratchBytes = source._scratchBytes
+      _activeRequests = source._activeRequests
+      _contextTokens = source._contextTokens
+      _prefillRate = source._prefillRate
+      _decodeRate = source._decodeRate
+      _architecture = source._architecture
+      _preference = source._preference
+      _priority = source._priority
+      _costs = source._costs
+      _parked = source._parked
+      _promptTokens = source._promptTokens
+      _generatedTokens = source._generatedTokens
+      _prefixes = source._prefixes
+      _prefixBytes = source._prefixBytes
+      _kvBlocksInt8 = source._kvBlocksInt8
+      _kvBlocks = source._kvBlocks
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularStringField(value: &self.name) }()
-      case 2: try { try decoder.decodeSingularEnumField(value: &self.mode) }()
-      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.layers) }()
-      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.expandedLayers) }()
-      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.mappedBytes) }()
-      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.residentBytes) }()
-      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.expandedBytes) }()
-      case 8: try { try decoder.decodeSingularUInt64Field(value: &self.kvBytes) }()
-      case 9: try { try decoder.decodeSingularUInt64Field(value: &self.scratchBytes) }()
-      case 10: try { try decoder.decodeSingularUInt32Field(value: &self.activeRequests) }()
-      case 11: try { try decoder.decodeSingularUInt32Field(value: &self.contextTokens) }()
-      case 12: try { try decoder.decodeSingularFloatField(value: &self.prefillRate) }()
-      case 13: try { try decoder.decodeSingularFloatField(value: &self.decodeRate) }()
-      case 14: try { try decoder.decodeSingularStringField(value: &self.architecture) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularStringField(value: &_storage._name) }()
+        case 2: try { try decoder.decodeSingularEnumField(value: &_storage._mode) }()
+        case 3: try { try decoder.decodeSingularUInt32Field(value: &_storage._layers) }()
+        case 4: try { try decoder.decodeSingularUInt32Field(value: &_storage._expandedLayers) }()
+        case 5: try { try decoder.decodeSingularUInt64Field(value: &_storage._mappedBytes) }()
+        case 6: try { try decoder.decodeSingularUInt64Field(value: &_storage._residentBytes) }()
+        case 7: try { try decoder.decodeSingularUInt64Field(value: &_storage._expandedBytes) }()
+        case 8: try { try decoder.decodeSingularUInt64Field(value: &_storage._kvBytes) }()
+        case 9: try { try decoder.decodeSingularUInt64Field(value: &_storage._scratchBytes) }()
+        case 10: try { try decoder.decodeSingularUInt32Field(value: &_storage._activeRequests) }()
+        case 11: try { try decoder.decodeSingularUInt32Field(value: &_storage._contextTokens) }()
+        case 12: try { try decoder.decodeSingularFloatField(value: &_storage._prefillRate) }()
+        case 13: try { try decoder.decodeSingularFloatField(value: &_storage._decodeRate) }()
+        case 14: try { try decoder.decodeSingularStringField(value: &_storage._architecture) }()
+        case 15: try { try decoder.decodeSingularEnumField(value: &_storage._preference) }()
+        case 16: try { try decoder.decodeSingularInt32Field(value: &_storage._priority) }()
+        case 17: try { try decoder.decodeSingularMessageField(value: &_storage._costs) }()
+        case 18: try { try decoder.decodeSingularBoolField(value: &_storage._parked) }()
+        case 19: try { try decoder.decodeSingularUInt64Field(value: &_storage._promptTokens) }()
+        case 20: try { try decoder.decodeSingularUInt64Field(value: &_storage._generatedTokens) }()
+        case 21: try { try decoder.decodeSingularUInt32Field(value: &_storage._prefixes) }()
+        case 22: try { try decoder.decodeSingularUInt64Field(value: &_storage._prefixBytes) }()
+        case 23: try { try decoder.decodeSingularUInt32Field(value: &_storage._kvBlocksInt8) }()
+        case 24: try { try decoder.decodeSingularUInt32Field(value: &_storage._kvBlocks) }()
+        default: break
+        }
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if !self.name.isEmpty {
-      try visitor.visitSingularStringField(value: self.name, fieldNumber: 1)
-    }
-    if self.mode != .auto {
-      try visitor.visitSingularEnumField(value: self.mode, fieldNumber: 2)
-    }
-    if self.layers != 0 {
-      try visitor.visitSingularUInt32Field(value: self.layers, fieldNumber: 3)
-    }
-    if self.expandedLayers != 0 {
-      try visitor.visitSingularUInt32Field(value: self.expandedLayers, fieldNumber: 4)
-    }
-    if self.mappedBytes != 0 {
-      try visitor.visitSingularUInt64Field(value: self.mappedBytes, fieldNumber: 5)
-    }
-    if self.residentBytes != 0 {
-      try visitor.visitSingularUInt64Field(value: self.residentBytes, fieldNumber: 6)
-    }
-    if self.expandedBytes != 0 {
-      try visitor.visitSingularUInt64Field(value: self.expandedBytes, fieldNumber: 7)
-    }
-    if self.kvBytes != 0 {
-      try visitor.visitSingularUInt64Field(value: self.kvBytes, fieldNumber: 8)
-    }
-    if self.scratchBytes != 0 {
-      try visitor.visitSingularUInt64Field(value: self.scratchBytes, fieldNumber: 9)
-    }
-    if self.activeRequests != 0 {
-      try visitor.visitSingularUInt32Field(value: self.activeRequests, fieldNumber: 10)
-    }
-    if self.contextTokens != 0 {
-      try visitor.visitSingularUInt32Field(value: self.contextTokens, fieldNumber: 11)
-    }
-    if self.prefillRate.bitPattern != 0 {
-      try visitor.visitSingularFloatField(value: self.prefillRate, fieldNumber: 12)
-    }
-    if self.decodeRate.bitPattern != 0 {
-      try visitor.visitSingularFloatField(value: self.decodeRate, fieldNumber: 13)
-    }
-    if !self.architecture.isEmpty {
-      try visitor.visitSingularStringField(value: self.architecture, fieldNumber: 14)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if !_storage._name.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._name, fieldNumber: 1)
+      }
+      if _storage._mode != .auto {
+        try visitor.visitSingularEnumField(value: _storage._mode, fieldNumber: 2)
+      }
+      if _storage._layers != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._layers, fieldNumber: 3)
+      }
+      if _storage._expandedLayers != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._expandedLayers, fieldNumber: 4)
+      }
+      if _storage._mappedBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._mappedBytes, fieldNumber: 5)
+      }
+      if _storage._residentBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._residentBytes, fieldNumber: 6)
+      }
+      if _storage._expandedBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._expandedBytes, fieldNumber: 7)
+      }
+      if _storage._kvBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._kvBytes, fieldNumber: 8)
+      }
+      if _storage._scratchBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._scratchBytes, fieldNumber: 9)
+      }
+      if _storage._activeRequests != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._activeRequests, fieldNumber: 10)
+      }
+      if _storage._contextTokens != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._contextTokens, fieldNumber: 11)
+      }
+      if _storage._prefillRate.bitPattern != 0 {
+        try visitor.visitSingularFloatField(value: _storage._prefillRate, fieldNumber: 12)
+      }
+      if _storage._decodeRate.bitPattern != 0 {
+        try visitor.visitSingularFloatField(value: _storage._decodeRate, fieldNumber: 13)
+      }
+      if !_storage._architecture.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._architecture, fieldNumber: 14)
+      }
+      if _storage._preference != .accuracy {
+        try visitor.visitSingularEnumField(value: _storage._preference, fieldNumber: 15)
+      }
+      if _storage._priority != 0 {
+        try visitor.visitSingularInt32Field(value: _storage._priority, fieldNumber: 16)
+      }
+      try { if let v = _storage._costs {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 17)
+      } }()
+      if _storage._parked != false {
+        try visitor.visitSingularBoolField(value: _storage._parked, fieldNumber: 18)
+      }
+      if _storage._promptTokens != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._promptTokens, fieldNumber: 19)
+      }
+      if _storage._generatedTokens != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._generatedTokens, fieldNumber: 20)
+      }
+      if _storage._prefixes != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._prefixes, fieldNumber: 21)
+      }
+      if _storage._prefixBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._prefixBytes, fieldNumber: 22)
+      }
+      if _storage._kvBlocksInt8 != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._kvBlocksInt8, fieldNumber: 23)
+      }
+      if _storage._kvBlocks != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._kvBlocks, fieldNumber: 24)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: EbbModelStatus, rhs: EbbModelStatus) -> Bool {
-    if lhs.name != rhs.name {return false}
-    if lhs.mode != rhs.mode {return false}
-    if lhs.layers != rhs.layers {return false}
-    if lhs.expandedLayers != rhs.expandedLayers {return false}
-    if lhs.mappedBytes != rhs.mappedBytes {return false}
-    if lhs.residentBytes != rhs.residentBytes {return false}
-    if lhs.expandedBytes != rhs.expandedBytes {return false}
-    if lhs.kvBytes != rhs.kvBytes {return false}
-    if lhs.scratchBytes != rhs.scratchBytes {return false}
-    if lhs.activeRequests != rhs.activeRequests {return false}
-    if lhs.contextTokens != rhs.contextTokens {return false}
-    if lhs.prefillRate != rhs.prefillRate {return false}
-    if lhs.decodeRate != rhs.decodeRate {return false}
-    if lhs.architecture != rhs.architecture {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._name != rhs_storage._name {return false}
+        if _storage._mode != rhs_storage._mode {return false}
+        if _storage._layers != rhs_storage._layers {return false}
+        if _storage._expandedLayers != rhs_storage._expandedLayers {return false}
+        if _storage._mappedBytes != rhs_storage._mappedBytes {return false}
+        if _storage._residentBytes != rhs_storage._residentBytes {return false}
+        if _storage._expandedBytes != rhs_storage._expandedBytes {return false}
+        if _storage._kvBytes != rhs_storage._kvBytes {return false}
+        if _storage._scratchBytes != rhs_storage._scratchBytes {return false}
+        if _storage._activeRequests != rhs_storage._activeRequests {return false}
+        if _storage._contextTokens != rhs_storage._contextTokens {return false}
+        if _storage._prefillRate != rhs_storage._prefillRate {return false}
+        if _storage._decodeRate != rhs_storage._decodeRate {return false}
+        if _storage._architecture != rhs_storage._architecture {return false}
+        if _storage._preference != rhs_storage._preference {return false}
+        if _storage._priority != rhs_storage._priority {return false}
+        if _storage._costs != rhs_storage._costs {return false}
+        if _storage._parked != rhs_storage._parked {return false}
+        if _storage._promptTokens != rhs_storage._promptTokens {return false}
+        if _storage._generatedTokens != rhs_storage._generatedTokens {return false}
+        if _storage._prefixes != rhs_storage._prefixes {return false}
+        if _storage._prefixBytes != rhs_storage._prefixBytes {return false}
+        if _storage._kvBlocksInt8 != rhs_storage._kvBlocksInt8 {return false}
+        if _storage._kvBlocks != rhs_storage._kvBlocks {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -6,6 +6,13 @@ final class ActivationBuffer {
     private var capacity = 0
     private(set) var view = ebb_activations()
 
+    var regions: [MemoryRegion] { memory.map { [$0.region] } ?? [] }
+
+    func discard() {
+        memory = nil
+        capacity = 0
+    }
+
     /// Lays the buffer out for `rows` rows of `k` values. Row blocks are packed one after another.
     func shape(rows: Int, k: Int, block: Int = 32) throws {
         let kp = (k + 31) / 32 * 32

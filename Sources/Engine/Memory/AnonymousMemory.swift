@@ -19,6 +19,8 @@ public final class AnonymousMemory: @unchecked Sendable {
         self.byteCount = size
     }
 
+    var region: MemoryRegion { MemoryRegion(UnsafeRawBufferPointer(start: base, count: byteCount)) }
+
     deinit { munmap(base, byteCount) }
 
     /// Gives the pages of a range back; they read as zero afterwards. The range is widened inwards to whole pages.

@@ -1,7 +1,7 @@
 import CKernels
 
-/// The KV cache of a model: blocks of 32 tokens of one layer, f16, handed out from one reserved region.
-/// A block holds keys [kv_heads][head_dim][32], then values [kv_heads][32][head_dim].
+/// The KV cache of a model: blocks of 32 tokens of one layer, handed out from two reserved regions, f16 and int8.
+/// `ebb_kv_view` of the kernels says what a block holds. Blocks have numbers; an int8 block's has `EBB_KV_INT8` set.
 ///
 /// Used by the engine thread alone.
 public final class KVPool {
@@ -9,135 +9,148 @@ public final class KVPool {
 
     let kvHeads: Int
     let headDim: Int
-    let blockBytes: Int
-    private let memory: AnonymousMemory
-    private let capacity: Int
-    private var free: [UInt32] = []
-    private var references: [UInt16] = []
+    /// Bytes of a block in f16: what a full-precision cache takes for 32 tokens of one layer.
+    public let blockBytes: Int
+    private let kernels: UnsafePointer<ebb_kernels>
+    private var halves: Region
+    private var bytes: Region
 
-    /// - Parameter capacity: blocks, of all layers and sequences together.
-    init(kvHeads: Int, headDim: Int, capacity: Int) throws {
-        self.kvHeads = kvHeads
-        self.headDim = headDim
-        self.capacity = capacity
-        blockBytes = 2 * kvHeads * headDim * Self.tokensPerBlock * 2
-        memory = try AnonymousMemory(byteCount: capacity * blockBytes)
+    /// Equal blocks in one mapping.
+    private struct Region {
+        let memory: AnonymousMemory
+        let blockBytes: Int
+        let capacity: Int
+        private var free: [UInt32] = []
+        private var references: [UInt16] = []
+
+        init(blockBytes: Int, capacity: Int) throws {
+            self.blockBytes = blockBytes
+            self.capacity = capacity
+            memory = try AnonymousMemory(byteCount: capacity * blockBytes)
+        }
+
+        var used: Int { references.count - free.count }
+
+        mutating func allocate() -> UInt32? {
+            if let block = free.popLast() {
+                references[Int(block)] = 1
+                return block
+            }
+            guard references.count < capacity else { return nil }
+            references.append(1)
+            return UInt32(references.count - 1)
+        }
+
+        func isShared(_ block: UInt32) -> Bool { references[Int(block)] > 1 }
+
+        mutating func retain(_ block: UInt32) { references[Int(block)] += 1 }
+
+        mutating func release(_ block: UInt32) {
+            references[Int(block)] -= 1
+            guard references[Int(block)] == 0 else { return }
+            free.append(block)
+            let start = Int(block) * blockBytes
+            memory.discard(start..<start + blockBytes)
+        }
+
+        func at(_ block: UInt32) -> UnsafeMutableRawPointer { memory.base + Int(block) * blockBytes }
     }
 
-    var base: UnsafeMutableRawPointer { memory.base }
-    /// Byte offset of the values in a block.
-    var valuesOffset: Int { blockBytes / 2 }
-    /// Blocks in use.
-    public var usedBlocks: Int { references.count - free.count }
-    /// Bytes of the blocks in use.
-    public var usedBytes: Int { usedBlocks * blockBytes }
-    /// Blocks that can still be handed out.
-    var availableBlocks: Int { capacity - usedBlocks }
+    /// - Parameter capacity: blocks, of all layers and sequences together.
+    init(kvHeads: Int, headDim: Int, capacity: Int, kernels: Kernels) throws {
+        self.kvHeads = kvHeads
+        self.headDim = headDim
+        self.kernels = kernels.table
+        blockBytes = 2 * kvHeads * headDim * Self.tokensPerBlock * 2
+        halves = try Region(blockBytes: blockBytes, capacity: capacity)
+        bytes = try Region(blockBytes: kvHeads * ebb_kv_int8_bytes(UInt32(headDim)), capacity: capacity)
+    }
 
-    /// A block, or nil where the pool is exhausted.
-    func allocate() -> UInt32? {
-        if let block = free.popLast() {
-            references[Int(block)] = 1
-            return block
-        }
-        guard references.count < capacity else { return nil }
-        references.append(1)
-        return UInt32(references.count - 1)
+    var base: UnsafeMutableRawPointer { halves.memory.base }
+    var int8Base: UnsafeMutableRawPointer { bytes.memory.base }
+    var int8BlockBytes: Int { bytes.blockBytes }
+    /// Byte offset of the values in an f16 block.
+    var valuesOffset: Int { blockBytes / 2 }
+    /// Blocks in use, and how many of them are int8.
+    public var usedBlocks: Int { halves.used + bytes.used }
+    public var int8Blocks: Int { bytes.used }
+    /// Bytes of the blocks in use.
+    public var usedBytes: Int { halves.used * halves.blockBytes + bytes.used * bytes.blockBytes }
+    /// Blocks that can still be handed out.
+    var availableBlocks: Int { halves.capacity - halves.used }
+    /// The mappings that hold the blocks.
+    var regions: [MemoryRegion] { [halves.memory.region, bytes.memory.region] }
+
+    private static func isInt8(_ block: UInt32) -> Bool { block & EBB_KV_INT8 != 0 }
+
+    /// An f16 block, or nil where the pool is exhausted.
+    func allocate() -> UInt32? { halves.allocate() }
+
+    /// A block of the kind that a number names.
+    func allocate(like block: UInt32) -> UInt32? {
+        Self.isInt8(block) ? bytes.allocate().map { $0 | EBB_KV_INT8 } : halves.allocate()
     }
 
     /// Shares a block (a common prefix).
-    func retain(_ block: UInt32) { references[Int(block)] += 1 }
+    func retain(_ block: UInt32) {
+        if Self.isInt8(block) { bytes.retain(block & ~EBB_KV_INT8) } else { halves.retain(block) }
+    }
 
     func release(_ block: UInt32) {
-        references[Int(block)] -= 1
-        guard references[Int(block)] == 0 else { return }
-        free.append(block)
-        let start = Int(block) * blockBytes
-        memory.discard(start..<start + blockBytes)
-    }
-}
-
-/// One sequence's part of the KV cache: a table of blocks for each layer.
-///
-/// Used by the engine thread alone.
-public final class KVSequence {
-    let pool: KVPool
-    private let layers: Int
-    private let maxBlocks: Int
-    private let tables: UnsafeMutablePointer<UInt32>
-    /// Blocks that a layer uses in a ring; 0 where it keeps every token.
-    private let rings: [Int]
-    private var allocated: [Int]
-    /// Tokens in the cache.
-    public private(set) var count = 0
-    /// Tokens that it may hold at most.
-    public let limit: Int
-
-    init(pool: KVPool, rings: [Int], limit: Int) {
-        self.pool = pool
-        self.rings = rings
-        layers = rings.count
-        self.limit = limit
-        maxBlocks = (limit + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock
-        tables = .allocate(capacity: layers * maxBlocks)
-        tables.initialize(repeating: 0, count: layers * maxBlocks)
-        allocated = Array(repeating: 0, count: layers)
+        if Self.isInt8(block) { bytes.release(block & ~EBB_KV_INT8) } else { halves.release(block) }
     }
 
-    deinit {
-        releaseBlocks()
-        tables.deallocate()
+    func isShared(_ block: UInt32) -> Bool {
+        Self.isInt8(block) ? bytes.isShared(block & ~EBB_KV_INT8) : halves.isShared(block)
     }
 
-    private func releaseBlocks() {
-        for layer in 0..<layers {
-            for index in 0..<allocated[layer] { pool.release(tables[layer * maxBlocks + index]) }
-            allocated[layer] = 0
+    /// Whether a token may be stored in a block: f16, and nobody else's.
+    func isWritable(_ block: UInt32) -> Bool { !Self.isInt8(block) && !halves.isShared(block) }
+
+    /// Whether a block would become smaller as int8, for its only user.
+    func isCompactable(_ block: UInt32) -> Bool { isWritable(block) }
+
+    /// The bytes of a block.
+    func content(_ block: UInt32) -> UnsafeMutableRawBufferPointer {
+        Self.isInt8(block)
+            ? UnsafeMutableRawBufferPointer(start: bytes.at(block & ~EBB_KV_INT8), count: bytes.blockBytes)
+            : UnsafeMutableRawBufferPointer(start: halves.at(block), count: halves.blockBytes)
+    }
+
+    /// The same tokens in int8, in exchange for the f16 block; nil where there is no room.
+    func toInt8(_ block: UInt32) -> UInt32? {
+        guard let number = bytes.allocate() else { return nil }
+        forEachHead(f16: block, int8: number) { keys, values, head in
+            kernels.pointee.kv_to_int8(keys, values, UInt32(headDim), head)
         }
+        release(block)
+        return number | EBB_KV_INT8
     }
 
-    /// Forgets all tokens.
-    public func reset() {
-        releaseBlocks()
-        count = 0
-    }
-
-    private func blocks(_ layer: Int, tokens: Int) -> Int {
-        let needed = (tokens + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock
-        return rings[layer] > 0 ? min(needed, rings[layer]) : needed
-    }
-
-    /// Makes room for `extra` more tokens.
-    /// - Throws: ``EngineError`` where the context or the pool has no room; then nothing has changed.
-    public func reserve(_ extra: Int) throws {
-        guard count + extra <= limit else {
-            throw EngineError("the context is full: \(count) + \(extra) tokens, \(limit) are possible")
-        }
-        var missing = 0
-        for layer in 0..<layers { missing += max(0, blocks(layer, tokens: count + extra) - allocated[layer]) }
-        guard missing <= pool.availableBlocks else {
-            throw EngineError("the KV cache is full: other requests hold \(pool.usedBytes >> 20) MiB; try again later")
-        }
-        for layer in 0..<layers {
-            while allocated[layer] < blocks(layer, tokens: count + extra), let block = pool.allocate() {
-                tables[layer * maxBlocks + allocated[layer]] = block
-                allocated[layer] += 1
+    /// The same tokens in a block that may be written to, in exchange for the given one; nil where there is no room.
+    func toWritable(_ block: UInt32) -> UInt32? {
+        guard let number = halves.allocate() else { return nil }
+        if Self.isInt8(block) {
+            forEachHead(f16: number, int8: block & ~EBB_KV_INT8) { keys, values, head in
+                kernels.pointee.kv_from_int8(head, UInt32(headDim), keys, values)
             }
+        } else {
+            halves.at(number).copyMemory(from: halves.at(block), byteCount: blockBytes)
         }
+        release(block)
+        return number
     }
 
-    /// Counts tokens whose keys and values all layers have stored.
-    func advance(_ tokens: Int) { count += tokens }
-
-    func table(_ layer: Int) -> UnsafePointer<UInt32> { UnsafePointer(tables + layer * maxBlocks) }
-
-    func ringBlocks(_ layer: Int) -> Int { rings[layer] }
-
-    /// Where a token's keys and values go.
-    func block(_ layer: Int, position: Int) -> UnsafeMutablePointer<UInt8> {
-        var index = position / KVPool.tokensPerBlock
-        if rings[layer] > 0 { index %= rings[layer] }
-        let block = tables[layer * maxBlocks + index]
-        return (pool.base + Int(block) * pool.blockBytes).assumingMemoryBound(to: UInt8.self)
+    private func forEachHead(
+        f16: UInt32, int8: UInt32,
+        _ body: (UnsafeMutablePointer<UInt16>, UnsafeMutablePointer<UInt16>, UnsafeMutablePointer<UInt8>) -> Void
+    ) {
+        let (keys, headBytes) = (halves.at(f16), headDim * Self.tokensPerBlock * 2)
+        for head in 0..<kvHeads {
+            body(
+                (keys + head * headBytes).assumingMemoryBound(to: UInt16.self),
+                (keys + valuesOffset + head * headBytes).assumingMemoryBound(to: UInt16.self),
+                (bytes.at(int8) + head * ebb_kv_int8_bytes(UInt32(headDim))).assumingMemoryBound(to: UInt8.self))
+        }
     }
 }

@@ -13,6 +13,18 @@ final class Connection: Sendable {
     /// Requests under way. A generation has a handle once it is queued; a cancellation that comes earlier is remembered.
     private let running = Mutex<[UInt64: Request]>([:])
 
+    /// Who it is, once that is known.
+    private let client = Mutex<EbbClientStatus?>(nil)
+
+    /// For `ebbctl top`: nil before the handshake.
+    var status: EbbClientStatus? {
+        let requests = running.withLock { $0.count }
+        return client.withLock { client in
+            client?.requests = UInt32(requests)
+            return client
+        }
+    }
+
     private struct Request {
         var handle: (any Cancellable)?
         var isCancelled = false
@@ -56,6 +68,7 @@ final class Connection: Sendable {
             var envelopes = inbound.makeAsyncIterator()
             guard let first = try await envelopes.next() else { return }
             guard try await greet(first, outbound) else { return }
+            introduce(first.hello, peer)
             try await withThrowingDiscardingTaskGroup { group in
                 defer {
                     cancelAll()
@@ -90,11 +103,19 @@ final class Connection: Sendable {
         var welcome = EbbWelcome()
         welcome.version = version
         welcome.server = "ebbd/\(EbbProtocol.release)"
-        welcome.features = ["generate", "chat", "tokenize", "modes", "embed"]
+        welcome.features = ["generate", "chat", "tokenize", "modes", "embed", "events", "preferences", "pressure"]
         welcome.limits.maxFrameBytes = UInt32(EbbProtocol.maxFrameBytes)
         welcome.limits.maxInFlight = UInt32(EbbProtocol.maxInFlight)
         try await outbound.write(EbbEnvelope(id: first.id, .welcome(welcome)))
         return true
+    }
+
+    private func introduce(_ hello: EbbHello, _ peer: Peer) {
+        var status = EbbClientStatus()
+        (status.pid, status.uid) = (peer.pid, peer.uid)
+        // Printed in terminals: no more than a name, and nothing that moves the cursor.
+        status.name = String(hello.client.unicodeScalars.filter { $0.value >= 32 && $0.value != 127 }.map(Character.init).prefix(64))
+        client.withLock { $0 = status }
     }
 
     /// Starts the work of a request, or refuses it.

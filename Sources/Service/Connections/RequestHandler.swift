@@ -8,6 +8,9 @@ struct RequestHandler: Sendable {
     let registry: ModelRegistry
     let thread: EngineThread
     let access: AccessControl
+    let operatorSource: OperatorSource
+    let wakeMonitor: @Sendable () -> Void
+    let events: EventHub
     let statusReport: @Sendable () async throws -> EbbStatus
     let isDraining: @Sendable () -> Bool
 
@@ -45,8 +48,12 @@ struct RequestHandler: Sendable {
             try refuseWhileDraining()
             _ = try await registry.require(request.model)
             var status = EbbStatus()
-            let model = try await thread.perform { core in core.model(request.model)?.status }
-            status.models = [model].compactMap { $0 }
+            let model = try await thread.perform { core in core.model(request.model).map { ($0.status, $0.regions) } }
+            status.models = [model].compactMap { $0 }.map { status, regions in
+                var status = status
+                regions.measure(into: &status)
+                return status
+            }
             try await reply(.status(status))
         case .unload(let request):
             try demandControl(peer, "unload a model")
@@ -58,8 +65,17 @@ struct RequestHandler: Sendable {
             _ = try await registry.require(request.model)
             try await thread.perform { try $0.setWish(wish, of: request.model) }
             try await reply(.done(EbbDone()))
+        case .setPreference(let request):
+            try demandControl(peer, "set a model's preference")
+            try await setPreference(request)
+            try await reply(.done(EbbDone()))
+        case .setPressure(let request):
+            try demandControl(peer, "set the level of pressure")
+            try setPressure(request)
+            try await reply(.done(EbbDone()))
+        case .subscribe: try await subscribe(reply, started)
         case .hello, .cancel, .welcome, .pong, .failure, .delta, .finished, .tokens, .text, .models, .done, .status,
-            .embeddings:
+            .embeddings, .event:
             throw ServiceError(.badRequest, "this message is no request")
         }
     }
@@ -69,6 +85,36 @@ struct RequestHandler: Sendable {
             throw ServiceError(
                 .permissionDenied, "uid \(peer.uid) may not \(what): root, the daemon's user and the admin group may")
         }
+    }
+
+    private func setPreference(_ request: EbbSetPreference) async throws {
+        let preference = request.hasPreference ? ModelState.Preference(request.preference) : nil
+        guard preference != nil || !request.hasPreference else {
+            throw ServiceError(.badRequest, "an unknown preference")
+        }
+        let priority = request.hasPriority ? Int(request.priority) : nil
+        try await registry.prefer(request.model) { choice in
+            if let preference { choice.preference = preference }
+            if let priority { choice.priority = priority }
+        }
+    }
+
+    private func setPressure(_ request: EbbSetPressure) throws {
+        guard let level = PressureLevel(rawValue: request.level.rawValue) else {
+            throw ServiceError(.badRequest, "an unknown level")
+        }
+        guard request.seconds <= 86_400 else {
+            throw ServiceError(.badRequest, "\(request.seconds) s: a level can be said for a day at most")
+        }
+        operatorSource.say(level, seconds: Double(request.seconds))
+        wakeMonitor()
+    }
+
+    private func subscribe(_ reply: Reply, _ started: (any Cancellable) -> Void) async throws {
+        let subscription = Subscription(events.subscribe())
+        started(subscription)
+        for await event in subscription.events { try await reply(.event(event)) }
+        throw ServiceError.cancelled
     }
 
     private func refuseWhileDraining() throws {
@@ -87,6 +133,10 @@ struct RequestHandler: Sendable {
             guard let hosted = core.model(request.model) as? HostedDecoder else {
                 throw ServiceError(.modelUnusable, "\(request.model) was unloaded", retryAfter: 100)
             }
+            let need = hosted.kvBytes(of: wanted)
+            let verdict = core.residency.admission(core.models).verdict(
+                "a context of \(wanted.prompt.count) tokens and its answer", anonymous: need)
+            if case .refused(let why) = verdict { throw ServiceError(.outOfMemory, why, retryAfter: 1000) }
             hosted.add(wanted, handle)
         }
         for await event in handle.events {
@@ -204,4 +254,21 @@ extension EbbFinished {
         decodeUs = UInt64(max(0, summary.decodeSeconds * 1e6))
         modeChanges = UInt32(clamping: summary.modeChanges)
     }
+}
+
+/// A client's stream of events, until it cancels.
+private final class Subscription: Cancellable {
+    let events: AsyncStream<EbbEvent>
+    private let task: Task<Void, Never>
+
+    init(_ source: AsyncStream<EbbEvent>) {
+        let (events, continuation) = AsyncStream.makeStream(of: EbbEvent.self, bufferingPolicy: .bufferingNewest(4096))
+        self.events = events
+        task = Task {
+            for await event in source { continuation.yield(event) }
+            continuation.finish()
+        }
+    }
+
+    func cancel() { task.cancel() }
 }

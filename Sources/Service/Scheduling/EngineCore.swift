@@ -1,112 +1,91 @@
-import Dispatch
 import Engine
 import Governor
 
 /// What the engine thread owns: the loaded models, and which of their layers are expanded.
 final class EngineCore {
     private(set) var models: [HostedModel] = []
-    private let kernels: Kernels
-    private let thread: EngineThread
-    private let expander = DispatchQueue(label: "ebb.expander", qos: .utility)
-    private var policy: Policy
-    private(set) var level: PressureLevel = .nominal
-    private var calm = 0.0
-    private var available = 0
-    /// Bytes that were expanded when the level left nominal.
-    private var peak = 0
+    let residency: Residency
+    /// Told when a model is no more because its file is.
+    private let onLost: @Sendable (String) -> Void
 
-    init(kernels: Kernels, thread: EngineThread, policy: Policy) {
-        self.kernels = kernels
-        self.thread = thread
-        self.policy = policy
+    init(residency: Residency, onLost: @escaping @Sendable (String) -> Void) {
+        self.residency = residency
+        self.onLost = onLost
     }
 
     func model(_ name: String) -> HostedModel? { models.first { $0.name == name } }
 
     func add(_ model: HostedModel) {
         models.append(model)
-        govern()
+        // A long prompt must not make memory wait.
+        (model.model as? DecoderModel)?.betweenLayers = { [weak self] in self?.governWithinStep() }
+        residency.tell(.residency, model, "loaded", "a request or the operator asked for it")
+        residency.govern(models)
     }
 
-    func remove(_ name: String) throws {
+    func remove(_ name: String, reason: String = "the operator unloaded it") throws {
         guard let model = model(name) else { throw ServiceError(.unknownModel, "\(name) is not loaded") }
         model.failAll(ServiceError(.modelUnusable, "\(name) was unloaded"))
         models.removeAll { $0 === model }
+        residency.forget(model)
+        residency.tell(.residency, model, "unloaded", reason)
     }
 
     var activeRequests: Int { models.reduce(0) { $0 + $1.activeRequests } }
 
-    /// One step of every model that has work. False if none had.
+    /// One step of every model that has work, and a piece of what the governor wants done. False if nothing was to do.
     func turn() -> Bool {
+        let start = MonotonicClock.now()
         var worked = false
         for model in models where model.step() { worked = true }
-        return worked
+        for model in models where model.model.file.isCutShort { lose(model, "its file was cut short while it was mapped") }
+        let busy = residency.work(models, stepSeconds: worked ? MonotonicClock.now() - start : nil)
+        return worked || busy
     }
 
     func failAll(_ error: ServiceError) {
         for model in models { model.failAll(error) }
     }
 
-    // MARK: Residency
-
-    /// Takes the governor's view and moves layers towards what the policy wants.
-    func govern(level: PressureLevel, calm: Double, available: Int) {
-        if self.level == .nominal, level > .nominal { peak = models.reduce(0) { $0 + $1.model.expandedBytes } }
-        (self.level, self.calm, self.available) = (level, calm, available)
-        govern()
-    }
-
-    func setPolicy(_ policy: Policy) {
-        self.policy = policy
-        govern()
-    }
-
     func setWish(_ wish: ModelState.Wish, of name: String) throws {
         guard let model = model(name) else { throw ServiceError(.unknownModel, "\(name) is not loaded") }
         model.wish = wish
-        govern()
+        residency.govern(models)
     }
 
-    private func wanted() -> [[Bool]] {
-        policy.wanted(level: level, calm: calm, peak: peak, available: available, models: models.map(\.state))
+    // MARK: The governor
+
+    func govern(_ news: GovernorNews) {
+        lookAtFiles(now: news.now)
+        residency.take(news, models)
+        residency.govern(models)
     }
 
-    /// Drops what is to go now; what is to be expanded follows in the background, a layer at a time.
-    private func govern() {
-        let wanted = wanted()
-        for (model, layers) in zip(models, wanted) {
-            for (layer, expand) in layers.enumerated() where !expand && model.model.isExpanded(layer) {
-                model.drop(layer)
+    private func governWithinStep() {
+        guard let news = residency.urgentNews() else { return }
+        residency.take(news, models)
+        residency.shrink(models)
+    }
+
+    private var lastLook = 0.0
+
+    /// Notices files that were written over or replaced, once a second.
+    private func lookAtFiles(now: Double) {
+        guard now - lastLook >= 1 else { return }
+        lastLook = now
+        for model in models {
+            switch model.model.file.change {
+            case .none: break
+            case .damaged: lose(model, "its file was written over while it was mapped")
+            case .replaced where model.activeRequests == 0: lose(model, "its file was replaced; the next request loads the new one")
+            case .replaced: break
             }
         }
-        guard !models.contains(where: { !$0.expanding.isEmpty }) else { return }
-        for (model, layers) in zip(models, wanted) {
-            if let layer = layers.indices.first(where: { layers[$0] && !model.model.isExpanded($0) }) {
-                return expand(layer, of: model)
-            }
-        }
     }
 
-    private func expand(_ layer: Int, of model: HostedModel) {
-        let plan = model.model.expansion(of: layer)
-        let (name, kernels, thread) = (model.name, kernels, thread)
-        let pinned = model.wish == .dequantized
-        model.expanding.insert(layer)
-        expander.async {
-            let result = Result { try plan.run(kernels, while: { pinned || !thread.expansionIsUnwanted }) }
-            thread.post { core in core.expanded(result, layer: layer, of: name) }
-        }
-    }
-
-    private func expanded(_ result: Result<ExpandedLayer, any Error>, layer: Int, of name: String) {
-        guard let model = model(name) else { return }
-        model.expanding.remove(layer)
-        guard let index = models.firstIndex(where: { $0 === model }) else { return }
-        // Pressure may have come while the layer was being expanded: then its memory goes at once.
-        if case .success(let expanded) = result, wanted()[index][layer], !model.model.isExpanded(layer) {
-            model.install(expanded)
-        }
-        if case .failure = result { return }  // the next tick of the governor tries again
-        govern()
+    private func lose(_ model: HostedModel, _ reason: String) {
+        model.failAll(HostedModel.cutShort(model.name))
+        try? remove(model.name, reason: reason)
+        onLost(model.name)
     }
 }

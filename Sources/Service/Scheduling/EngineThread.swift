@@ -5,7 +5,7 @@ import Governor
 import Synchronization
 
 /// The one thread that drives steps. Others hand it work, which it does between two steps; it never waits for them.
-public final class EngineThread: Sendable {
+final class EngineThread: Sendable {
     private struct Mailbox {
         var commands: [@Sendable (EngineCore) -> Void] = []
         var stopped = false
@@ -14,20 +14,29 @@ public final class EngineThread: Sendable {
     private let mailbox = Mutex(Mailbox())
     private let bell = DispatchSemaphore(value: 0)
     private let ended = DispatchSemaphore(value: 0)
-    /// Set while the level forbids growth, so that an expansion in the background gives up between two pieces.
-    private let growthForbidden = Atomic<Bool>(false)
+    private let news = NewsBox()
 
     /// Starts the thread.
+    /// - Parameters:
+    ///   - parkingFolder: where conversations of parked models go; nil to drop them.
+    ///   - onLost: told of a model that is gone because its file is.
     /// - Throws: ``EngineError`` where the system has no thread to give.
-    public init(kernels: Kernels, policy: Policy) throws {
-        let start = Unmanaged.passRetained(Start(self, kernels, policy))
+    init(
+        policy: Policy, events: EventHub, parkingFolder: String?, onLost: @escaping @Sendable (String) -> Void
+    ) throws {
+        let start = Unmanaged.passRetained(
+            Start(self) { news in
+                EngineCore(
+                    residency: Residency(policy: policy, events: events, news: news, parkingFolder: parkingFolder),
+                    onLost: onLost)
+            })
         var handle = pthread_t()
         let code = pthread_create(
             &handle, nil,
             { raw in
                 guard let raw else { return nil }
                 let start = Unmanaged<Start>.fromOpaque(raw).takeRetainedValue()
-                start.thread.run(EngineCore(kernels: start.kernels, thread: start.thread, policy: start.policy))
+                start.thread.run(start.core(start.thread.news))
                 return nil
             }, start.toOpaque())
         guard code == 0 else {
@@ -39,10 +48,10 @@ public final class EngineThread: Sendable {
 
     private final class Start {
         let thread: EngineThread
-        let kernels: Kernels
-        let policy: Policy
-        init(_ thread: EngineThread, _ kernels: Kernels, _ policy: Policy) {
-            (self.thread, self.kernels, self.policy) = (thread, kernels, policy)
+        /// Makes what the thread owns, on the thread.
+        let core: (NewsBox) -> EngineCore
+        init(_ thread: EngineThread, core: @escaping (NewsBox) -> EngineCore) {
+            (self.thread, self.core) = (thread, core)
         }
     }
 
@@ -54,6 +63,7 @@ public final class EngineThread: Sendable {
             }
             for command in commands { command(core) }
             if stopped { break }
+            if let news = news.take() { core.govern(news) }
             if !core.turn() {
                 // Stalled requests need a look now and then; everything else rings the bell.
                 _ = bell.wait(timeout: core.activeRequests > 0 ? .now() + .milliseconds(5) : .distantFuture)
@@ -86,17 +96,14 @@ public final class EngineThread: Sendable {
         }
     }
 
-    /// Tells the engine how scarce memory is.
-    func govern(level: PressureLevel, calm: Double, available: Int) {
-        growthForbidden.store(level > .nominal, ordering: .relaxed)
-        post { $0.govern(level: level, calm: calm, available: available) }
+    /// Tells the engine how scarce memory is. Only the last word counts.
+    func govern(_ latest: GovernorNews) {
+        news.put(latest)
+        bell.signal()
     }
 
-    /// Asked by an expansion between two pieces.
-    var expansionIsUnwanted: Bool { growthForbidden.load(ordering: .relaxed) }
-
     /// Ends all requests and the thread.
-    public func stop() {
+    func stop() {
         let first = mailbox.withLock { box in
             defer { box.stopped = true }
             return !box.stopped
@@ -104,5 +111,34 @@ public final class EngineThread: Sendable {
         guard first else { return }
         bell.signal()
         ended.wait()
+    }
+}
+
+/// The last word of the governor, until the engine thread takes it: between two steps, or, when it is bad news, between
+/// two layers.
+final class NewsBox: Sendable {
+    private let box = Mutex<GovernorNews?>(nil)
+    /// The level of what is in the box; looked at between layers without a lock.
+    private let level = Atomic<Int>(0)
+
+    func put(_ news: GovernorNews) {
+        box.withLock { box in
+            var news = news
+            // A word that came with an event must not lose its time to a tick that follows at once.
+            if let before = box, news.view.wokenAt == nil { news.view.wokenAt = before.view.wokenAt }
+            box = news
+        }
+        level.store(news.view.level.rawValue, ordering: .relaxed)
+    }
+
+    func take() -> GovernorNews? {
+        box.withLock { box in
+            defer { box = nil }
+            return box
+        }
+    }
+
+    func takeIfWorse(than known: PressureLevel) -> GovernorNews? {
+        level.load(ordering: .relaxed) > known.rawValue ? take() : nil
     }
 }

@@ -85,8 +85,11 @@ final class Generation {
     private let modeChangesBefore: Int
     private let clock = ContinuousClock()
 
-    /// Prompt tokens that have been through the model.
-    private var fed = 0
+    /// The prompt and what has been generated.
+    private(set) var tokens: [Int32]
+    /// Prompt tokens that have been through the model, and how many of them another request had sent.
+    private var fed: Int
+    let reused: Int
     private var next: Int32 = 0
     private(set) var generated = 0
     private let started: ContinuousClock.Instant
@@ -97,10 +100,17 @@ final class Generation {
     /// Seconds without progress after which a reader is given up.
     static let stallLimit = Duration.seconds(30)
 
-    init(_ request: GenerationRequest, handle: GenerationHandle, model: DecoderModel, modeChanges: Int) {
+    /// - Parameter sequence: empty, or with the first tokens of the prompt.
+    init(
+        _ request: GenerationRequest, handle: GenerationHandle, model: DecoderModel, sequence: KVSequence,
+        modeChanges: Int
+    ) {
         self.request = request
         self.handle = handle
-        sequence = model.makeSequence()
+        self.sequence = sequence
+        fed = sequence.count
+        reused = sequence.count
+        tokens = request.prompt
         sampler = Sampler(request.sampling)
         detokenizer = IncrementalDetokenizer(model.tokenizer)
         stopFilter = StopFilter(request.stop)
@@ -135,9 +145,16 @@ final class Generation {
 
     /// The tokens for the next step: one, or a piece of the prompt of at most `room` tokens. Ends the generation and
     /// returns nil where the context or the KV cache has no room for them: the others of the step go on.
-    func input(room: Int) -> StepInput? {
+    /// - Parameter makeRoom: gives up what can be given up in the KV cache; false where that is nothing.
+    func input(room: Int, makeRoom: () -> Bool) -> StepInput? {
+        let wanted = isPrefilling ? min(room, request.prompt.count - fed) : 1
         do {
-            try sequence.reserve(isPrefilling ? min(room, request.prompt.count - fed) : 1)
+            do {
+                try sequence.reserve(wanted)
+            } catch {
+                guard makeRoom() else { throw error }
+                try sequence.reserve(wanted)
+            }
         } catch {
             fail(ServiceError.of(error))
             return nil
@@ -157,6 +174,7 @@ final class Generation {
         }
         next = sampler.sample(logits)
         sampler.accept(next)
+        tokens.append(next)
         if endTokens.contains(next) { return finish(.stop, modeChanges) }
         generated += 1
         let (text, stopped) = stopFilter.append(detokenizer.append(next))
@@ -175,16 +193,12 @@ final class Generation {
                     reason: reason, promptTokens: request.prompt.count, generatedTokens: generated,
                     prefillSeconds: prefillSeconds, decodeSeconds: decodeSeconds,
                     modeChanges: modeChanges - modeChangesBefore)))
-        end()
+        isDone = true
     }
 
     func fail(_ error: ServiceError) {
         guard !isDone else { return }
         handle.send(.failed(error))
-        end()
-    }
-
-    private func end() {
         isDone = true
         sequence.reset()
     }

@@ -44,22 +44,28 @@ final class HostedEncoder: HostedModel {
     private let encoder: EncoderModel
     private var jobs: [Job] = []
 
-    init(name: String, encoder: EncoderModel, wish: ModelState.Wish) {
+    init(name: String, encoder: EncoderModel, wish: ModelState.Wish, choice: StateFolder.Choice) {
         self.encoder = encoder
-        super.init(name: name, model: encoder, wish: wish)
+        super.init(name: name, model: encoder, wish: wish, choice: choice)
     }
 
     override var activeRequests: Int { jobs.count }
 
-    func add(_ request: EmbeddingRequest) { jobs.append(Job(request: request)) }
+    func add(_ request: EmbeddingRequest) {
+        if isParked { wake() }
+        jobs.append(Job(request: request))
+    }
 
-    override func step() -> Bool {
+    override func runStep() -> Bool {
         for job in jobs where job.request.isCancelled { job.request.finish(.failure(ServiceError.cancelled)) }
         jobs.removeAll { $0.request.isCancelled }
         guard !jobs.isEmpty else { return false }
         let (texts, owners) = batch()
         do {
+            encoder.isBypassed = bypasses(manyRows: true)
             let embeddings = try encoder.embed(texts)
+            guard !encoder.file.isCutShort else { throw Self.cutShort(name) }
+            promptTokens += texts.reduce(0) { $0 + $1.count }
             for (owner, embedding) in zip(owners, embeddings) { jobs[owner].embeddings.append(embedding) }
         } catch {
             for owner in Set(owners).sorted(by: >) {

@@ -28,26 +28,62 @@ struct Status: AsyncParsableCommand {
             "\(status.server), pid \(status.pid), up \(seconds / 3600) h \(seconds / 60 % 60) min \(seconds % 60) s, "
         out += "\(status.isa), \(status.threads) threads\n"
         out += "pressure  \(status.level.name)\n"
-        for source in status.sources { out += "          \(source.name): \(source.reading)\n" }
-        out +=
-            "memory    \(Human.bytes(Int(status.anonymousBytes))) anonymous, \(Human.bytes(Int(status.fileBytes))) of files; "
-        out += "\(Human.bytes(Int(status.availableBytes))) available\n"
+        for source in status.sources {
+            out += Human.wrapped("\(source.name): \(source.reading)", indent: 10) + "\n"
+        }
+        out += memory(status)
         out += "clients   \(status.connections) connected, \(status.activeRequests) requests under way\n\n"
         guard !status.models.isEmpty else { return out + "no model is loaded; the first request loads one\n" }
         var table = Table(
-            ["model", "mode", "expanded", "resident", "KV", "requests", "prefill", "decode"], right: [2, 3, 4, 5, 6, 7])
+            ["model", "mode", "expanded", "mapped", "KV", "buffers", "req", "prefill", "decode"],
+            right: [2, 3, 4, 5, 6, 7, 8])
         for model in status.models {
             table.add([
-                model.name, model.mode.name,
+                model.name, model.parked ? "parked" : model.mode.name,
                 "\(model.expandedLayers)/\(model.layers) \(Human.bytes(Int(model.expandedBytes)))",
-                Human.bytes(Int(model.residentBytes)), Human.bytes(Int(model.kvBytes)), "\(model.activeRequests)",
-                rate(model.prefillRate), rate(model.decodeRate),
+                Human.bytes(Int(model.residentBytes)), Human.bytes(Int(model.kvBytes)),
+                Human.bytes(Int(model.scratchBytes)), "\(model.activeRequests)", Human.rate(Double(model.prefillRate)),
+                Human.rate(Double(model.decodeRate)),
             ])
         }
-        return out + table.text
+        out += table.text
+        for model in status.models { out += Human.wrapped("\(model.name): \(choice(model))", indent: 2) + "\n" }
+        return out
     }
 
-    private static func rate(_ rate: Float) -> String { rate > 0 ? "\(Human.decimal(Double(rate), 0)) t/s" : "-" }
+    private static func memory(_ status: EbbStatus) -> String {
+        func human(_ bytes: UInt64) -> String { Human.bytes(Int(clamping: bytes)) }
+        let all = status.anonymousBytes + status.fileBytes
+        return "memory    \(human(all)) in RAM: \(human(status.anonymousBytes)) anonymous, \(human(status.fileBytes)) of files; "
+            + "\(human(status.ownBytes)) are\n          the daemon's own. Budget \(human(status.budgetBytes)), reserve "
+            + "\(human(status.reserveBytes)); \(human(status.availableBytes)) available\n"
+    }
+
+    /// What the governor does with a model, and what that costs.
+    private static func choice(_ model: EbbModelStatus) -> String {
+        var text = "prefers \(model.preference.name)"
+        if model.priority != 0 { text += ", priority \(model.priority)" }
+        if model.kvBlocksInt8 > 0 { text += ", \(model.kvBlocksInt8) of \(model.kvBlocks) KV blocks int8" }
+        if model.prefixes > 0 { text += ", \(model.prefixes) conversations kept (\(Human.bytes(Int(model.prefixBytes))))" }
+        guard model.hasCosts else { return text }
+        return text + "; " + model.costs.sentence(expanded: model.expandedLayers, of: model.layers)
+    }
+}
+
+extension EbbModeCosts {
+    /// What the present choice costs, in speed and in loss.
+    func sentence(expanded: UInt32, of layers: UInt32) -> String {
+        let loss = Human.decimal(Double(loss), 4)
+        if expanded == layers, layers > 0 {
+            return "dequantized: exact; memory_low would run \(Self.speed(1 / decodeRatio)) in decode, "
+                + "\(Self.speed(1 / prefillRatio)) in prefill, at a loss of \(loss)"
+        }
+        let what = expanded == 0 ? "memory_low" : "\(expanded) of \(layers) layers exact; memory_low"
+        return "\(what): a loss of \(loss); dequantized would run \(Self.speed(decodeRatio)) in decode, "
+            + "\(Self.speed(prefillRatio)) in prefill"
+    }
+
+    private static func speed(_ ratio: Float) -> String { "\(Human.decimal(Double(ratio), 2)) x as fast" }
 }
 
 struct Models: AsyncParsableCommand {
@@ -70,12 +106,25 @@ struct Models: AsyncParsableCommand {
             return Terminal.out("[" + (try models.map { try $0.jsonString() }.joined(separator: ",\n ")) + "]\n")
         }
         guard !models.isEmpty else { return Terminal.out("no model yet: ebbctl import FILE.gguf --name NAME\n") }
-        var table = Table(["model", "size", "architecture", "state"], right: [1])
+        Terminal.out(Self.text(models))
+    }
+
+    /// Speeds are of dequantized over memory_low, the loss is that of memory_low.
+    private static func text(_ models: [EbbModel]) -> String {
+        var table = Table(
+            ["model", "size", "architecture", "state", "prefers", "decode", "prefill", "loss"], right: [1, 5, 6, 7])
         for model in models {
             let state = model.error.isEmpty ? (model.loaded ? "loaded" : "on disk") : "unusable: \(model.error)"
-            table.add([model.name, Human.bytes(Int(model.fileBytes)), model.architecture, state])
+            let costs = model.hasCosts ? model.costs : nil
+            func ratio(_ value: Float?) -> String { value.map { "\(Human.decimal(Double($0), 2)) x" } ?? "-" }
+            table.add([
+                model.name, Human.bytes(Int(model.fileBytes)), model.architecture, state, model.preference.name,
+                ratio(costs?.decodeRatio), ratio(costs?.prefillRatio),
+                costs.map { Human.decimal(Double($0.loss), 4) } ?? "-",
+            ])
         }
-        Terminal.out(table.text)
+        guard models.contains(where: \.hasCosts) else { return table.text }
+        return table.text + "decode, prefill: speed of dequantized over memory_low; loss of memory_low: KL, nats a token\n"
     }
 }
 
@@ -191,6 +240,17 @@ extension EbbMode {
         case .dequantized: "dequantized"
         case .memoryLow: "memory_low"
         case .UNRECOGNIZED(let code): "mode \(code)"
+        }
+    }
+}
+
+extension EbbPreference {
+    var name: String {
+        switch self {
+        case .accuracy: "accuracy"
+        case .speed: "speed"
+        case .memory: "memory"
+        case .UNRECOGNIZED(let code): "preference \(code)"
         }
     }
 }

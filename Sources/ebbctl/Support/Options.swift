@@ -74,7 +74,7 @@ struct EngineOptions: ParsableArguments {
     }
 
     private func prepare<Model: LayeredModel>(_ model: Model) throws -> Model {
-        try model.setAll(expanded: mode == .dequantized, kernels: try Kernels.fromEnvironment())
+        try model.setAll(expanded: mode == .dequantized)
         return model
     }
 }

@@ -79,6 +79,24 @@ enum Human {
         return text + String(repeating: "0", count: max(0, places - digits))
     }
 
+    /// `243 t/s`, or `-` for what has not been measured.
+    static func rate(_ rate: Double) -> String { rate > 0 ? "\(decimal(rate, 0)) t/s" : "-" }
+
+    /// Lines of at most 80 columns; the first and all others begin with so many spaces, others with two more.
+    static func wrapped(_ text: String, indent: Int) -> String {
+        var lines = [String(repeating: " ", count: indent)]
+        var isEmpty = true
+        for word in text.split(separator: " ") {
+            if !isEmpty, (lines.last?.count ?? 0) + 1 + word.count > 80 {
+                lines.append(String(repeating: " ", count: indent + 2))
+                isEmpty = true
+            }
+            lines[lines.count - 1] += (isEmpty ? "" : " ") + word
+            isEmpty = false
+        }
+        return lines.joined(separator: "\n")
+    }
+
     static func padded(_ text: String, _ width: Int, left: Bool = false) -> String {
         let space = String(repeating: " ", count: max(0, width - text.count))
         return left ? space + text : text + space

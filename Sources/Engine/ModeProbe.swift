@@ -1,0 +1,172 @@
+import Glibc
+
+/// What the two modes of a model cost on this machine.
+public struct ModeCosts: Sendable, Equatable, Codable {
+    /// Speed of dequantized over that of memory_low, for steps of many rows and of one.
+    public var prefillRatio: Double
+    public var decodeRatio: Double
+    /// Mean KL divergence of memory_low from dequantized, nats a token; for encoders 1 - cosine of the embeddings.
+    public var loss: Double
+    /// For each layer, the relative squared error that memory_low adds to what the layer puts out: what its expansion
+    /// gains.
+    public var gains: [Double]
+
+    public init(prefillRatio: Double, decodeRatio: Double, loss: Double, gains: [Double]) {
+        self.prefillRatio = prefillRatio
+        self.decodeRatio = decodeRatio
+        self.loss = loss
+        self.gains = gains
+    }
+}
+
+/// Measures ``ModeCosts`` in a second or so: a short text goes through the layers in both modes at once, a layer's
+/// expansion being there only while that layer runs. It takes the memory of one expanded layer.
+public struct ModeProbe {
+    private let model: LayeredModel
+    private let most: Int
+    private var costs = ModeCosts(prefillRatio: 1, decodeRatio: 1, loss: 0, gains: [])
+    /// Seconds of each mode, for many rows and for one.
+    private var seconds = (lowMany: 0.0, wideMany: 0.0, lowOne: 0.0, wideOne: 0.0)
+
+    /// Some everyday prose; the first of it is enough to tell one layer from another.
+    private static let text = """
+        The harbour was quiet that morning. A small boat came in with its engine off, and the man at the bow threw a rope to \
+        the boy who waited on the pier. "How much did you catch?" the boy asked. Enough for the two of us, he said, and for \
+        your sister, if she comes home before dark. In 1998 the town had 2,400 people; today there are fewer than 900.
+        """
+
+    /// - Parameter most: bytes that the expansion of one layer may take; a larger one counts as no different.
+    /// - Throws: ``EngineError`` where memory is refused.
+    public static func run(_ model: LayeredModel, mostBytes most: Int) throws -> ModeCosts {
+        var probe = ModeProbe(model, most)
+        try probe.measure()
+        return probe.costs
+    }
+
+    private init(_ model: LayeredModel, _ most: Int) {
+        self.model = model
+        self.most = most
+    }
+
+    private mutating func measure() throws {
+        let texts = texts()
+        let (wide, low) = (try LayerWalk(model, texts: texts), try LayerWalk(model, texts: texts))
+        let one = try LayerWalk(model, texts: [[texts[0][0]]])
+        for walk in [wide, low, one] { try walk.start() }
+        for layer in 0..<model.layerCount {
+            if layer == (model as? DecoderModel)?.config.layers {
+                try compareHeads(wide, low, one, layer)
+            } else {
+                try compare(wide, low, one, layer)
+            }
+        }
+        if model is EncoderModel { costs.loss = Self.distance(wide.embeddings(), low.embeddings()) }
+        costs.prefillRatio = Self.ratio(seconds.lowMany, seconds.wideMany)
+        costs.decodeRatio = Self.ratio(seconds.lowOne, seconds.wideOne)
+    }
+
+    private func texts() -> [[Int32]] {
+        switch model {
+        case let model as DecoderModel:
+            let tokens = model.tokenizer.encode(Self.text, addSpecial: true, parseSpecial: false)
+            return stride(from: 0, to: tokens.count, by: DecoderModel.logitsRows).map {
+                Array(tokens[$0..<min($0 + DecoderModel.logitsRows, tokens.count)])
+            }
+        case let model as EncoderModel: return Self.text.split(separator: ".").map { model.tokens(String($0)) }
+        default: return [[0]]
+        }
+    }
+
+    private static func ratio(_ low: Double, _ wide: Double) -> Double { wide > 0 ? low / wide : 1 }
+
+    private func expands(_ layer: Int) -> Bool {
+        let bytes = model.expandedBytes(layer)
+        return bytes > 0 && bytes <= most
+    }
+
+    private static func time(_ body: () throws -> Void) rethrows -> Double {
+        let clock = ContinuousClock()
+        let start = clock.now
+        try body()
+        let elapsed = clock.now - start
+        return Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) * 1e-18
+    }
+
+    /// A layer of one row, a few times: the fastest.
+    private static func timeOne(_ walk: LayerWalk) throws -> Double {
+        var best = Double.infinity
+        for _ in 0..<3 { best = min(best, try time { try walk.results(advancing: false) { _, _ in } }) }
+        return best
+    }
+
+    private mutating func compare(_ wide: LayerWalk, _ low: LayerWalk, _ one: LayerWalk, _ layer: Int) throws {
+        var quantized: [[Float]] = []
+        try wide.results(advancing: false) { _, rows in quantized.append(Array(rows)) }
+        seconds.lowMany += try Self.time { try low.results(advancing: true) { _, _ in } }
+        seconds.lowOne += try Self.timeOne(one)
+        if expands(layer) { try model.expand(layer) }
+        var (error, size) = (0.0, 0.0)
+        seconds.wideMany += try Self.time { try wide.results(advancing: false) { _, _ in } }
+        try wide.results(advancing: true) { index, rows in
+            for (a, b) in zip(rows, quantized[index]) {
+                error += Double(a - b) * Double(a - b)
+                size += Double(a) * Double(a)
+            }
+        }
+        seconds.wideOne += try Self.timeOne(one)
+        try one.advance()
+        model.drop(layer)
+        costs.gains.append(size > 0 ? error / size : 0)
+    }
+
+    /// The output head: its logits are where the loss is measured.
+    private mutating func compareHeads(_ wide: LayerWalk, _ low: LayerWalk, _ one: LayerWalk, _ layer: Int) throws {
+        guard let vocabulary = (model as? DecoderModel)?.config.vocabulary else { return }
+        var quantized: [[Float]] = []
+        try low.results(advancing: false) { _, rows in quantized.append(Array(rows)) }
+        seconds.lowMany += try Self.time { try low.results(advancing: false) { _, _ in } }
+        seconds.lowOne += try Self.timeOne(one)
+        if expands(layer) { try model.expand(layer) }
+        var (sum, count) = (0.0, 0)
+        try wide.results(advancing: false) { index, rows in
+            for row in 0..<rows.count / vocabulary {
+                let range = row * vocabulary..<(row + 1) * vocabulary
+                sum += Self.divergence(UnsafeBufferPointer(rebasing: rows[range]), quantized[index][range])
+                count += 1
+            }
+        }
+        seconds.wideMany += try Self.time { try wide.results(advancing: false) { _, _ in } }
+        seconds.wideOne += try Self.timeOne(one)
+        model.drop(layer)
+        costs.loss = sum / Double(max(count, 1))
+        // In the same unit as the layers': the relative squared error of what the head puts out is of that order.
+        costs.gains.append(costs.gains.max() ?? 0)
+    }
+
+    /// KL(softmax a ‖ softmax b), nats.
+    private static func divergence(_ a: UnsafeBufferPointer<Float>, _ b: ArraySlice<Float>) -> Double {
+        let (mostA, mostB) = (Double(a.max() ?? 0), Double(b.max() ?? 0))
+        var (sumA, sumB, cross) = (0.0, 0.0, 0.0)
+        for (x, y) in zip(a, b) {
+            let p = exp(Double(x) - mostA)
+            sumA += p
+            sumB += exp(Double(y) - mostB)
+            cross += p * (Double(x) - mostA - Double(y) + mostB)
+        }
+        return max(0, cross / sumA - log(sumA) + log(sumB))
+    }
+
+    /// 1 - mean cosine.
+    private static func distance(_ a: [[Float]], _ b: [[Float]]) -> Double {
+        let cosines = zip(a, b).map { a, b -> Double in
+            var (dot, aa, bb) = (0.0, 0.0, 0.0)
+            for (x, y) in zip(a, b) {
+                dot += Double(x) * Double(y)
+                aa += Double(x) * Double(x)
+                bb += Double(y) * Double(y)
+            }
+            return aa > 0 && bb > 0 ? dot / (aa * bb).squareRoot() : 1
+        }
+        return 1 - cosines.reduce(0, +) / Double(max(cosines.count, 1))
+    }
+}

@@ -1,0 +1,59 @@
+/// Whether something that takes memory may begin, decided before it takes any. Pure.
+public struct Admission: Sendable {
+    /// Bytes that the system, and the own control group, could give now.
+    public var available: Int
+    /// Bytes that Ebb would give up for it: expansions that are not pinned, caches of prefixes.
+    public var reclaimable: Int
+    /// Anonymous bytes of Ebb's now.
+    public var inUse: Int
+    public var policy: Policy
+    public var level: PressureLevel
+
+    public init(available: Int, reclaimable: Int, inUse: Int, policy: Policy, level: PressureLevel) {
+        self.available = available
+        self.reclaimable = reclaimable
+        self.inUse = inUse
+        self.policy = policy
+        self.level = level
+    }
+
+    public enum Verdict: Sendable, Equatable {
+        case admitted
+        /// What is needed, what there is, and what would help: a sentence.
+        case refused(String)
+    }
+
+    /// - Parameters:
+    ///   - anonymous: bytes that it will allocate.
+    ///   - mapped: bytes of a file that it will read again and again: they must fit beside everything else, or every
+    ///     token reads them from the disk.
+    public func verdict(_ what: String, anonymous: Int, mapped: Int = 0) -> Verdict {
+        let room = max(0, available + reclaimable - policy.reserve / 2)
+        let need = anonymous + mapped
+        if need > room {
+            return .refused(
+                "\(what) needs about \(mib(need)) (\(mib(anonymous)) of its own, \(mib(mapped)) of the file); "
+                    + "\(mib(room)) can be had while \(mib(policy.reserve / 2)) stay with the system. Close other "
+                    + "programs, unload a model, or ask for less context")
+        }
+        let allowed = max(0, policy.budget - inUse + reclaimable)
+        if anonymous > allowed {
+            return .refused(
+                "\(what) needs about \(mib(anonymous)); of Ebb's memory budget of \(mib(policy.budget)) "
+                    + "\(mib(allowed)) are left. Raise memoryBudget in the settings, or unload a model")
+        }
+        return .admitted
+    }
+
+    /// Whether a model may be loaded: also not while memory is critically scarce.
+    public func verdictOnLoad(_ name: String, anonymous: Int, mapped: Int) -> Verdict {
+        if level == .critical {
+            return .refused(
+                "memory is critically scarce: \(name) would need about \(mib(anonymous + mapped)), "
+                    + "\(mib(available)) are available. Close other programs; it can be loaded once the level falls")
+        }
+        return verdict("loading \(name)", anonymous: anonymous, mapped: mapped)
+    }
+
+    private func mib(_ bytes: Int) -> String { "\((bytes + (1 << 20) - 1) >> 20) MiB" }
+}

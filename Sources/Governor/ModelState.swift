@@ -1,0 +1,68 @@
+/// What the policy knows of a model.
+public struct ModelState: Sendable, Equatable {
+    /// The operator's word.
+    public enum Wish: Sendable { case auto, dequantized, memoryLow }
+
+    /// What free memory is used for while the wish is ``Wish/auto``.
+    public enum Preference: String, Sendable, CaseIterable, Codable {
+        /// Expand when there is room: the most exact.
+        case accuracy
+        /// Whichever mode was measured as faster.
+        case speed
+        /// Never expand.
+        case memory
+    }
+
+    public struct Layer: Sendable, Equatable {
+        /// Bytes that its expansion takes.
+        public var bytes: Int
+        /// What its expansion gains; only the ratio to other layers of the model counts. See `ModeProbe`.
+        public var gain: Double
+        public var isExpanded: Bool
+        /// Seconds since pressure took its expansion away.
+        public var sinceDrop: Double
+
+        public init(bytes: Int, gain: Double = 1, isExpanded: Bool = false, sinceDrop: Double = .infinity) {
+            (self.bytes, self.gain, self.isExpanded, self.sinceDrop) = (bytes, gain, isExpanded, sinceDrop)
+        }
+    }
+
+    public var name: String
+    public var wish: Wish
+    public var preference: Preference
+    /// Models of higher priority are served first.
+    public var priority: Int
+    public var layers: [Layer]
+    /// Whether the probe measured dequantized as faster, in prefill or decode.
+    public var isFasterExpanded: Bool
+    /// Whether requests are running.
+    public var isActive: Bool
+    /// Seconds without a request.
+    public var idle: Double
+
+    public init(
+        name: String, wish: Wish = .auto, preference: Preference = .accuracy, priority: Int = 0, layers: [Layer],
+        isFasterExpanded: Bool = false, isActive: Bool = false, idle: Double = 0
+    ) {
+        self.name = name
+        self.wish = wish
+        self.preference = preference
+        self.priority = priority
+        self.layers = layers
+        self.isFasterExpanded = isFasterExpanded
+        self.isActive = isActive
+        self.idle = idle
+    }
+
+    /// Whether the governor may expand its layers.
+    var mayExpand: Bool {
+        switch (wish, preference) {
+        case (.auto, .accuracy): true
+        case (.auto, .speed): isFasterExpanded
+        default: false
+        }
+    }
+
+    /// Bytes of what is expanded.
+    public var expandedBytes: Int { layers.reduce(0) { $0 + ($1.isExpanded ? $1.bytes : 0) } }
+}

@@ -1,0 +1,164 @@
+import Engine
+import TestKit
+import Testing
+
+@Suite("The KV cache")
+struct KVCacheTests {
+    private let prompt: [Int32] = (0..<150).map { Int32($0 * 7 % 250 + 3) }
+
+    @Test("Full blocks turn int8 and take less; the text goes on, and all memory comes back")
+    func compact() throws {
+        let model = try Models.tiny()
+        let sequence = model.makeSequence()
+        let exact = model.makeSequence()
+        _ = try model.lastLogits(sequence, prompt)
+        _ = try model.lastLogits(exact, prompt)
+        let before = model.kvBytes
+        // Two layers with four full blocks each; the fifth is being filled.
+        #expect(sequence.compact(most: 3) == 3)
+        #expect(sequence.compact(most: 100) == 5)
+        #expect(sequence.compact(most: 100) == 0)
+        #expect(model.kvPool.int8Blocks == 8 && model.kvBytes < before)
+        for token in [Int32](50..<90) {
+            let (a, b) = (try model.lastLogits(exact, [token]), try model.lastLogits(sequence, [token]))
+            #expect(shareOfRange(a, b) < 0.05)
+        }
+        sequence.reset()
+        exact.reset()
+        #expect(model.kvPool.usedBlocks == 0 && model.kvPool.int8Blocks == 0)
+    }
+
+    @Test("A sequence that shares another's beginning continues as one that was fed it all", arguments: [false, true])
+    func fork(int8: Bool) throws {
+        let model = try Models.tiny()
+        let first = model.makeSequence()
+        _ = try model.lastLogits(first, prompt)
+        if int8 { #expect(first.compact(most: 100) == 8) }
+        let tokens = first.shareable(100)
+        #expect(tokens == 96)
+        let fork = first.fork(tokens)
+        #expect(fork.count == 96)
+        let rest = Array(prompt[96..<120])
+        let fresh = model.makeSequence()
+        let expected = try model.lastLogits(fresh, Array(prompt[..<120]))
+        #expect(shareOfRange(expected, try model.lastLogits(fork, rest)) < (int8 ? 0.05 : 1e-4))
+        // Shared blocks are nobody's to change.
+        #expect(fork.compact(most: 100) == 0)
+        let used = model.kvPool.usedBlocks
+        first.reset()
+        #expect(model.kvPool.usedBlocks == used - 2 * 2)
+        _ = try model.lastLogits(fork, [5])
+        fork.reset()
+        fresh.reset()
+        #expect(model.kvPool.usedBlocks == 0)
+    }
+
+    @Test("A window's ring goes on through blocks that were int8 or shared")
+    func ring() throws {
+        let model = try Models.real(.gemma3)
+        let text = String(repeating: "The sea was calm and the men went out to fish in the early light. ", count: 70)
+        let ids = Array(model.tokenizer.encode(text, addSpecial: true, parseSpecial: false).prefix(1000))
+        func run(_ sequence: KVSequence, _ range: Range<Int>, after: () -> Void = {}) throws -> [Float] {
+            var last: [Float] = []
+            for start in stride(from: range.lowerBound, to: range.upperBound, by: 96) {
+                last = try model.lastLogits(sequence, Array(ids[start..<min(start + 96, range.upperBound)]))
+                after()
+            }
+            return last
+        }
+        let exact = model.makeSequence()
+        let expected = try run(exact, 0..<1000)
+        let compacted = model.makeSequence()
+        let found = try run(compacted, 0..<1000) { _ = compacted.compact(most: 1000) }
+        #expect(largest(found) == largest(expected) && shareOfRange(expected, found) < 0.05)
+        // Beyond its window a sequence can be gone on from its end alone.
+        #expect(exact.shareable(500) == 0 && exact.shareable(1000) == 992)
+        let fork = exact.fork(992)
+        #expect(largest(try run(fork, 992..<1000)) == largest(expected))
+        // The fork has written into its own copies of the ring's blocks.
+        let again = exact.fork(992)
+        #expect(largest(try run(again, 992..<1000)) == largest(expected))
+    }
+
+    @Test("A sequence that was written and read again continues as before")
+    func parking() throws {
+        let model = try Models.tiny()
+        let sequence = model.makeSequence()
+        _ = try model.lastLogits(sequence, prompt)
+        _ = sequence.compact(most: 3)
+        var bytes: [UInt8] = []
+        sequence.write { bytes += $0 }
+        let expected = try model.lastLogits(sequence, [9])
+        sequence.reset()
+        let back = model.makeSequence()
+        try restore(back, bytes)
+        #expect(back.count == prompt.count && model.kvPool.int8Blocks == 3)
+        #expect(try model.lastLogits(back, [9]) == expected)
+    }
+
+    @Test("A parked sequence that is cut short, or not of this model, is refused and leaves nothing behind")
+    func badParking() throws {
+        let model = try Models.tiny()
+        let sequence = model.makeSequence()
+        _ = try model.lastLogits(sequence, prompt)
+        var bytes: [UInt8] = []
+        sequence.write { bytes += $0 }
+        sequence.reset()
+        for length in [0, 3, 8, 20, bytes.count / 2, bytes.count - 1] {
+            #expect(throws: (any Error).self) { try restore(model.makeSequence(), Array(bytes[..<length])) }
+        }
+        for word in 0..<12 {
+            var damaged = bytes
+            damaged[word * 4 + 1] ^= 0xff
+            let target = model.makeSequence()
+            do { try restore(target, damaged) } catch { #expect(target.count == 0) }
+            target.reset()
+            #expect(model.kvPool.usedBlocks == 0)
+        }
+    }
+
+    private struct End: Error {}
+
+    private func restore(_ sequence: KVSequence, _ bytes: [UInt8]) throws {
+        var at = 0
+        try sequence.read { buffer in
+            guard at + buffer.count <= bytes.count else { throw End() }
+            buffer.copyBytes(from: bytes[at..<at + buffer.count])
+            at += buffer.count
+        }
+    }
+}
+
+@Suite("What the modes cost")
+struct ModeProbeTests {
+    @Test("The probe finds a small loss, a gain for every layer, and leaves nothing expanded")
+    func probe() throws {
+        let model = try Models.real(.smollm2)
+        let costs = try ModeProbe.run(model, mostBytes: .max)
+        print("SmolLM2: dequantized \(costs.prefillRatio) x in prefill, \(costs.decodeRatio) x in decode, loss \(costs.loss)")
+        #expect(costs.gains.count == model.layerCount)
+        let positive = costs.gains.allSatisfy { $0 > 0 }
+        #expect(positive)
+        #expect(costs.loss > 1e-4 && costs.loss < 0.05)
+        #expect(costs.prefillRatio > 0 && costs.decodeRatio > 0)
+        #expect(model.expandedBytes == 0 && model.kvPool.usedBlocks == 0)
+    }
+
+    @Test("Bypassed, expanded layers run as memory_low does; and dequantized again afterwards")
+    func bypass() throws {
+        let model = try Models.real(.smollm2)
+        let tokens: [Int32] = [5, 6, 7, 8]
+        let low = try model.lastLogits(model.makeSequence(), tokens)
+        try model.setAll(expanded: true)
+        let exact = try model.lastLogits(model.makeSequence(), tokens)
+        let differs = low != exact
+        #expect(differs)
+        model.isBypassed = true
+        let bypassed = try model.lastLogits(model.makeSequence(), tokens) == low
+        #expect(bypassed)
+        #expect(model.expandedLayers == model.layerCount)
+        model.isBypassed = false
+        let back = try model.lastLogits(model.makeSequence(), tokens) == exact
+        #expect(back)
+    }
+}
