@@ -40,7 +40,7 @@ public final class EbbService: Service {
         let lost = LostModels()
         let thread = try EngineThread(
             policy: configuration.policy, events: events, parkingFolder: configuration.state.map { $0 + "/parked" },
-            onLost: { lost.report($0) })
+            availableBytes: configuration.availableBytes, onLost: { lost.report($0) })
         let registry = ModelRegistry(
             store: ModelStore(folder: configuration.models), thread: thread,
             pool: try WorkerPool(threads: configuration.threads), configuration: configuration, state: folder)
@@ -52,7 +52,7 @@ public final class EbbService: Service {
         ) { view in
             thread.govern(
                 GovernorNews(
-                    view: view, available: PressureSources.availableBytes(), now: MonotonicClock.now()))
+                    view: view, available: configuration.availableBytes(), now: MonotonicClock.now()))
         }
         (self.thread, self.registry, self.events) = (thread, registry, events)
     }
@@ -201,7 +201,7 @@ public final class EbbService: Service {
         status.server = "ebbd/\(EbbProtocol.release)"
         status.pid = UInt32(getpid())
         status.uptimeMs = UInt64((ContinuousClock.now - started).seconds * 1000)
-        status.availableBytes = UInt64(PressureSources.availableBytes())
+        status.availableBytes = UInt64(configuration.availableBytes())
         status.isa = configuration.kernels.name
         status.threads = UInt32(configuration.threads)
         guard let memory = ProcessMemory.now() else { return }

@@ -26,6 +26,8 @@ public struct ServiceConfiguration: Sendable {
     public var prefixBytes: Int
     /// Whether a model is measured in both modes after its first load.
     public var probesModes: Bool
+    /// Bytes that the system, and the own control group, could give now.
+    public var availableBytes: @Sendable () -> Int
     /// How often the sources are asked.
     public var governorInterval: Duration
     /// Seconds of calm before a level is left.
@@ -43,6 +45,7 @@ public struct ServiceConfiguration: Sendable {
         state = nil
         prefixBytes = 64 << 20
         probesModes = true
+        availableBytes = PressureSources.availableBytes
         sources = PressureSources.ofThisSystem()
         governorInterval = .milliseconds(250)
         levelDwell = 5

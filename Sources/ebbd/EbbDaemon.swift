@@ -109,6 +109,7 @@ struct EbbDaemon: AsyncParsableCommand {
         configuration.prefixBytes = prefixCache << 20
         configuration.probesModes = probe
         if let settings { configuration.policy = try Settings(path: settings).policy }
+        configuration.levelDwell = configuration.policy.dwell
         let service = try EbbService(configuration, logger: logger)
         let daemon = DaemonService(service: service, preload: load, settings: settings, logger: logger)
         let group = ServiceGroup(

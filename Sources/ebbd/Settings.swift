@@ -5,13 +5,20 @@ import Service
 
 /// The settings file: limits that can change while the daemon runs.
 ///
-/// `{"memoryBudget": "25%", "memoryReserve": "1G"}`
+/// `{"memoryBudget": "25%", "memoryReserve": "1G", "idleSeconds": 1800, "calmSeconds": 10, "dwellSeconds": 5}`
+///
+/// - memoryBudget: what Ebb may take in all. memoryReserve: what stays with the system.
+/// - idleSeconds: without a request, until a model is parked.
+/// - calmSeconds: of nominal, until layers are expanded. dwellSeconds: that a level holds; read at the start only.
 struct Settings {
     let policy: Policy
 
     private struct Content: Decodable {
         var memoryBudget: String?
         var memoryReserve: String?
+        var idleSeconds: Double?
+        var calmSeconds: Double?
+        var dwellSeconds: Double?
     }
 
     /// - Throws: ``FormatError`` that names what is wrong with the file.
@@ -26,7 +33,15 @@ struct Settings {
         let total = SystemMemory.now()?.total ?? policy.budget * 4
         if let text = content.memoryBudget { policy.budget = try Self.bytes(text, of: total, path) }
         if let text = content.memoryReserve { policy.reserve = try Self.bytes(text, of: total, path) }
+        if let seconds = content.idleSeconds { policy.idleTime = try Self.seconds(seconds, path) }
+        if let seconds = content.calmSeconds { policy.calmBeforeGrowth = try Self.seconds(seconds, path) }
+        if let seconds = content.dwellSeconds { policy.dwell = try Self.seconds(seconds, path) }
         self.policy = policy
+    }
+
+    private static func seconds(_ value: Double, _ path: String) throws -> Double {
+        guard value >= 0, value < 1e9 else { throw FormatError("\(path): \(value) is no number of seconds") }
+        return value
     }
 
     /// `512M`, `2G`, `1000000` or `25%`.

@@ -90,8 +90,8 @@ struct RunningService {
     func client() async throws -> EbbClient { try await EbbClient.connect(to: socket, as: "test") }
 
     /// Waits, without a fixed sleep, until something holds.
-    func until(_ what: String, _ condition: (EbbStatusView) -> Bool) async throws {
-        for _ in 0..<2000 {
+    func until(_ what: String, for seconds: Int = 10, _ condition: (EbbStatusView) -> Bool) async throws {
+        for _ in 0..<seconds * 200 {
             if condition(EbbStatusView(try await service.status())) { return }
             try await Task.sleep(for: .milliseconds(5))
         }

@@ -137,6 +137,7 @@ struct RequestHandler: Sendable {
             let verdict = core.residency.admission(core.models).verdict(
                 "a context of \(wanted.prompt.count) tokens and its answer", anonymous: need)
             if case .refused(let why) = verdict { throw ServiceError(.outOfMemory, why, retryAfter: 1000) }
+            core.residency.wake(hosted, "a request")
             hosted.add(wanted, handle)
         }
         for await event in handle.events {
@@ -174,6 +175,7 @@ struct RequestHandler: Sendable {
                     let error = ServiceError(.modelUnusable, "\(request.model) was unloaded", retryAfter: 100)
                     return wanted.finish(.failure(error))
                 }
+                core.residency.wake(hosted, "a request")
                 hosted.add(wanted)
             }
             if !accepted { wanted.finish(.failure(ServiceError.shuttingDown)) }

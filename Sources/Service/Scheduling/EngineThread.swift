@@ -19,15 +19,19 @@ final class EngineThread: Sendable {
     /// Starts the thread.
     /// - Parameters:
     ///   - parkingFolder: where conversations of parked models go; nil to drop them.
+    ///   - availableBytes: what the system, and the own control group, could give now.
     ///   - onLost: told of a model that is gone because its file is.
     /// - Throws: ``EngineError`` where the system has no thread to give.
     init(
-        policy: Policy, events: EventHub, parkingFolder: String?, onLost: @escaping @Sendable (String) -> Void
+        policy: Policy, events: EventHub, parkingFolder: String?, availableBytes: @escaping @Sendable () -> Int,
+        onLost: @escaping @Sendable (String) -> Void
     ) throws {
         let start = Unmanaged.passRetained(
             Start(self) { news in
                 EngineCore(
-                    residency: Residency(policy: policy, events: events, news: news, parkingFolder: parkingFolder),
+                    residency: Residency(
+                        policy: policy, events: events, news: news, parkingFolder: parkingFolder,
+                        availableBytes: availableBytes),
                     onLost: onLost)
             })
         var handle = pthread_t()

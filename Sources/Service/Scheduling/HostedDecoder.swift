@@ -27,7 +27,6 @@ final class HostedDecoder: HostedModel {
     override var activeRequests: Int { generations.count }
 
     func add(_ request: GenerationRequest, _ handle: GenerationHandle) {
-        if isParked { wake() }
         let sequence = prefixes.sequence(for: request.prompt) ?? decoder.makeSequence()
         generations.append(
             Generation(request, handle: handle, model: decoder, sequence: sequence, modeChanges: modeChanges))

@@ -51,10 +51,7 @@ final class HostedEncoder: HostedModel {
 
     override var activeRequests: Int { jobs.count }
 
-    func add(_ request: EmbeddingRequest) {
-        if isParked { wake() }
-        jobs.append(Job(request: request))
-    }
+    func add(_ request: EmbeddingRequest) { jobs.append(Job(request: request)) }
 
     override func runStep() -> Bool {
         for job in jobs where job.request.isCancelled { job.request.finish(.failure(ServiceError.cancelled)) }

@@ -19,6 +19,7 @@ final class Residency {
     private let news: NewsBox
     /// Where parked conversations go; nil: they are dropped.
     private let parkingFolder: String?
+    private let availableBytes: @Sendable () -> Int
     /// Bytes that were expanded when ``last`` came: its figures are of that moment.
     private var expandedThen = 0
     /// Anonymous bytes of the process without expansions, asked of the kernel once a second: it walks all pages for it.
@@ -33,17 +34,21 @@ final class Residency {
     private var compacted: [ObjectIdentifier: Int] = [:]
 
     /// Share of a step's time that expansions may take after it.
-    private static let growthShare = 0.1
+    private static let growthShare = 0.06
     /// Seconds that they take at a time when nobody waits for a token.
     private static let idleSlice = 0.002
     /// Blocks of the KV cache that turn int8 after a step: some tenths of a millisecond.
     private static let compactedBlocks = 16
 
-    init(policy: Policy, events: EventHub, news: NewsBox, parkingFolder: String?) {
+    init(
+        policy: Policy, events: EventHub, news: NewsBox, parkingFolder: String?,
+        availableBytes: @escaping @Sendable () -> Int
+    ) {
         self.policy = policy
         self.events = events
         self.news = news
         self.parkingFolder = parkingFolder
+        self.availableBytes = availableBytes
     }
 
     var level: PressureLevel { last.view.level }
@@ -99,7 +104,7 @@ final class Residency {
     func admission(_ models: [HostedModel]) -> Admission {
         let reclaimable = models.reduce(0) { $0 + ($1.wish == .dequantized ? 0 : $1.model.expandedBytes) }
         return Admission(
-            available: last.available, reclaimable: reclaimable, inUse: other.bytes + models.reduce(0) { $0 + $1.model.expandedBytes }, policy: policy, level: level)
+            available: availableBytes(), reclaimable: reclaimable, inUse: other.bytes + models.reduce(0) { $0 + $1.model.expandedBytes }, policy: policy, level: level)
     }
 
     // MARK: Doing
@@ -113,6 +118,8 @@ final class Residency {
             model.releaseIdleScratch(now: last.now)
             if decision.dropsPrefixes { dropPrefixes(model) }
             if decision.parked[index], !model.isParked { park(model) }
+            // Growing again, it is no longer aside.
+            if model.isParked, decision.expanded[index].contains(true) { wake(model, "there is room again") }
         }
     }
 
@@ -141,6 +148,13 @@ final class Residency {
         let lost = model.park(in: level == .nominal ? parkingFolder : nil)
         let why = level == .nominal ? "idle" : last.view.reason
         tell(.residency, model, "parked", [why, lost].compactMap { $0 }.joined(separator: "; "))
+    }
+
+    /// Takes a parked model up again.
+    func wake(_ model: HostedModel, _ reason: String) {
+        guard model.isParked else { return }
+        model.wake()
+        tell(.residency, model, "woken", reason)
     }
 
     /// Grows and compacts a little.
@@ -187,7 +201,7 @@ final class Residency {
     }
 
     private func nextGrowth(_ models: [HostedModel]) -> (HostedModel, LayerExpansion)? {
-        for model in models where !model.isParked || model.wish == .dequantized {
+        for model in models {
             guard let layers = wanted[ObjectIdentifier(model)] else { continue }
             // Where memory is refused, the next tick of the governor tries again.
             for layer in layers.indices where layers[layer] && !model.model.isExpanded(layer) {

@@ -2,12 +2,13 @@ import ArgumentParser
 import Engine
 import Glibc
 
-struct Bench: ParsableCommand {
+struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Measure a model's speed on this machine.",
         discussion: """
             The tests are llama-bench's: pp512 reads a prompt of 512 tokens, tg64 generates 64 tokens from an empty context. \
             --kernels measures the integer products of every width, block size and instruction set beside this machine's limits. \
+            --switching needs a running daemon that may be disturbed: it measures how a stream takes it when layers change mode. \
             Encoders embed batches of texts of equal length. Medians over the repetitions, after a warm-up.
 
             EXAMPLES
@@ -15,6 +16,7 @@ struct Bench: ParsableCommand {
               ebbctl bench smollm2 --threads 2 --mode dequantized --json
               ebbctl bench smollm2 --prompt 2048 --decode 0
               ebbctl bench minilm --batch 16 --length 128
+              ebbctl bench smollm2 --switching --json
               ebbctl bench --kernels --threads 1
               ebbctl bench --limits --json
             """)
@@ -27,6 +29,15 @@ struct Bench: ParsableCommand {
 
     @Flag(help: "Measure what this machine can do at most: arithmetic and memory.")
     var limits = false
+
+    @Flag(help: "Measure a running daemon while layers change mode.")
+    var switching = false
+
+    @Option(help: "With --switching: layers that change during one generation.")
+    var flips = 1000
+
+    @Option(help: "With --switching: switches and reactions that are timed.")
+    var rounds = 20
 
     @Option(name: [.long, .customShort("p")], help: "Tokens of the prompt; 0 skips the test.")
     var prompt = 512
@@ -51,6 +62,7 @@ struct Bench: ParsableCommand {
 
     @OptionGroup var engine: EngineOptions
     @OptionGroup var folder: ModelFolder
+    @OptionGroup var daemon: DaemonOptions
 
     func validate() throws {
         guard (1...4096).contains(batch), (1...65536).contains(length) else {
@@ -58,6 +70,9 @@ struct Bench: ParsableCommand {
         }
         guard [kernels, limits, model != nil].count(where: { $0 }) == 1 else {
             throw ValidationError("Name a model, or give --kernels or --limits.")
+        }
+        guard (1...1_000_000).contains(flips), (1...10_000).contains(rounds), !switching || model != nil else {
+            throw ValidationError("--switching needs a model; --flips and --rounds take at least 1.")
         }
         guard prompt >= 0, decode >= 0, depth >= 0, repetitions >= 1, prompt + decode > 0 else {
             throw ValidationError("--prompt, --decode and --depth take no negative numbers, --repetitions at least 1.")
@@ -74,7 +89,8 @@ struct Bench: ParsableCommand {
         var rate: Double { tokens_per_second ?? texts_per_second ?? 0 }
     }
 
-    func run() throws {
+    func run() async throws {
+        if switching, let model { return try await measureSwitching(model) }
         guard let model else {
             let report = KernelReport(threads: engine.threads, json: json)
             return try limits ? report.limits() : report.run()
@@ -101,6 +117,17 @@ struct Bench: ParsableCommand {
             ])
         }
         Terminal.out(table.text)
+    }
+
+    private func measureSwitching(_ model: String) async throws {
+        let progress = ProgressLine("bench \(model)")
+        let test = SwitchingTest(
+            ebb: try await daemon.connect(), model: model, flips: flips, rounds: rounds,
+            decoder: { try engine.load(model, folder) })
+        let report = try await test.run { progress.note($0) }
+        progress.clear()
+        if json { return try JSONOutput.pretty(report) }
+        Terminal.out(report.text)
     }
 
     private func measureDecoder(_ model: String) throws -> ([SpeedTest.Result], Int) {
