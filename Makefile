@@ -4,7 +4,7 @@ CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
 BIN := .build/release
 prefix ?= /usr
 
-.PHONY: bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
+.PHONY: static deb system-test install-files bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
 
 setup:
 	@scripts/setup
@@ -41,7 +41,22 @@ bench-quantizer: build
 	@scripts/fetch-model minilm
 	@python3 Benchmarks/quantizer.py $(BIN)/ebbctl $(CACHE)/models/minilm Tests/ConversionTests/Reference/minilm.json
 
-install: build
+# Without the Swift runtime as a dependency.
+static: setup
+	swift build -c release --static-swift-stdlib --scratch-path .build-static --product ebbd
+	swift build -c release --static-swift-stdlib --scratch-path .build-static --product ebbctl
+
+deb: static
+	@scripts/make-deb .build-static/release .build-static
+
+# Boots real systemd in virtual machines; see Tests/System.
+system-test: deb
+	@scripts/fetch-model smollm2 qwen2
+	@Tests/System/run .build-static $(CACHE)
+
+install: build install-files
+
+install-files:
 	install -Dm755 $(BIN)/ebbd $(DESTDIR)$(prefix)/bin/ebbd
 	install -Dm755 $(BIN)/ebbctl $(DESTDIR)$(prefix)/bin/ebbctl
 	install -Dm644 systemd/ebbd.service $(DESTDIR)$(prefix)/lib/systemd/system/ebbd.service

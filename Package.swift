@@ -41,7 +41,10 @@ let package = Package(
         .target(name: "CEbbSystem", path: "Sources/CSystem", linkerSettings: [.linkedLibrary("systemd")]),
         .target(
             name: "CKernels",
-            exclude: ["float_kernels.inc", "encoder_kernels.inc", "quantizer_kernels.inc", "avx2.inc", "neon.inc"]),
+            exclude: [
+                "attention.inc", "float_kernels.inc", "encoder_kernels.inc", "quantizer_kernels.inc", "avx2.inc",
+                "neon.inc",
+            ]),
         // Layers, from the bottom up.
         layer("Quantization", ["CKernels"]),
         layer("ModelFormat", ["CEbbSystem", "CKernels", "Quantization"]),

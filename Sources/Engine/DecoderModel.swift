@@ -47,11 +47,6 @@ public final class DecoderModel: LayeredModel {
     private let rings: [Int]
     private var logitsMemory: AnonymousMemory
 
-    /// Called between the layers of a step of many rows, which takes too long to make memory wait for its end. It may
-    /// drop expansions.
-    public var betweenLayers: (() -> Void)?
-    private static let longStep = 32
-
     /// Rows of logits that are computed at a time.
     static let logitsRows = 32
 
@@ -106,7 +101,7 @@ public final class DecoderModel: LayeredModel {
         step.begin(batch, embedding: family.outer.embedding, scale: family.embeddingScale)
         for layer in 0..<config.layers {
             family.run(layer, step)
-            if rows > Self.longStep { betweenLayers?() }
+            betweenLayers?()
         }
         for input in batch { input.sequence.advance(input.tokens.count) }
         try giveLogits(batch, onLogits)

@@ -54,7 +54,10 @@ public final class EncoderModel: LayeredModel {
         found.reserveCapacity(batch.count)
         for piece in pieces(batch) {
             try begin(piece)
-            for layer in 0..<config.layers { family.run(layer, step) }
+            for layer in 0..<config.layers {
+                family.run(layer, step)
+                betweenLayers?()
+            }
             step.pool { _, embedding in found.append(embedding) }
         }
         return found

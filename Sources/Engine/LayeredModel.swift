@@ -9,6 +9,9 @@ public class LayeredModel {
     let weights: WeightSet
     let kernels: Kernels
     public let pool: WorkerPool
+    /// Called between two layers of a step: a long prompt, or weights that have to be read from the disk again, must not
+    /// make memory wait for the step's end. It may drop expansions.
+    public var betweenLayers: (() -> Void)?
     private var expansions: [ExpandedLayer?]
     /// Stand-ins for weights, while a model is calibrated.
     private var substitutes: [String: AnonymousMemory] = [:]

@@ -7,6 +7,7 @@ public final class PSISource: PressureSource {
     public let name: String
     private let file: PSIFile
     private let clock: @Sendable () -> Double
+    private let availableShare: @Sendable () -> Double?
     private let state: Mutex<State>
 
     private struct State {
@@ -24,20 +25,27 @@ public final class PSISource: PressureSource {
     /// 5 % of the window with some task stalled; 5 % with all of them stalled.
     private static let warningTrigger = "some 100000 \(window)"
     private static let criticalTrigger = "full 100000 \(window)"
+    /// With more than this share of the memory available, stalls are those of some group at its own limit: nothing that
+    /// Ebb gives up would help it.
+    private static let plenty = 0.5
     /// The same shares of the averages, in percent.
     private static let warningAverage = 5.0
     private static let criticalAverage = 5.0
 
     /// nil where there is no such pressure file.
-    /// - Parameter what: whose pressure it is, for ``name``.
+    /// - Parameters:
+    ///   - what: whose pressure it is, for ``name``.
+    ///   - availableShare: of the memory of whom it is, what is available, 0...1; nil where that does not count.
     public init?(
         path: String = "/proc/pressure/memory", what: String = "system",
-        clock: @escaping @Sendable () -> Double = MonotonicClock.now
+        clock: @escaping @Sendable () -> Double = MonotonicClock.now,
+        availableShare: @escaping @Sendable () -> Double? = { nil }
     ) {
         file = PSIFile(path: path)
         guard file.averages != nil else { return nil }
         name = "PSI \(what)"
         self.clock = clock
+        self.availableShare = availableShare
         var state = State()
         switch (file.arm(Self.warningTrigger), file.arm(Self.criticalTrigger)) {
         case (.success(let warning), .success(let critical)): (state.warning, state.critical) = (warning, critical)
@@ -75,6 +83,15 @@ public final class PSISource: PressureSource {
     }
 
     public func read() -> PressureReading {
+        var reading = stalls()
+        if reading.level > .nominal, let share = availableShare(), share > Self.plenty {
+            reading.level = .nominal
+            reading.text += "; \(Int(share * 100)) % is available, so some group is at its own limit"
+        }
+        return reading
+    }
+
+    private func stalls() -> PressureReading {
         let now = clock()
         let state = state.withLock { $0 }
         guard state.refusal == nil else { return readAverages(state.refusal ?? "") }

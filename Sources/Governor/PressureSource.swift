@@ -39,7 +39,7 @@ public struct AvailableMemorySource: PressureSource {
 
     /// The level of a figure.
     public func reading(_ memory: SystemMemory) -> PressureReading {
-        let share = Double(memory.available) / Double(max(memory.total, 1))
+        let share = memory.availableShare
         let level: PressureLevel = share < critical ? .critical : share < warning ? .warning : .nominal
         return PressureReading(level: level, text: "\(memory.available >> 20) of \(memory.total >> 20) MiB available")
     }

@@ -4,7 +4,7 @@ public enum PressureSources {
     /// where it can be had.
     public static func ofThisSystem() -> [any PressureSource] {
         var sources: [any PressureSource] = []
-        if let psi = PSISource() { sources.append(psi) }
+        if let psi = PSISource(availableShare: { SystemMemory.now()?.availableShare }) { sources.append(psi) }
         let place = CgroupMemory.Place.own()
         if let path = place?.pressureFile, let psi = PSISource(path: path, what: "own cgroup") { sources.append(psi) }
         if let systemd = SystemdPressureSource() { sources.append(systemd) }

@@ -6,6 +6,9 @@ public struct SystemMemory: Sendable, Equatable {
     /// What programs could get without swapping.
     public var available: Int
 
+    /// What is available of all, 0...1.
+    public var availableShare: Double { Double(available) / Double(max(total, 1)) }
+
     /// nil where /proc/meminfo cannot be read.
     public static func now() -> SystemMemory? { textFile("/proc/meminfo").flatMap(SystemMemory.init(meminfo:)) }
 

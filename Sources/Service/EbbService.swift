@@ -23,6 +23,7 @@ public final class EbbService: Service {
     private let access: AccessControl
     private let state = Mutex(State())
     private let started = ContinuousClock.now
+    private let lastBeats = Atomic<Int>(-1)
 
     private struct State {
         var draining = false
@@ -162,8 +163,14 @@ public final class EbbService: Service {
     /// Stops as a signal would: no new work, a grace for what runs. Returns when the listener is closed.
     public func stop() async { await drain() }
 
-    /// Whether the engine thread still takes work: what the watchdog is told. Waits for the step that runs now.
-    public func isAlive() async -> Bool { (try? await thread.perform { _ in true }) ?? false }
+    /// Whether the engine thread gets on: what the watchdog is told. A step may take long on a slow machine, so what
+    /// counts is that something has happened since the last question.
+    public func isAlive() -> Bool {
+        // Idle, it would sleep: this wakes it for a turn, which the next question finds.
+        thread.post { _ in }
+        let beats = thread.heartbeat.load(ordering: .relaxed)
+        return lastBeats.exchange(beats, ordering: .relaxed) != beats
+    }
 
     /// Replaces the policy's limits while running.
     public func setPolicy(_ policy: Policy) { thread.post { core in core.residency.setPolicy(policy, core.models) } }

@@ -108,7 +108,8 @@ actor ModelRegistry {
         if EncoderModel.isEncoder(file) {
             let model = try EncoderModel(file, pool: pool, kernels: kernels, precision: options.precision)
             let loaded = LoadedModel(
-                name: name, tokenizer: model.tokenizer, template: nil, contextLimit: model.contextLimit, isEncoder: true)
+                name: name, tokenizer: model.tokenizer, template: nil, contextLimit: model.contextLimit, isEncoder: true
+            )
             return (loaded, Handover(model: HostedEncoder(name: name, encoder: model, wish: wish, choice: choice)))
         }
         let model = try DecoderModel(file, pool: pool, kernels: kernels, options: options)

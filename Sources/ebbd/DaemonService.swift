@@ -56,7 +56,7 @@ struct DaemonService: ServiceLifecycle.Service {
         let limit = ebb_watchdog_usec()
         guard limit > 0 else { return }
         while !Task.isCancelled {
-            if await service.isAlive() { Systemd.notify("WATCHDOG=1") }
+            if service.isAlive() { Systemd.notify("WATCHDOG=1") }
             try? await Task.sleep(for: .microseconds(Int64(limit / 3)))
         }
     }

@@ -83,7 +83,9 @@ struct EbbDaemon: AsyncParsableCommand {
 
     /// systemd names the folder of StateDirectory=, and separates several by colons.
     private static var defaultState: String? {
-        func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } }
+        func variable(_ name: String) -> String? {
+            getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
+        }
         if let folders = variable("STATE_DIRECTORY") { return folders.split(separator: ":").first.map(String.init) }
         if geteuid() == 0 { return "/var/lib/ebb" }
         if let folder = variable("XDG_STATE_HOME") { return folder + "/ebb" }

@@ -158,7 +158,9 @@ struct AttentionTests {
             for (name, table) in KernelTables.others {
                 let found = packed(table)
                 // A multiplication by the reciprocal may round one level apart.
-                let apart = zip(plain[..<(64 * hd)], found).map { abs(Int(Int8(bitPattern: $0)) - Int(Int8(bitPattern: $1))) }
+                let apart = zip(plain[..<(64 * hd)], found).map {
+                    abs(Int(Int8(bitPattern: $0)) - Int(Int8(bitPattern: $1)))
+                }
                 #expect(apart.allSatisfy { $0 <= 1 || $0 == 255 }, "\(name) \(hd)")
             }
         }

@@ -135,7 +135,9 @@ struct ModeProbeTests {
     func probe() throws {
         let model = try Models.real(.smollm2)
         let costs = try ModeProbe.run(model, mostBytes: .max)
-        print("SmolLM2: dequantized \(costs.prefillRatio) x in prefill, \(costs.decodeRatio) x in decode, loss \(costs.loss)")
+        print(
+            "SmolLM2: dequantized \(costs.prefillRatio) x in prefill, \(costs.decodeRatio) x in decode, loss \(costs.loss)"
+        )
         #expect(costs.gains.count == model.layerCount)
         let positive = costs.gains.allSatisfy { $0 > 0 }
         #expect(positive)

@@ -132,7 +132,8 @@ struct PolicyTests {
     private func randomModel(_ random: inout SystemRandomNumberGenerator) -> ModelState {
         let layers = (0..<Int.random(in: 1...20, using: &random)).map { _ in
             ModelState.Layer(
-                bytes: Int.random(in: 0...(20 * Self.mib), using: &random), gain: Double.random(in: 0...1, using: &random),
+                bytes: Int.random(in: 0...(20 * Self.mib), using: &random),
+                gain: Double.random(in: 0...1, using: &random),
                 isExpanded: Bool.random(using: &random), sinceDrop: Double.random(in: 0...40, using: &random))
         }
         return ModelState(

@@ -83,6 +83,23 @@ struct SourceTests {
         #expect(source.read().level == .nominal)
     }
 
+    @Test("Stalls with plenty of memory available are those of some group at its own limit, and no pressure")
+    func plenty() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.file("memory.pressure")
+        try "some avg10=50.0 avg60=0 avg300=0 total=0\nfull avg10=50.0 avg60=0 avg300=0 total=0\n".write(
+            toFile: path, atomically: false, encoding: .utf8)
+        let share = Mutex(0.9)
+        let found = PSISource(path: path, what: "test", availableShare: { share.withLock { $0 } })
+        let source = try #require(found)
+        for fd in source.watched { source.ready(fd.descriptor, events: Int16(POLLERR)) }
+        try "some avg10=50.0 avg60=0 avg300=0 total=0\nfull avg10=50.0 avg60=0 avg300=0 total=0\n".write(
+            toFile: path, atomically: false, encoding: .utf8)
+        #expect(source.read().level == .nominal && source.read().text.contains("own limit"))
+        share.withLock { $0 = 0.3 }
+        #expect(source.read().level == .critical)
+    }
+
     @Test("systemd's protocol: a FIFO is watched, what it asks for is written, and bytes are events")
     func systemdFIFO() throws {
         let folder = try TemporaryFolder()
@@ -134,7 +151,8 @@ struct SourceTests {
                 "memory.stat": "anon 1\nfile 100000000\nshmem 20000000\n", "memory.events": "oom_kill 3\n",
             ])
         try group(
-            root + "/a/b", ["memory.current": "1000", "memory.high": "max", "memory.max": "max", "memory.stat": "file 0\n"])
+            root + "/a/b",
+            ["memory.current": "1000", "memory.high": "max", "memory.max": "max", "memory.stat": "file 0\n"])
         let place = try #require(CgroupMemory.Place.own(membership: "0::/a/b\n", mount: root))
         let memory = try #require(CgroupMemory.now(place))
         #expect(memory.folder == root + "/a" && memory.limit == 600_000_000 && memory.kills == 3)

@@ -95,12 +95,29 @@ final class Daemon {
     let process: Child
     let socket: String
 
-    init(_ arguments: [String] = [], environment: [String: String] = [:]) throws {
+    /// - Parameters:
+    ///   - mode: of models until a test asks for another.
+    ///   - settings: the content of its settings file.
+    ///   - group: folder of a control group that it enters first.
+    init(
+        _ arguments: [String] = [], mode: String = "memory_low", settings: String? = nil, group: String? = nil,
+        environment: [String: String] = [:]
+    ) throws {
         let folder = try TemporaryFolder()
         let socket = folder.file("ebb.sock")
-        process = try Child(
-            "ebbd", ["--socket", socket, "--models", try Daemon.models(), "--mode", "memory_low"] + arguments,
-            environment: environment, folder: folder)
+        var all = ["--socket", socket, "--models", try Daemon.models(), "--mode", mode]
+        all += ["--state", folder.file("state"), "--no-probe"] + arguments
+        if let settings {
+            try folder.write("settings.json", Array(settings.utf8))
+            all += ["--settings", folder.file("settings.json")]
+        }
+        if let group {
+            let enter = "echo $$ > \(group)/cgroup.procs && exec \"$0\" \"$@\""
+            process = try Child(
+                "/bin/sh", ["-c", enter, "\(Programs.folder)/ebbd"] + all, environment: environment, folder: folder)
+        } else {
+            process = try Child("ebbd", all, environment: environment, folder: folder)
+        }
         (self.folder, self.socket) = (folder, socket)
         let process = process
         try Programs.wait("the socket") { FileManager.default.fileExists(atPath: socket) || !process.isRunning }

@@ -43,7 +43,9 @@ struct GovernorServiceTests {
             // The subscription is there once an event has come: the load of another model's layers makes none.
             try await ebb.setPressure(.critical, seconds: 60)
             var seen: [EbbEvent] = []
-            while !seen.contains(where: { $0.what == "dropped" }), let event = try await iterator.next() { seen.append(event) }
+            while !seen.contains(where: { $0.what == "dropped" }), let event = try await iterator.next() {
+                seen.append(event)
+            }
             let events = seen.map { "\($0.kind) \($0.what) \($0.model): \($0.reason)" }
             let level = events.first { $0.hasPrefix("level") } ?? ""
             #expect(level.hasPrefix("level critical") && level.contains("operator"), "\(events)")
@@ -223,14 +225,17 @@ struct GovernorServiceTests {
         }
     }
 
-    @Test("What does not fit is refused before it takes memory, with what would help; a level of critical refuses loads")
+    @Test(
+        "What does not fit is refused before it takes memory, with what would help; a level of critical refuses loads")
     func admission() async throws {
         let available = Mutex(1 << 40)
         try await RunningService.with(configure: { $0.availableBytes = { available.withLock { $0 } } }) { service in
             let ebb = try await service.client()
             available.withLock { $0 = 50 << 20 }
             let load = await failure { _ = try await ebb.load("smollm2") }
-            #expect(load?.kind == .refused(.outOfMemory) && load?.description.contains("95 MiB") == true, "\(load?.description ?? "")")
+            #expect(
+                load?.kind == .refused(.outOfMemory) && load?.description.contains("95 MiB") == true,
+                "\(load?.description ?? "")")
             #expect(load?.description.contains("unload a model") == true && load?.retryAfter != nil)
             available.withLock { $0 = 1 << 40 }
             _ = try await ebb.load("smollm2")
@@ -246,7 +251,8 @@ struct GovernorServiceTests {
             service.source.say(.critical)
             try await Task.sleep(for: .milliseconds(100))
             let critical = await failure { _ = try await ebb.load("smollm2") }
-            #expect(critical?.kind == .refused(.outOfMemory) && critical?.description.contains("critically scarce") == true)
+            #expect(
+                critical?.kind == .refused(.outOfMemory) && critical?.description.contains("critically scarce") == true)
         }
     }
 

@@ -114,7 +114,8 @@ final class Connection: Sendable {
         var status = EbbClientStatus()
         (status.pid, status.uid) = (peer.pid, peer.uid)
         // Printed in terminals: no more than a name, and nothing that moves the cursor.
-        status.name = String(hello.client.unicodeScalars.filter { $0.value >= 32 && $0.value != 127 }.map(Character.init).prefix(64))
+        status.name = String(
+            hello.client.unicodeScalars.filter { $0.value >= 32 && $0.value != 127 }.map(Character.init).prefix(64))
         client.withLock { $0 = status }
     }
 

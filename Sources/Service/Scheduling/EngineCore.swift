@@ -8,7 +8,10 @@ final class EngineCore {
     /// Told when a model is no more because its file is.
     private let onLost: @Sendable (String) -> Void
 
-    init(residency: Residency, onLost: @escaping @Sendable (String) -> Void) {
+    private let heartbeat: () -> Void
+
+    init(heartbeat: @escaping () -> Void, residency: Residency, onLost: @escaping @Sendable (String) -> Void) {
+        self.heartbeat = heartbeat
         self.residency = residency
         self.onLost = onLost
     }
@@ -17,8 +20,7 @@ final class EngineCore {
 
     func add(_ model: HostedModel) {
         models.append(model)
-        // A long prompt must not make memory wait.
-        (model.model as? DecoderModel)?.betweenLayers = { [weak self] in self?.governWithinStep() }
+        model.model.betweenLayers = { [weak self] in self?.governWithinStep() }
         residency.tell(.residency, model, "loaded", "a request or the operator asked for it")
         residency.govern(models)
     }
@@ -38,7 +40,9 @@ final class EngineCore {
         let start = MonotonicClock.now()
         var worked = false
         for model in models where model.step() { worked = true }
-        for model in models where model.model.file.isCutShort { lose(model, "its file was cut short while it was mapped") }
+        for model in models where model.model.file.isCutShort {
+            lose(model, "its file was cut short while it was mapped")
+        }
         let busy = residency.work(models, stepSeconds: worked ? MonotonicClock.now() - start : nil)
         return worked || busy
     }
@@ -62,6 +66,7 @@ final class EngineCore {
     }
 
     private func governWithinStep() {
+        heartbeat()
         guard let news = residency.urgentNews() else { return }
         residency.take(news, models)
         residency.shrink(models)
@@ -77,7 +82,8 @@ final class EngineCore {
             switch model.model.file.change {
             case .none: break
             case .damaged: lose(model, "its file was written over while it was mapped")
-            case .replaced where model.activeRequests == 0: lose(model, "its file was replaced; the next request loads the new one")
+            case .replaced where model.activeRequests == 0:
+                lose(model, "its file was replaced; the next request loads the new one")
             case .replaced: break
             }
         }

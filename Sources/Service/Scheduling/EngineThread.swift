@@ -15,6 +15,8 @@ final class EngineThread: Sendable {
     private let bell = DispatchSemaphore(value: 0)
     private let ended = DispatchSemaphore(value: 0)
     private let news = NewsBox()
+    /// Counts turns and layers: a thread that counts is alive.
+    let heartbeat = Atomic<Int>(0)
 
     /// Starts the thread.
     /// - Parameters:
@@ -29,6 +31,7 @@ final class EngineThread: Sendable {
         let start = Unmanaged.passRetained(
             Start(self) { news in
                 EngineCore(
+                    heartbeat: { [unowned self] in _ = self.heartbeat.add(1, ordering: .relaxed) },
                     residency: Residency(
                         policy: policy, events: events, news: news, parkingFolder: parkingFolder,
                         availableBytes: availableBytes),
@@ -61,6 +64,7 @@ final class EngineThread: Sendable {
 
     private func run(_ core: EngineCore) {
         while true {
+            heartbeat.add(1, ordering: .relaxed)
             let (commands, stopped) = mailbox.withLock { box in
                 defer { box.commands = [] }
                 return (box.commands, box.stopped)

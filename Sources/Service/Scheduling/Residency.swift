@@ -104,7 +104,8 @@ final class Residency {
     func admission(_ models: [HostedModel]) -> Admission {
         let reclaimable = models.reduce(0) { $0 + ($1.wish == .dequantized ? 0 : $1.model.expandedBytes) }
         return Admission(
-            available: availableBytes(), reclaimable: reclaimable, inUse: other.bytes + models.reduce(0) { $0 + $1.model.expandedBytes }, policy: policy, level: level)
+            available: availableBytes(), reclaimable: reclaimable,
+            inUse: other.bytes + models.reduce(0) { $0 + $1.model.expandedBytes }, policy: policy, level: level)
     }
 
     // MARK: Doing

@@ -121,7 +121,7 @@ struct Bench: AsyncParsableCommand {
 
     private func measureSwitching(_ model: String) async throws {
         let progress = ProgressLine("bench \(model)")
-        let test = SwitchingTest(
+        let test = SwitchingBench(
             ebb: try await daemon.connect(), model: model, flips: flips, rounds: rounds,
             decoder: { try engine.load(model, folder) })
         let report = try await test.run { progress.note($0) }

@@ -54,7 +54,8 @@ struct Status: AsyncParsableCommand {
     private static func memory(_ status: EbbStatus) -> String {
         func human(_ bytes: UInt64) -> String { Human.bytes(Int(clamping: bytes)) }
         let all = status.anonymousBytes + status.fileBytes
-        return "memory    \(human(all)) in RAM: \(human(status.anonymousBytes)) anonymous, \(human(status.fileBytes)) of files; "
+        return
+            "memory    \(human(all)) in RAM: \(human(status.anonymousBytes)) anonymous, \(human(status.fileBytes)) of files; "
             + "\(human(status.ownBytes)) are\n          the daemon's own. Budget \(human(status.budgetBytes)), reserve "
             + "\(human(status.reserveBytes)); \(human(status.availableBytes)) available\n"
     }
@@ -64,7 +65,9 @@ struct Status: AsyncParsableCommand {
         var text = "prefers \(model.preference.name)"
         if model.priority != 0 { text += ", priority \(model.priority)" }
         if model.kvBlocksInt8 > 0 { text += ", \(model.kvBlocksInt8) of \(model.kvBlocks) KV blocks int8" }
-        if model.prefixes > 0 { text += ", \(model.prefixes) conversations kept (\(Human.bytes(Int(model.prefixBytes))))" }
+        if model.prefixes > 0 {
+            text += ", \(model.prefixes) conversations kept (\(Human.bytes(Int(model.prefixBytes))))"
+        }
         guard model.hasCosts else { return text }
         return text + "; " + model.costs.sentence(expanded: model.expandedLayers, of: model.layers)
     }
@@ -124,7 +127,8 @@ struct Models: AsyncParsableCommand {
             ])
         }
         guard models.contains(where: \.hasCosts) else { return table.text }
-        return table.text + "decode, prefill: speed of dequantized over memory_low; loss of memory_low: KL, nats a token\n"
+        return table.text
+            + "decode, prefill: speed of dequantized over memory_low; loss of memory_low: KL, nats a token\n"
     }
 }
 

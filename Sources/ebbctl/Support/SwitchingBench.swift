@@ -6,7 +6,7 @@ import Synchronization
 import Text
 
 /// How a running stream takes it when layers change mode: measured at a client, against a real daemon.
-struct SwitchingTest {
+struct SwitchingBench {
     let ebb: EbbClient
     let model: String
     /// Layers that change during the generation of ``flip(_:)``.
@@ -272,11 +272,11 @@ struct SwitchingTest {
     }
 }
 
-extension SwitchingTest.Report {
+extension SwitchingBench.Report {
     /// For people; at most 80 columns.
     var text: String {
         func milliseconds(_ seconds: Double) -> String { Human.decimal(seconds * 1000, 2) + " ms" }
-        func row(_ name: String, _ times: SwitchingTest.Intervals) -> [String] {
+        func row(_ name: String, _ times: SwitchingBench.Intervals) -> [String] {
             [name, milliseconds(times.p50), milliseconds(times.p99), milliseconds(times.worst), "\(times.count)"]
         }
         var table = Table(["time between two tokens", "p50", "p99", "worst", "n"], right: [1, 2, 3, 4])
