@@ -69,9 +69,13 @@ struct GovernorProgramTests {
     private func kernelFigures(_ daemon: Daemon) throws -> (rss: Int, anonymous: Int, mapped: Int) {
         var (rss, anonymous, mapped) = (0, 0, 0)
         var isModel = false
-        for line in try String(contentsOfFile: "/proc/\(daemon.process.pid)/smaps", encoding: .utf8).split(
-            separator: "\n")
-        {
+        // Files of /proc have no size: they are read to their end, a line at a time.
+        let stream = try #require(fopen("/proc/\(daemon.process.pid)/smaps", "re"))
+        defer { fclose(stream) }
+        var buffer = [CChar](repeating: 0, count: 8192)
+        while fgets(&buffer, Int32(buffer.count), stream) != nil {
+            let line = String(
+                decoding: buffer.prefix { $0 != 0 && $0 != 10 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
             let words = line.split(separator: " ")
             let bytes = words.count > 1 ? (Int(words[1]) ?? 0) * 1024 : 0
             if line.hasPrefix("Rss:") { (rss, mapped) = (rss + bytes, mapped + (isModel ? bytes : 0)) }
@@ -121,7 +125,10 @@ private final class MemoryGroup {
             ("/sys/fs/cgroup/\(name)", "memory.max"), ("/sys/fs/cgroup/memory/\(name)", "memory.limit_in_bytes"),
         ]
         for (path, limit) in places where mkdir(path, 0o755) == 0 {
-            if (try? "\(bytes)".write(toFile: "\(path)/\(limit)", atomically: false, encoding: .utf8)) != nil {
+            // A folder that is no group has no such file.
+            if access("\(path)/cgroup.procs", W_OK) == 0,
+                (try? "\(bytes)".write(toFile: "\(path)/\(limit)", atomically: false, encoding: .utf8)) != nil
+            {
                 self.path = path
                 return
             }
