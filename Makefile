@@ -4,7 +4,7 @@ CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
 BIN := .build/release
 prefix ?= /usr
 
-.PHONY: static deb system-test install-files bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
+.PHONY: bench-scaling static deb system-test install-files bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
 
 setup:
 	@scripts/setup
@@ -30,6 +30,13 @@ run: build
 bench: build
 	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
 	@Benchmarks/compare $(BIN) $(CACHE)
+
+bench-scaling: build
+	@scripts/fetch-model smollm2 qwen2 gemma3
+	@for model in smollm2 qwen2 gemma3; do \
+	    $(BIN)/ebbctl import $(CACHE)/models/$$model.gguf --name $$model --models $(CACHE)/bench --force > /dev/null; \
+	done
+	@python3 Benchmarks/scaling.py $(BIN)/ebbctl $(CACHE)/bench smollm2 qwen2 gemma3
 
 bench-smoke: build
 	@scripts/fetch-model minilm

@@ -177,7 +177,7 @@ public struct Advice: Sendable {
 
         func measure(_ plan: Plan, model: RunnableModel) throws -> Candidate {
             let path =
-                FileManager.default.temporaryDirectory.appendingPathComponent("ebb-\(UUID().uuidString).ebb").path
+                TemporaryPath.new(".ebb")
             defer { unlink(path) }
             let quantizer = Quantizer(source, calibration: calibration, threads: threads)
             if let recipe = plan.recipe {

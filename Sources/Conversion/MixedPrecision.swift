@@ -68,7 +68,7 @@ public struct MixedPrecision {
     }
 
     private func measure(_ recipe: Recipe, isUniform: Bool) throws -> Choice {
-        let path = FileManager.default.temporaryDirectory.appendingPathComponent("ebb-\(UUID().uuidString).ebb").path
+        let path = TemporaryPath.new(".ebb")
         defer { unlink(path) }
         try write(try QuantizationPlan(source, recipe), path)
         let file = try EbbFile(path: path)

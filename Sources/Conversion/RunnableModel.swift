@@ -24,7 +24,7 @@ public final class RunnableModel {
         if let source = source as? EbbSource {
             try self.init(source.file, temporary: nil, expanded: expanded, precision: precision, threads: threads)
         } else {
-            let folder = FileManager.default.temporaryDirectory.appendingPathComponent("ebb-\(UUID().uuidString)")
+            let folder = URL(fileURLWithPath: TemporaryPath.new())
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
             do {
                 let path = folder.appendingPathComponent("source.ebb").path

@@ -64,6 +64,8 @@ public struct GenerationSummary: Sendable, Hashable {
     public let decode: Duration
     /// Times that layers changed their mode meanwhile.
     public let modeChanges: Int
+    /// Prompt tokens that the daemon had kept from an earlier request.
+    public let reusedTokens: Int
 
     init(_ finished: EbbFinished) {
         reason = finished.reason == .length ? .length : .stop
@@ -72,10 +74,11 @@ public struct GenerationSummary: Sendable, Hashable {
         prefill = .microseconds(Int64(clamping: finished.prefillUs))
         decode = .microseconds(Int64(clamping: finished.decodeUs))
         modeChanges = Int(finished.modeChanges)
+        reusedTokens = Int(finished.reusedTokens)
     }
 
     /// Tokens a second; 0 where nothing was measured.
-    public var prefillRate: Double { Self.rate(promptTokens, prefill) }
+    public var prefillRate: Double { Self.rate(promptTokens - reusedTokens, prefill) }
     public var decodeRate: Double { Self.rate(generatedTokens - 1, decode) }
 
     private static func rate(_ tokens: Int, _ time: Duration) -> Double {

@@ -6,8 +6,13 @@ public struct SpeedTest: Sendable {
     public var repetitions: Int
     /// Tokens in the context before decode is measured.
     public var depth: Int
+    /// Sequences that are decoded together; their tokens add up.
+    public var parallel: Int
 
-    public init(promptTokens: Int = 512, decodeTokens: Int = 64, repetitions: Int = 5, depth: Int = 0) {
+    public init(
+        promptTokens: Int = 512, decodeTokens: Int = 64, repetitions: Int = 5, depth: Int = 0, parallel: Int = 1
+    ) {
+        self.parallel = parallel
         self.promptTokens = promptTokens
         self.decodeTokens = decodeTokens
         self.repetitions = repetitions
@@ -37,7 +42,8 @@ public struct SpeedTest: Sendable {
             results.append(try measure("pp\(promptTokens)", progress) { try prefill(model) })
         }
         if decodeTokens > 0 {
-            let name = depth > 0 ? "tg\(decodeTokens) @ d\(depth)" : "tg\(decodeTokens)"
+            var name = depth > 0 ? "tg\(decodeTokens) @ d\(depth)" : "tg\(decodeTokens)"
+            if parallel > 1 { name += " x \(parallel)" }
             results.append(try measure(name, progress) { try decode(model) })
         }
         return results
@@ -74,18 +80,18 @@ public struct SpeedTest: Sendable {
     }
 
     private func decode(_ model: DecoderModel) throws -> Double {
-        let sequence = model.makeSequence()
-        if depth > 0 { try feed(tokens(depth, model), sequence, model) }
-        var token: Int32 = 1
+        let sequences = (0..<parallel).map { _ in model.makeSequence() }
+        if depth > 0 { for sequence in sequences { try feed(tokens(depth, model), sequence, model) } }
+        var next = [Int32](repeating: 1, count: parallel)
         let time = try ContinuousClock().measure {
             for _ in 0..<decodeTokens {
-                try model.run([StepInput(sequence: sequence, tokens: CollectionOfOne(token), logits: .last)]) {
-                    _, _, logits in
-                    token = Sampler.largest(logits)
+                let batch = sequences.indices.map {
+                    StepInput(sequence: sequences[$0], tokens: CollectionOfOne(next[$0]), logits: .last)
                 }
+                try model.run(batch) { index, _, logits in next[index] = Sampler.largest(logits) }
             }
         }
-        return Double(decodeTokens) / time.seconds
+        return Double(decodeTokens * parallel) / time.seconds
     }
 }
 

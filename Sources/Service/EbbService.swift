@@ -40,7 +40,7 @@ public final class EbbService: Service {
         let folder = StateFolder(path: configuration.state, logger: logger)
         let lost = LostModels()
         let thread = try EngineThread(
-            policy: configuration.policy, events: events, parkingFolder: configuration.state.map { $0 + "/parked" },
+            policy: configuration.policy, events: events, parkingFolder: folder.parkingFolder,
             availableBytes: configuration.availableBytes, onLost: { lost.report($0) })
         let registry = ModelRegistry(
             store: ModelStore(folder: configuration.models), thread: thread,

@@ -1,3 +1,4 @@
+import Dispatch
 import EbbProtocol
 import Engine
 import Governor
@@ -131,7 +132,7 @@ actor ModelRegistry {
     /// Measures beside what is running, on one thread, with a model of its own on the same pages.
     private func probe(_ name: String, _ key: String) {
         let (configuration, store, state, thread) = (configuration, store, state, thread)
-        Task.detached(priority: .utility) {
+        Task {
             // Requests come first: the probe would take a thread from them.
             for _ in 0..<60 {
                 try await Task.sleep(for: .seconds(1))
@@ -139,21 +140,29 @@ actor ModelRegistry {
             }
             let admission = try await thread.perform { $0.residency.admission($0.models) }
             guard admission.level == .nominal else { return }
-            let file = try store.open(name)
-            let pool = try WorkerPool(threads: 1)
-            var options = configuration.model
-            (options.contextLimit, options.sequences) = (256, 1)
             let most = max(0, admission.available - admission.policy.reserve) / 2
-            let costs =
-                EncoderModel.isEncoder(file)
-                ? try ModeProbe.run(
-                    try EncoderModel(file, pool: pool, kernels: configuration.kernels), mostBytes: most)
-                : try ModeProbe.run(
-                    try DecoderModel(file, pool: pool, kernels: configuration.kernels, options: options),
-                    mostBytes: most)
-            state.set(costs, of: key)
-            thread.post { core in core.model(name)?.costs = costs }
+            // A thread of its own: those of the connections must not wait for arithmetic.
+            DispatchQueue.global(qos: .utility).async {
+                guard let costs = try? Self.measure(name, store, configuration, mostBytes: most) else { return }
+                state.set(costs, of: key)
+                thread.post { core in core.model(name)?.costs = costs }
+            }
         }
+    }
+
+    private static func measure(
+        _ name: String, _ store: ModelStore, _ configuration: ServiceConfiguration, mostBytes: Int
+    ) throws -> ModeCosts {
+        let file = try store.open(name)
+        let pool = try WorkerPool(threads: 1)
+        if EncoderModel.isEncoder(file) {
+            let model = try EncoderModel(file, pool: pool, kernels: configuration.kernels)
+            return try ModeProbe.run(model, mostBytes: mostBytes)
+        }
+        var options = configuration.model
+        (options.contextLimit, options.sequences) = (256, 1)
+        let model = try DecoderModel(file, pool: pool, kernels: configuration.kernels, options: options)
+        return try ModeProbe.run(model, mostBytes: mostBytes)
     }
 
     // MARK: Unloading and listing

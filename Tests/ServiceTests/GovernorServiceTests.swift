@@ -185,6 +185,13 @@ struct GovernorServiceTests {
             _ = try await ebb.generate("smollm2", prompt: prompt + answer + " Then", options: greedy(5)).text()
             let fed = try await ebb.status().models.first.map { $0.promptTokens - before } ?? 0
             #expect(fed < 64 && !FileManager.default.fileExists(atPath: file))
+            try await parked(ebb)
+            #expect(FileManager.default.fileExists(atPath: file))
+            try await ebb.unload("smollm2")
+            for _ in 0..<400 where FileManager.default.fileExists(atPath: file) {
+                try await Task.sleep(for: .milliseconds(5))
+            }
+            #expect(!FileManager.default.fileExists(atPath: file))
         }
     }
 
@@ -200,15 +207,15 @@ struct GovernorServiceTests {
     func fullDisk() async throws {
         let state = try TemporaryFolder()
         defer { withExtendedLifetime(state) {} }
-        try FileManager.default.createDirectory(atPath: state.file("parked"), withIntermediateDirectories: true)
-        // Every write to this file fails with ENOSPC.
-        try FileManager.default.createSymbolicLink(
-            atPath: state.file("parked/smollm2.kv"), withDestinationPath: "/dev/full")
         try await RunningService.with(configure: {
             $0.state = state.path
             $0.policy.idleTime = 0.3
         }) { service in
             let ebb = try await service.client()
+            try FileManager.default.createDirectory(atPath: state.file("parked"), withIntermediateDirectories: true)
+            // Every write to this file fails with ENOSPC.
+            try FileManager.default.createSymbolicLink(
+                atPath: state.file("parked/smollm2.kv"), withDestinationPath: "/dev/full")
             let events = try await service.client().events()
             let reason = Mutex("")
             let listening = Task {

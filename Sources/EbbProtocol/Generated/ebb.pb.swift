@@ -862,6 +862,9 @@ public nonisolated struct EbbFinished: Sendable {
   /// Times that layers changed mode while this ran.
   public var modeChanges: UInt32 = 0
 
+  /// Tokens of the prompt that were in the KV cache already, from an earlier request that began with them.
+  public var reusedTokens: UInt32 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum Reason: SwiftProtobuf.Enum, Swift.CaseIterable {
@@ -2669,7 +2672,7 @@ nonisolated extension EbbDelta: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension EbbFinished: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Finished"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}reason\0\u{3}prompt_tokens\0\u{3}generated_tokens\0\u{3}prefill_us\0\u{3}decode_us\0\u{3}mode_changes\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}reason\0\u{3}prompt_tokens\0\u{3}generated_tokens\0\u{3}prefill_us\0\u{3}decode_us\0\u{3}mode_changes\0\u{3}reused_tokens\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2683,6 +2686,7 @@ nonisolated extension EbbFinished: SwiftProtobuf.Message, SwiftProtobuf._Message
       case 4: try { try decoder.decodeSingularUInt64Field(value: &self.prefillUs) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.decodeUs) }()
       case 6: try { try decoder.decodeSingularUInt32Field(value: &self.modeChanges) }()
+      case 7: try { try decoder.decodeSingularUInt32Field(value: &self.reusedTokens) }()
       default: break
       }
     }
@@ -2707,6 +2711,9 @@ nonisolated extension EbbFinished: SwiftProtobuf.Message, SwiftProtobuf._Message
     if self.modeChanges != 0 {
       try visitor.visitSingularUInt32Field(value: self.modeChanges, fieldNumber: 6)
     }
+    if self.reusedTokens != 0 {
+      try visitor.visitSingularUInt32Field(value: self.reusedTokens, fieldNumber: 7)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2717,6 +2724,7 @@ nonisolated extension EbbFinished: SwiftProtobuf.Message, SwiftProtobuf._Message
     if lhs.prefillUs != rhs.prefillUs {return false}
     if lhs.decodeUs != rhs.decodeUs {return false}
     if lhs.modeChanges != rhs.modeChanges {return false}
+    if lhs.reusedTokens != rhs.reusedTokens {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

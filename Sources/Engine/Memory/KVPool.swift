@@ -31,6 +31,10 @@ public final class KVPool {
 
         var used: Int { references.count - free.count }
 
+        var touched: MemoryRegion {
+            MemoryRegion(UnsafeRawBufferPointer(start: memory.base, count: references.count * blockBytes))
+        }
+
         mutating func allocate() -> UInt32? {
             if let block = free.popLast() {
                 references[Int(block)] = 1
@@ -78,8 +82,8 @@ public final class KVPool {
     public var usedBytes: Int { halves.used * halves.blockBytes + bytes.used * bytes.blockBytes }
     /// Blocks that can still be handed out.
     var availableBlocks: Int { halves.capacity - halves.used }
-    /// The mappings that hold the blocks.
-    var regions: [MemoryRegion] { [halves.memory.region, bytes.memory.region] }
+    /// The parts of the mappings that blocks have been handed out of.
+    var regions: [MemoryRegion] { [halves.touched, bytes.touched] }
 
     private static func isInt8(_ block: UInt32) -> Bool { block & EBB_KV_INT8 != 0 }
 

@@ -255,6 +255,7 @@ extension EbbFinished {
         prefillUs = UInt64(max(0, summary.prefillSeconds * 1e6))
         decodeUs = UInt64(max(0, summary.decodeSeconds * 1e6))
         modeChanges = UInt32(clamping: summary.modeChanges)
+        reusedTokens = UInt32(clamping: summary.reusedTokens)
     }
 }
 

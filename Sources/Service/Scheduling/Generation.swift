@@ -18,6 +18,8 @@ struct GenerationSummary: Sendable {
     var prefillSeconds: Double
     var decodeSeconds: Double
     var modeChanges: Int
+    /// Prompt tokens that were in the KV cache already.
+    var reusedTokens: Int
 }
 
 /// What a client asks for, in tokens.
@@ -192,7 +194,7 @@ final class Generation {
                 GenerationSummary(
                     reason: reason, promptTokens: request.prompt.count, generatedTokens: generated,
                     prefillSeconds: prefillSeconds, decodeSeconds: decodeSeconds,
-                    modeChanges: modeChanges - modeChangesBefore)))
+                    modeChanges: modeChanges - modeChangesBefore, reusedTokens: reused)))
         isDone = true
     }
 

@@ -24,6 +24,8 @@ final class HostedDecoder: HostedModel {
         super.init(name: name, model: decoder, wish: wish, choice: choice)
     }
 
+    deinit { parking?.remove() }
+
     override var activeRequests: Int { generations.count }
 
     func add(_ request: GenerationRequest, _ handle: GenerationHandle) {

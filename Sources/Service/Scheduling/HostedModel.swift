@@ -73,7 +73,9 @@ class HostedModel {
                 isExpanded: model.isExpanded(layer), sinceDrop: now - drops[layer])
         }
         return ModelState(
-            name: name, wish: wish, preference: choice.preference, priority: choice.priority, layers: layers,
+            name: name, wish: wish, preference: choice.preference,
+            priority: min(max(choice.priority, -1_000_000), 1_000_000),
+            layers: layers,
             isFasterExpanded: (costs?.prefillRatio ?? 0) > 1 || (costs?.decodeRatio ?? 0) > 1,
             isActive: activeRequests > 0, idle: activeRequests > 0 ? 0 : now - lastActive)
     }

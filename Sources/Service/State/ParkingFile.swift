@@ -10,10 +10,12 @@ struct ParkingFile {
     /// No more than the prefix cache keeps.
     private static let mostEntries = 64
 
+    func remove() { unlink(path) }
+
     /// - Throws: ``FormatError`` where it cannot be written (a full disk); nothing is left behind then.
     func write(_ entries: [PrefixCache.Entry]) throws {
         let folder = String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)])
-        mkdir(folder, 0o700)
+        mkdir(folder, 0o700)  // where it is there already, so much the better
         let fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard fd >= 0 else { throw FormatError.system("cannot create \(path)") }
         defer { close(fd) }

@@ -37,7 +37,12 @@ final class StateFolder: Sendable {
             }
         }
         self.content = Mutex(content)
+        // Conversations of a daemon that ended otherwise than it should.
+        if let parkingFolder { try? FileManager.default.removeItem(atPath: parkingFolder) }
     }
+
+    /// Where conversations of parked models are kept while the daemon runs.
+    var parkingFolder: String? { path.map { $0 + "/parked" } }
 
     func choice(_ model: String) -> Choice { content.withLock { $0.choices[model] ?? Choice() } }
 

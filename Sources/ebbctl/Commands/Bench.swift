@@ -51,6 +51,9 @@ struct Bench: AsyncParsableCommand {
     @Option(name: [.long, .customShort("d")], help: "Tokens in the context before decode is measured.")
     var depth = 0
 
+    @Option(help: "Sequences that are decoded together; their tokens add up.")
+    var parallel = 1
+
     @Option(help: "Encoders: texts in a batch.")
     var batch = 16
 
@@ -74,6 +77,7 @@ struct Bench: AsyncParsableCommand {
         guard (1...1_000_000).contains(flips), (1...10_000).contains(rounds), !switching || model != nil else {
             throw ValidationError("--switching needs a model; --flips and --rounds take at least 1.")
         }
+        guard (1...256).contains(parallel) else { throw ValidationError("--parallel takes 1 to 256.") }
         guard prompt >= 0, decode >= 0, depth >= 0, repetitions >= 1, prompt + decode > 0 else {
             throw ValidationError("--prompt, --decode and --depth take no negative numbers, --repetitions at least 1.")
         }
@@ -131,10 +135,12 @@ struct Bench: AsyncParsableCommand {
     }
 
     private func measureDecoder(_ model: String) throws -> ([SpeedTest.Result], Int) {
-        let loaded = try engine.load(model, folder)
+        let loaded = try engine.load(model, folder, sequences: max(2, parallel))
         let progress = ProgressLine("bench \(model)")
         defer { progress.clear() }
-        let test = SpeedTest(promptTokens: prompt, decodeTokens: decode, repetitions: repetitions, depth: depth)
+        let test = SpeedTest(
+            promptTokens: prompt, decodeTokens: decode, repetitions: repetitions, depth: depth,
+            parallel: parallel)
         return (try test.run(loaded) { progress.note($0) }, loaded.mappedBytes)
     }
 

@@ -89,13 +89,14 @@ struct Chat: AsyncParsableCommand {
 enum Streaming {
     struct Report: Encodable {
         let text, reason: String
-        let prompt_tokens, generated_tokens, mode_changes: Int
+        let prompt_tokens, reused_tokens, generated_tokens, mode_changes: Int
         let prefill_tokens_per_second, decode_tokens_per_second: Double
 
         init(_ text: String, _ summary: GenerationSummary?) {
             self.text = text
             reason = summary?.reason == .length ? "length" : "stop"
             prompt_tokens = summary?.promptTokens ?? 0
+            reused_tokens = summary?.reusedTokens ?? 0
             generated_tokens = summary?.generatedTokens ?? 0
             mode_changes = summary?.modeChanges ?? 0
             prefill_tokens_per_second = summary?.prefillRate ?? 0
@@ -116,10 +117,11 @@ enum Streaming {
         }
         guard !quiet, let summary else { return (answer, summary) }
         Terminal.out("\n")
+        let kept = summary.reusedTokens > 0 ? " (\(summary.reusedTokens) more were kept)" : ""
         let changes = summary.modeChanges > 0 ? ", \(summary.modeChanges) layers changed mode" : ""
         let end = summary.reason == .length ? ", cut at the length limit" : ""
         Terminal.error(
-            "[prefill \(summary.promptTokens) tokens, \(Human.decimal(summary.prefillRate, 1)) t/s; decode "
+            "[prefill \(summary.promptTokens - summary.reusedTokens) tokens\(kept), \(Human.decimal(summary.prefillRate, 1)) t/s; decode "
                 + "\(summary.generatedTokens) tokens, \(Human.decimal(summary.decodeRate, 1)) t/s\(changes)\(end)]")
         return (answer, summary)
     }

@@ -48,7 +48,7 @@ struct EngineOptions: ParsableArguments {
     }
 
     /// Opens a decoder, ready to run.
-    func load(_ name: String, _ folder: ModelFolder) throws -> DecoderModel {
+    func load(_ name: String, _ folder: ModelFolder, sequences: Int = 2) throws -> DecoderModel {
         let file = try folder.open(name)
         guard !EncoderModel.isEncoder(file) else {
             throw FormatError("\(name) is an encoder, which predicts no tokens: see ebbctl embed")
@@ -56,7 +56,7 @@ struct EngineOptions: ParsableArguments {
         return try prepare(
             try DecoderModel(
                 file, pool: try pool(), kernels: try Kernels.fromEnvironment(),
-                options: ModelOptions(sequences: 2, precision: precision)))
+                options: ModelOptions(sequences: sequences, precision: precision)))
     }
 
     /// Opens an encoder, ready to run.
