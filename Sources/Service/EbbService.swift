@@ -117,7 +117,8 @@ public final class EbbService: Service {
     private func accept(_ listener: NIOAsyncChannel<Client, Never>) async throws {
         let handler = RequestHandler(
             registry: registry, thread: thread, access: access, operatorSource: operatorSource,
-            wakeMonitor: { self.monitor.wake() }, events: events, statusReport: { try await self.status() },
+            wakeMonitor: { self.monitor.wake() }, pressure: { self.monitor.view }, events: events,
+            statusReport: { try await self.status() },
             isDraining: { self.state.withLock { $0.draining } })
         try await withThrowingDiscardingTaskGroup { group in
             try await listener.executeThenClose { clients in

@@ -1,5 +1,6 @@
 import EbbProtocol
 import Foundation
+import Governor
 import Logging
 import Synchronization
 
@@ -54,5 +55,22 @@ final class EventHub: Sendable {
             "\(event.model): \(event.what) \(event.changedLayers.count) layers; \(event.expandedLayers) of \(event.layers) are expanded"
         default: "\(event.model): \(event.what)"
         }
+    }
+}
+
+extension EbbEvent {
+    /// A level, with the reason for it.
+    init(_ view: PressureView) {
+        self.init()
+        kind = .level
+        what = "\(view.level)"
+        level = EbbLevel(rawValue: view.level.rawValue) ?? .nominal
+        reason = view.reason
+    }
+
+    /// The level when someone subscribes.
+    init(present view: PressureView) {
+        self.init(view)
+        timeMs = UInt64(Date().timeIntervalSince1970 * 1000)
     }
 }

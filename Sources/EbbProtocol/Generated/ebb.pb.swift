@@ -1138,7 +1138,7 @@ public nonisolated struct EbbSetPressure: Sendable {
   public init() {}
 }
 
-/// Answered by Event, Event, … until it is cancelled.
+/// Answered by Event, Event, … until it is cancelled. The first is the present level: what changes after it is told.
 public nonisolated struct EbbSubscribe: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for

@@ -10,6 +10,7 @@ struct RequestHandler: Sendable {
     let access: AccessControl
     let operatorSource: OperatorSource
     let wakeMonitor: @Sendable () -> Void
+    let pressure: @Sendable () -> PressureView
     let events: EventHub
     let statusReport: @Sendable () async throws -> EbbStatus
     let isDraining: @Sendable () -> Bool
@@ -113,6 +114,7 @@ struct RequestHandler: Sendable {
     private func subscribe(_ reply: Reply, _ started: (any Cancellable) -> Void) async throws {
         let subscription = Subscription(events.subscribe())
         started(subscription)
+        try await reply(.event(EbbEvent(present: pressure())))
         for await event in subscription.events { try await reply(.event(event)) }
         throw ServiceError.cancelled
     }

@@ -61,14 +61,7 @@ final class Residency {
     func urgentNews() -> GovernorNews? { news.takeIfWorse(than: level) }
 
     func take(_ news: GovernorNews, _ models: [HostedModel]) {
-        if news.view.level != level {
-            var event = EbbEvent()
-            event.kind = .level
-            event.what = "\(news.view.level)"
-            event.level = EbbLevel(rawValue: news.view.level.rawValue) ?? .nominal
-            event.reason = news.view.reason
-            events.publish(event)
-        }
+        if news.view.level != level { events.publish(EbbEvent(news.view)) }
         last = news
         expandedThen = models.reduce(0) { $0 + $1.model.expandedBytes }
         if news.now - other.at >= 1, let memory = ProcessMemory.now() {

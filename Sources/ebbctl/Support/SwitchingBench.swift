@@ -95,6 +95,28 @@ struct SwitchingBench {
         return status
     }
 
+    /// Events from now on: the daemon has said so by the first.
+    private func subscribe() async throws -> AsyncThrowingStream<EbbEvent, any Error> {
+        let events = try await ebb.events()
+        let (stream, continuation) = AsyncThrowingStream.makeStream(of: EbbEvent.self)
+        let (begun, begin) = AsyncStream.makeStream(of: Void.self)
+        let task = Task {
+            do {
+                for try await event in events {
+                    begin.yield()
+                    continuation.yield(event)
+                }
+                continuation.finish()
+            } catch {
+                continuation.finish(throwing: error)
+            }
+            begin.finish()
+        }
+        continuation.onTermination = { _ in task.cancel() }
+        for await _ in begun { break }
+        return stream
+    }
+
     private func switchAll(_ mode: EbbMode) async throws {
         try await ebb.setMode(model, mode)
         for _ in 0..<6000 {
@@ -143,7 +165,7 @@ struct SwitchingBench {
             try await switchAll(.memoryLow)
             let layers = Double(try await status().layers)
             let expanded = Mutex(0.0)
-            let events = try await ebb.events()
+            let events = try await subscribe()
             let listening = Task { [model] in
                 for try await event in events where event.model == model && event.kind == .mode {
                     expanded.withLock { $0 = Double(event.expandedLayers) }
@@ -176,7 +198,7 @@ struct SwitchingBench {
                 if status.expandedLayers == status.layers { break }
                 try await Task.sleep(for: .milliseconds(10))
             }
-            let events = try await ebb.events()
+            let events = try await subscribe()
             try await ebb.setPressure(.critical, seconds: 1)
             for try await event in events where event.model == model && event.what == "dropped" {
                 found.append(Double(event.reactionUs) / 1000)
@@ -204,7 +226,7 @@ struct SwitchingBench {
         _ = try await ebb.load(model)
         try await switchAll(.memoryLow)
         let changes = Mutex<[Change]>([])
-        let events = try await ebb.events()
+        let events = try await subscribe()
         let listening = Task { [model] in
             for try await event in events where event.model == model && event.kind == .mode {
                 let change = Change(
