@@ -121,7 +121,8 @@ final class Residency {
     func shrink(_ models: [HostedModel]) { dropLayers(models, decide(models)) }
 
     private func dropLayers(_ models: [HostedModel], _ decision: Decision) {
-        for (model, layers) in zip(models, decision.expanded) {
+        for (index, model) in models.enumerated() {
+            let layers = decision.expanded[index]
             wanted[ObjectIdentifier(model)] = layers
             let leaving = layers.indices.filter { !layers[$0] && model.model.isExpanded($0) }
             if let growing = growth, growing.model === model, !layers[growing.work.layer] { growth = nil }
@@ -129,7 +130,8 @@ final class Residency {
             let before = model.model.expandedBytes
             let pressed = model.wish == .auto && model.choice.preference != .memory
             for layer in leaving { model.drop(layer, pressure: pressed ? MonotonicClock.now() : nil) }
-            tellMode(model, leaving, "dropped", freed: before - model.model.expandedBytes)
+            let reason = level == .nominal && decision.parked[index] ? "idle" : whyDropped(model)
+            tellMode(model, leaving, "dropped", freed: before - model.model.expandedBytes, reason: reason)
         }
     }
 
@@ -208,9 +210,9 @@ final class Residency {
     // MARK: Telling
 
     private func tellMode(
-        _ model: HostedModel, _ layers: [Int], _ what: String, freed: Int, reason: String? = nil
+        _ model: HostedModel, _ layers: [Int], _ what: String, freed: Int, reason: String
     ) {
-        var event = event(.mode, model, what, reason ?? whyDropped(model))
+        var event = event(.mode, model, what, reason)
         event.changedLayers = layers.map { UInt32($0) }
         event.freedBytes = Int64(freed)
         if level > .nominal, what == "dropped", let woken = last.view.wokenAt {
@@ -224,7 +226,7 @@ final class Residency {
         case (.memoryLow, _): "pinned"
         case (.auto, .memory): "preference memory"
         case (.auto, .speed) where level == .nominal: "preference speed"
-        default: level == .nominal ? "less memory available than the reserve" : last.view.reason
+        default: level == .nominal ? "beyond the budget, or into the reserve" : last.view.reason
         }
     }
 
