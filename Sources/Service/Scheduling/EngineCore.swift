@@ -53,6 +53,8 @@ final class EngineCore {
 
     func setWish(_ wish: ModelState.Wish, of name: String) throws {
         guard let model = model(name) else { throw ServiceError(.unknownModel, "\(name) is not loaded") }
+        // What the other mode has computed is not what this one is asked for.
+        if model.wish != wish { _ = model.dropPrefixes() }
         model.wish = wish
         residency.govern(models)
     }

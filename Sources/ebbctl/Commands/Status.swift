@@ -66,7 +66,7 @@ struct Status: AsyncParsableCommand {
         if model.priority != 0 { text += ", priority \(model.priority)" }
         if model.kvBlocksInt8 > 0 { text += ", \(model.kvBlocksInt8) of \(model.kvBlocks) KV blocks int8" }
         if model.prefixes > 0 {
-            text += ", \(model.prefixes) conversations kept (\(Human.bytes(Int(model.prefixBytes))))"
+            text += ", conversations kept: \(model.prefixes) (\(Human.bytes(Int(model.prefixBytes))))"
         }
         guard model.hasCosts else { return text }
         return text + "; " + model.costs.sentence(expanded: model.expandedLayers, of: model.layers)
