@@ -176,8 +176,7 @@ public struct Advice: Sendable {
         let uselessLoss: Double
 
         func measure(_ plan: Plan, model: RunnableModel) throws -> Candidate {
-            let path =
-                TemporaryPath.new(".ebb")
+            let path = TemporaryPath.new(".ebb")
             defer { unlink(path) }
             let quantizer = Quantizer(source, calibration: calibration, threads: threads)
             if let recipe = plan.recipe {

@@ -66,7 +66,7 @@ public struct ReferenceOutputs {
         case .embeddings(let reference):
             guard let encoder = candidate.model as? EncoderModel else { throw Self.otherKind }
             let found = try encoder.embed(texts)
-            let cosines = zip(reference, found).map(Self.cosine)
+            let cosines = zip(reference, found).map(OutputDistance.cosine)
             return .embeddings(
                 count: cosines.count, meanCosine: cosines.reduce(0, +) / Double(max(cosines.count, 1)),
                 minCosine: cosines.min() ?? 1)
@@ -88,16 +88,6 @@ public struct ReferenceOutputs {
     }
 
     private static let otherKind = EngineError("an encoder and a decoder cannot be compared")
-
-    private static func cosine(_ a: [Float], _ b: [Float]) -> Double {
-        var (ab, aa, bb) = (0.0, 0.0, 0.0)
-        for (x, y) in zip(a, b) {
-            ab += Double(x) * Double(y)
-            aa += Double(x) * Double(x)
-            bb += Double(y) * Double(y)
-        }
-        return aa > 0 && bb > 0 ? ab / (aa * bb).squareRoot() : 0
-    }
 }
 
 private struct LanguageSums {
@@ -112,13 +102,7 @@ private struct LanguageSums {
         var reference = reference
         reference.withUnsafeMutableBufferPointer { reference in
             let (a, b) = (DecoderModel.logSumExp(reference), DecoderModel.logSumExp(logits))
-            var sum = 0.0
-            for i in 0..<logits.count {
-                let p = Double(reference[i]) - a
-                // Terms below e^-30 add nothing that could be seen.
-                if p > -30 { sum += exp(p) * (p - (Double(logits[i]) - b)) }
-            }
-            kl += sum
+            kl += OutputDistance.kl(reference, logits, logSumExp: (a, b))
             positions += 1
             if Sampler.largest(reference) == Sampler.largest(logits) { same += 1 }
             if let next {

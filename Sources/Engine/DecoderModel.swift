@@ -174,7 +174,7 @@ public final class DecoderModel: LayeredModel {
 
     public override func discardScratch() {
         step.discard()
-        logitsMemory.discard(0..<logitsMemory.byteCount)
+        logitsMemory.discard()
     }
 
     /// Bytes of KV cache that a sequence of some tokens takes.

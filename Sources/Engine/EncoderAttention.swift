@@ -34,7 +34,7 @@ final class EncoderAttention {
     }
 
     var region: MemoryRegion { memory.region }
-    func discard() { memory.discard(0..<memory.byteCount) }
+    func discard() { memory.discard() }
 
     private struct Scratch {
         let keys, values: UnsafeMutableRawPointer

@@ -48,7 +48,7 @@ final class EncoderStep {
 
     /// Gives the pages of all buffers back.
     func discard() {
-        memory.discard(0..<memory.byteCount)
+        memory.discard()
         attention.discard()
         products.discard()
     }

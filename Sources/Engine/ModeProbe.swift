@@ -1,5 +1,3 @@
-import Glibc
-
 /// What the two modes of a model cost on this machine.
 public struct ModeCosts: Sendable, Equatable, Codable {
     /// Speed of dequantized over that of memory_low, for steps of many rows and of one.
@@ -85,11 +83,7 @@ public struct ModeProbe {
     }
 
     private static func time(_ body: () throws -> Void) rethrows -> Double {
-        let clock = ContinuousClock()
-        let start = clock.now
-        try body()
-        let elapsed = clock.now - start
-        return Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) * 1e-18
+        try ContinuousClock().measure(body).seconds
     }
 
     /// A layer of one row, a few times: the fastest.
@@ -129,10 +123,15 @@ public struct ModeProbe {
         if expands(layer) { try model.expand(layer) }
         var (sum, count) = (0.0, 0)
         try wide.results(advancing: false) { index, rows in
-            for row in 0..<rows.count / vocabulary {
-                let range = row * vocabulary..<(row + 1) * vocabulary
-                sum += Self.divergence(UnsafeBufferPointer(rebasing: rows[range]), quantized[index][range])
-                count += 1
+            let exact = UnsafeMutableBufferPointer(mutating: rows)
+            quantized[index].withUnsafeMutableBufferPointer { low in
+                for start in stride(from: 0, to: rows.count, by: vocabulary) {
+                    let a = UnsafeMutableBufferPointer(rebasing: exact[start..<start + vocabulary])
+                    let b = UnsafeMutableBufferPointer(rebasing: low[start..<start + vocabulary])
+                    let sums = (DecoderModel.logSumExp(a), DecoderModel.logSumExp(b))
+                    sum += max(0, OutputDistance.kl(a, b, logSumExp: sums))
+                    count += 1
+                }
             }
         }
         seconds.wideMany += try Self.time { try wide.results(advancing: false) { _, _ in } }
@@ -143,30 +142,9 @@ public struct ModeProbe {
         costs.gains.append(costs.gains.max() ?? 0)
     }
 
-    /// KL(softmax a ‖ softmax b), nats.
-    private static func divergence(_ a: UnsafeBufferPointer<Float>, _ b: ArraySlice<Float>) -> Double {
-        let (mostA, mostB) = (Double(a.max() ?? 0), Double(b.max() ?? 0))
-        var (sumA, sumB, cross) = (0.0, 0.0, 0.0)
-        for (x, y) in zip(a, b) {
-            let p = exp(Double(x) - mostA)
-            sumA += p
-            sumB += exp(Double(y) - mostB)
-            cross += p * (Double(x) - mostA - Double(y) + mostB)
-        }
-        return max(0, cross / sumA - log(sumA) + log(sumB))
-    }
-
     /// 1 - mean cosine.
     private static func distance(_ a: [[Float]], _ b: [[Float]]) -> Double {
-        let cosines = zip(a, b).map { a, b -> Double in
-            var (dot, aa, bb) = (0.0, 0.0, 0.0)
-            for (x, y) in zip(a, b) {
-                dot += Double(x) * Double(y)
-                aa += Double(x) * Double(x)
-                bb += Double(y) * Double(y)
-            }
-            return aa > 0 && bb > 0 ? dot / (aa * bb).squareRoot() : 1
-        }
+        let cosines = zip(a, b).map(OutputDistance.cosine)
         return 1 - cosines.reduce(0, +) / Double(max(cosines.count, 1))
     }
 }

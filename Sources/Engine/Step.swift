@@ -120,7 +120,7 @@ final class Step {
 
     /// Gives the pages of all buffers back; between two steps they hold nothing.
     func discard() {
-        memory.discard(0..<memory.byteCount)
+        memory.discard()
         products.discard()
     }
 

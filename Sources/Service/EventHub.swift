@@ -15,15 +15,28 @@ final class EventHub: Sendable {
 
     init(logger: Logger) { self.logger = logger }
 
-    /// Events from now on, until the stream is let go.
-    func subscribe() -> AsyncStream<EbbEvent> {
+    /// Events from now on, until the subscription is cancelled or let go.
+    func subscribe() -> Subscription {
         let number = next.add(1, ordering: .relaxed).newValue
-        return AsyncStream(bufferingPolicy: .bufferingNewest(Self.waiting)) { continuation in
-            subscribers.withLock { $0[number] = continuation }
-            continuation.onTermination = { [weak self] _ in
-                self?.subscribers.withLock { _ = $0.removeValue(forKey: number) }
-            }
+        let (events, continuation) = AsyncStream.makeStream(
+            of: EbbEvent.self, bufferingPolicy: .bufferingNewest(Self.waiting))
+        subscribers.withLock { $0[number] = continuation }
+        continuation.onTermination = { [weak self] _ in
+            self?.subscribers.withLock { _ = $0.removeValue(forKey: number) }
         }
+        return Subscription(events: events, continuation: continuation)
+    }
+
+    /// A client's stream of events.
+    final class Subscription: Cancellable {
+        let events: AsyncStream<EbbEvent>
+        private let continuation: AsyncStream<EbbEvent>.Continuation
+
+        init(events: AsyncStream<EbbEvent>, continuation: AsyncStream<EbbEvent>.Continuation) {
+            (self.events, self.continuation) = (events, continuation)
+        }
+
+        func cancel() { continuation.finish() }
     }
 
     func publish(_ event: EbbEvent) {

@@ -23,6 +23,9 @@ public final class AnonymousMemory: @unchecked Sendable {
 
     deinit { munmap(base, byteCount) }
 
+    /// Gives all pages back; they read as zero afterwards.
+    func discard() { discard(0..<byteCount) }
+
     /// Gives the pages of a range back; they read as zero afterwards. The range is widened inwards to whole pages.
     func discard(_ range: Range<Int>) {
         let page = 4096

@@ -111,9 +111,6 @@ public final class KVPool {
     /// Whether a token may be stored in a block: f16, and nobody else's.
     func isWritable(_ block: UInt32) -> Bool { !Self.isInt8(block) && !halves.isShared(block) }
 
-    /// Whether a block would become smaller as int8, for its only user.
-    func isCompactable(_ block: UInt32) -> Bool { isWritable(block) }
-
     /// The bytes of a block.
     func content(_ block: UInt32) -> UnsafeMutableRawBufferPointer {
         Self.isInt8(block)

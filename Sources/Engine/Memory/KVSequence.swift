@@ -71,10 +71,11 @@ public final class KVSequence {
         guard count + extra <= limit else {
             throw EngineError("the context is full: \(count) + \(extra) tokens, \(limit) are possible")
         }
-        guard missingBlocks(extra) + unwritable(extra).count <= pool.availableBlocks else {
+        let unwritable = unwritable(extra)
+        guard missingBlocks(extra) + unwritable.count <= pool.availableBlocks else {
             throw EngineError("the KV cache is full: other requests hold \(pool.usedBytes >> 20) MiB; try again later")
         }
-        for place in unwritable(extra) {
+        for place in unwritable {
             if let block = pool.toWritable(tables[place]) { tables[place] = block }
         }
         for layer in 0..<layers {
@@ -130,7 +131,7 @@ public final class KVSequence {
             let next = rings[layer] > 0 ? full % rings[layer] : full
             for index in 0..<min(full, allocated[layer]) where index != next {
                 let place = layer * maxBlocks + index
-                guard pool.isCompactable(tables[place]) else { continue }
+                guard pool.isWritable(tables[place]) else { continue }
                 guard turned < most, let block = pool.toInt8(tables[place]) else { return turned }
                 tables[place] = block
                 turned += 1

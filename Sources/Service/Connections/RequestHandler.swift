@@ -112,7 +112,8 @@ struct RequestHandler: Sendable {
     }
 
     private func subscribe(_ reply: Reply, _ started: (any Cancellable) -> Void) async throws {
-        let subscription = Subscription(events.subscribe())
+        let subscription = events.subscribe()
+        defer { subscription.cancel() }
         started(subscription)
         try await reply(.event(EbbEvent(present: pressure())))
         for await event in subscription.events { try await reply(.event(event)) }
@@ -259,21 +260,4 @@ extension EbbFinished {
         modeChanges = UInt32(clamping: summary.modeChanges)
         reusedTokens = UInt32(clamping: summary.reusedTokens)
     }
-}
-
-/// A client's stream of events, until it cancels.
-private final class Subscription: Cancellable {
-    let events: AsyncStream<EbbEvent>
-    private let task: Task<Void, Never>
-
-    init(_ source: AsyncStream<EbbEvent>) {
-        let (events, continuation) = AsyncStream.makeStream(of: EbbEvent.self, bufferingPolicy: .bufferingNewest(4096))
-        self.events = events
-        task = Task {
-            for await event in source { continuation.yield(event) }
-            continuation.finish()
-        }
-    }
-
-    func cancel() { task.cancel() }
 }

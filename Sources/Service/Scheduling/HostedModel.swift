@@ -43,10 +43,7 @@ class HostedModel {
     /// Runs one step with every request that is ready. False if there was nothing to do.
     func runStep() -> Bool { false }
 
-    /// Ends all requests.
-    func failAll(_ error: ServiceError) {}
-
-    /// The same, with what belongs to every step.
+    /// ``runStep()``, with what belongs to every step.
     func step() -> Bool {
         if activeRequests > 0 { lastActive = MonotonicClock.now() }
         guard runStep() else { return false }
@@ -55,6 +52,9 @@ class HostedModel {
         if model.file.isCutShort { failAll(Self.cutShort(name)) }
         return true
     }
+
+    /// Ends all requests.
+    func failAll(_ error: ServiceError) {}
 
     static func cutShort(_ name: String) -> ServiceError {
         ServiceError(

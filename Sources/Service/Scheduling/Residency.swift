@@ -63,7 +63,7 @@ final class Residency {
     func take(_ news: GovernorNews, _ models: [HostedModel]) {
         if news.view.level != level { events.publish(EbbEvent(news.view)) }
         last = news
-        expandedThen = models.reduce(0) { $0 + $1.model.expandedBytes }
+        expandedThen = Self.expandedBytes(models)
         if news.now - other.at >= 1, let memory = ProcessMemory.now() {
             other = (max(0, memory.anonymous - expandedThen), news.now)
         }
@@ -75,10 +75,14 @@ final class Residency {
         compacted[ObjectIdentifier(model)] = nil
     }
 
+    private static func expandedBytes(_ models: [HostedModel]) -> Int {
+        models.reduce(0) { $0 + $1.model.expandedBytes }
+    }
+
     // MARK: Deciding
 
     private func situation(_ models: [HostedModel]) -> Situation {
-        let expanded = models.reduce(0) { $0 + $1.model.expandedBytes }
+        let expanded = Self.expandedBytes(models)
         // Mapped weights count as available to the system, and must stay in RAM all the same.
         let mapped = models.reduce(0) { $0 + ($1.isParked ? 0 : $1.model.mappedBytes) }
         if level == .nominal { peak = expanded }
@@ -98,7 +102,7 @@ final class Residency {
         let reclaimable = models.reduce(0) { $0 + ($1.wish == .dequantized ? 0 : $1.model.expandedBytes) }
         return Admission(
             available: availableBytes(), reclaimable: reclaimable,
-            inUse: other.bytes + models.reduce(0) { $0 + $1.model.expandedBytes }, policy: policy, level: level)
+            inUse: other.bytes + Self.expandedBytes(models), policy: policy, level: level)
     }
 
     // MARK: Doing

@@ -59,10 +59,6 @@ struct SwitchingBench {
     ]
     private static let clock = ContinuousClock()
 
-    private static func seconds(_ duration: Duration) -> Double {
-        Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
-    }
-
     private var options: GenerationOptions {
         var options = GenerationOptions.greedy
         options.maxTokens = 100_000
@@ -144,7 +140,7 @@ struct SwitchingBench {
             for try await event in try await ebb.generate(model, prompt: Self.prompt, options: options) {
                 guard case .text = event else { continue }
                 let now = Self.clock.now
-                if let last { found.append(Self.seconds(now - last)) }
+                if let last { found.append((now - last).seconds) }
                 last = now
                 if found.count >= count { break }
                 try await onToken(found.count)
@@ -186,7 +182,7 @@ struct SwitchingBench {
             _ = try await intervals(400) { _ in
                 let (now, share) = (Self.clock.now, expanded.withLock { $0 } / layers)
                 if !isFirst, share < 1 {
-                    took += Self.seconds(now - last)
+                    took += (now - last).seconds
                     expected += report.memoryLow.p50 + (report.dequantized.p50 - report.memoryLow.p50) * share
                 }
                 (last, isFirst) = (now, false)
