@@ -308,13 +308,18 @@ static uint64_t peak_int8(uint64_t rounds, int32_t *sink) {
     return rounds * 10 * 128;
 }
 
-const ebb_kernels ebb_avx512vnni_kernels = {
-    .name = "avx512vnni", .quantize = quantize, .pack = pack, .matmul_q = matmul_q, .matmul_f = matmul_f, .expand = expand,
-    .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
-    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .kv_to_int8 = kv_to_int8,
-    .kv_from_int8 = kv_from_int8, .quantize_static = quantize_static, .matmul_s = matmul_s,
-    .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, .block_sums = block_sums, .axpy = axpy,
-    .peak_int8 = peak_int8, .peak_float = peak_float, .read = read_memory,
+#define COMMON \
+    .quantize = quantize, .pack = pack, .matmul_q = matmul_q, .expand = expand, .rms_norm = rms_norm, .rope = rope, \
+    .softmax = softmax, .attention = attention, .silu_gate = silu_gate, .gelu_gate = gelu_gate, .add = add, \
+    .store_kv = store_kv, .kv_to_int8 = kv_to_int8, .kv_from_int8 = kv_from_int8, .quantize_static = quantize_static, \
+    .matmul_s = matmul_s, .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, \
+    .block_sums = block_sums, .axpy = axpy, .peak_int8 = peak_int8, .peak_float = peak_float, .read = read_memory
+
+const ebb_kernels ebb_avx512vnni_kernels = {.name = "avx512vnni", .matmul_f = matmul_f, COMMON};
+
+// What has bf16 products besides.
+const ebb_kernels ebb_avx512bf16_kernels = {
+    .name = "avx512bf16", .matmul_f = matmul_f, .attention_bf16 = ebb_attention_bf16, COMMON,
 };
 #pragma clang attribute pop
 #endif

@@ -61,7 +61,10 @@ static int cpu_has(ebb_isa isa) {
     }
     // AVX-512 F, DQ, BW, VL and VNNI, with the ZMM state enabled by the operating system.
     unsigned need = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);
-    return avx2 && (state & 0xe6) == 0xe6 && (b7 & need) == need && (c7 & (1u << 11));
+    int vnni = avx2 && (state & 0xe6) == 0xe6 && (b7 & need) == need && (c7 & (1u << 11));
+    if (isa != EBB_ISA_AVX512BF16) return vnni;
+    unsigned a1, b1, c1x, d1;
+    return vnni && a >= 1 && __get_cpuid_count(7, 1, &a1, &b1, &c1x, &d1) && (a1 & (1u << 5));
 }
 #endif
 
@@ -73,6 +76,7 @@ const ebb_kernels *ebb_kernels_for(ebb_isa isa) {
     case EBB_ISA_AVXVNNI: return cpu_has(isa) ? &ebb_avxvnni_kernels : NULL;
     case EBB_ISA_AVX512VNNI256: return cpu_has(isa) ? &ebb_avx512vnni256_kernels : NULL;
     case EBB_ISA_AVX512VNNI: return cpu_has(isa) ? &ebb_avx512vnni_kernels : NULL;
+    case EBB_ISA_AVX512BF16: return cpu_has(isa) ? &ebb_avx512bf16_kernels : NULL;
 #elif defined(__aarch64__)
     // Bits of the Linux ABI (arch/arm64/include/uapi/asm/hwcap.h): ASIMDDP and I8MM.
     case EBB_ISA_NEON: return &ebb_neon_kernels;
@@ -85,7 +89,7 @@ const ebb_kernels *ebb_kernels_for(ebb_isa isa) {
 
 const char *ebb_isa_name(ebb_isa isa) {
     static const char *const names[EBB_ISA_COUNT] = {
-        "plain", "avx2", "avxvnni", "avx512vnni256", "avx512vnni", "neon", "neon_dotprod", "neon_i8mm",
+        "plain", "avx2", "avxvnni", "avx512vnni256", "avx512vnni", "avx512bf16", "neon", "neon_dotprod", "neon_i8mm",
     };
     return isa < EBB_ISA_COUNT ? names[isa] : "unknown";
 }

@@ -12,6 +12,8 @@ struct Attention {
 
     var layer: Int
     var pairing: Pairing
+    /// In float throughout, as a dequantized layer wants it; else bf16 will do for many rows.
+    var isExact: Bool
     /// Which of the model's RoPE bases.
     var rope = 0
     /// Tokens a row sees, itself included; 0 for all.
@@ -235,8 +237,11 @@ final class Step {
         pieces.removeAll(keepingCapacity: true)
         pieces.append(contentsOf: slices)
         // A ring holds the window and one block: rows enter it a block at a time, or they would overwrite what rows
-        // before them still look at.
-        let isRing = slices.contains { $0.sequence.ringBlocks(attention.layer) > 0 }
+        // before them still look at. Until it is full, there is nothing to overwrite.
+        let isRing = slices.contains {
+            let blocks = $0.sequence.ringBlocks(attention.layer)
+            return blocks > 0 && $0.position + $0.count > blocks * KVPool.tokensPerBlock
+        }
         while !pieces.isEmpty {
             for piece in pieces {
                 let count = isRing ? piece.toEndOfBlock : piece.count
@@ -247,7 +252,7 @@ final class Step {
             let group = config.heads / config.kvHeads
             var items = 0
             for piece in pieces {
-                items += Self.chunks(isRing ? piece.toEndOfBlock : piece.count, group) * config.kvHeads
+                items += chunks(isRing ? piece.toEndOfBlock : piece.count, group, attention).count * config.kvHeads
             }
             pool.run(items: items, grain: 1) { range, _ in
                 for item in range { self.attendChunk(item, group, isRing, attention) }
@@ -302,24 +307,31 @@ final class Step {
         }
     }
 
-    /// Row blocks of (token, head of the group) pairs of a sequence.
-    private static func chunks(_ rows: Int, _ group: Int) -> Int { (rows * group + 7) / 8 }
+    /// The (token, head of the group) pairs of a sequence go to the kernel in chunks of some rows.
+    private func chunks(_ tokens: Int, _ group: Int, _ a: Attention) -> (count: Int, rows: Int) {
+        let pairs = tokens * group
+        // Below two row blocks, turning keys and values to bf16 costs more than it saves.
+        let inBf16 = !a.isExact && kernels.pointee.attention_bf16 != nil && pairs > 2 * Int(EBB_ROW_BLOCK)
+        let rows = Int(inBf16 ? EBB_QUERY_ROWS : EBB_ROW_BLOCK)
+        return ((pairs + rows - 1) / rows, rows)
+    }
 
     private func attendChunk(_ item: Int, _ group: Int, _ isRing: Bool, _ a: Attention) {
         var item = item
         var index = 0
         var count = 0
-        var chunks = 0
+        var chunks = (count: 0, rows: 0)
         while true {
             count = isRing ? pieces[index].toEndOfBlock : pieces[index].count
-            chunks = Self.chunks(count, group)
-            if item < chunks * config.kvHeads { break }
-            item -= chunks * config.kvHeads
+            chunks = self.chunks(count, group, a)
+            if item < chunks.count * config.kvHeads { break }
+            item -= chunks.count * config.kvHeads
             index += 1
         }
         let slice = pieces[index]
-        let head = item / chunks
-        let first = item % chunks * 8
+        let head = item / chunks.count
+        // Later rows see more keys: the long chunks first, so that the threads end together.
+        let first = (chunks.count - 1 - item % chunks.count) * chunks.rows
         let pool = slice.sequence.pool
         let headBytes = config.headDim * KVPool.tokensPerBlock * 2
         var view = ebb_kv_view()
@@ -335,7 +347,7 @@ final class Step {
         view.int8_offset = head * ebb_kv_int8_bytes(UInt32(config.headDim))
         let start = slice.firstRow * config.queryWidth + head * group * config.headDim
         var queries = ebb_queries()
-        queries.rows = UInt32(min(8, count * group - first))
+        queries.rows = UInt32(min(chunks.rows, count * group - first))
         queries.first = UInt32(first)
         queries.group = UInt32(group)
         queries.position = UInt32(slice.position)
@@ -344,6 +356,7 @@ final class Step {
         queries.q = UnsafePointer(q + start)
         queries.out = attended + start
         queries.ld = config.queryWidth
-        kernels.pointee.attention(&view, &queries)
+        let kernel = chunks.rows == Int(EBB_ROW_BLOCK) ? kernels.pointee.attention : kernels.pointee.attention_bf16
+        kernel?(&view, &queries)
     }
 }

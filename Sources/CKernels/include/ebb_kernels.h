@@ -14,6 +14,7 @@
 #define EBB_ROW_BLOCK 8u      // rows interleaved in packed activations
 #define EBB_KV_BLOCK 32u      // tokens in a block of the KV cache
 #define EBB_KV_INT8 0x80000000u // set in the number of a block that is int8
+#define EBB_QUERY_ROWS 64u    // query rows that attention in bf16 takes at most
 #define EBB_PANEL_K 1024u     // values of k unpacked at a time in matrix products
 #define EBB_MAX_HEAD_DIM 256u // largest head dimension that attention takes
 // Scratch that one thread passes to matmul: a panel of bytes or floats, then scales and offsets (f32,
@@ -84,7 +85,7 @@ static inline size_t ebb_kv_int8_bytes(uint32_t head_dim) {
     return 2 * (size_t)EBB_KV_BLOCK * head_dim + (2 * (size_t)head_dim + EBB_KV_BLOCK) * sizeof(float);
 }
 
-// Up to 8 query rows that share one KV head: rows first...first + rows - 1 of the list (token, head) that runs
+// Up to 8 query rows (EBB_QUERY_ROWS in bf16) that share one KV head: rows first...first + rows - 1 of the list (token, head) that runs
 // through the `group` query heads of a token, then through the tokens.
 typedef struct {
     uint32_t rows, first, group;
@@ -165,6 +166,9 @@ typedef struct ebb_kernels {
     void (*softmax)(float *x, uint32_t n);
     // Attention with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022) over KV blocks.
     void (*attention)(const ebb_kv_view *kv, const ebb_queries *queries);
+    // The same for many rows, with queries, keys, values and weights rounded to bf16 and sums in float; NULL where the
+    // CPU has no such products.
+    void (*attention_bf16)(const ebb_kv_view *kv, const ebb_queries *queries);
     // out = silu(gate) * up, and gelu_tanh(gate) * up; n values; out may be gate or up.
     void (*silu_gate)(const float *gate, const float *up, float *out, uint32_t n);
     void (*gelu_gate)(const float *gate, const float *up, float *out, uint32_t n);
@@ -185,10 +189,11 @@ typedef enum {
     EBB_ISA_AVXVNNI = 2,
     EBB_ISA_AVX512VNNI256 = 3,
     EBB_ISA_AVX512VNNI = 4,
-    EBB_ISA_NEON = 5,
-    EBB_ISA_NEON_DOTPROD = 6,
-    EBB_ISA_NEON_I8MM = 7,
-    EBB_ISA_COUNT = 8, // later ones are better
+    EBB_ISA_AVX512BF16 = 5,
+    EBB_ISA_NEON = 6,
+    EBB_ISA_NEON_DOTPROD = 7,
+    EBB_ISA_NEON_I8MM = 8,
+    EBB_ISA_COUNT = 9, // later ones are better
 } ebb_isa;
 
 // The table of an instruction set, or NULL if this CPU (or operating system) lacks it, or is of another architecture.

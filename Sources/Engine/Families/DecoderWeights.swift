@@ -4,6 +4,9 @@ import ModelFormat
 struct AttentionWeights {
     let norm: VectorRef
     let query, key, value, output: LinearRef
+
+    /// Whether the layer is computed in float now: its mode.
+    var isExact: Bool { !key.pointee.readsIntegers }
 }
 
 /// Gated feed-forward (Shazeer 2020): down(activation(gate x) * up x).

@@ -48,8 +48,8 @@ struct Gemma3: DecoderFamily {
         s.project(.normalized(a.norm), a.query, to: s.q, a.key, to: s.k, a.value, to: s.v)
         s.attend(
             Attention(
-                layer: layer, pairing: .halves, rope: window > 0 ? 1 : 0, window: window, queryNorm: w.queryNorm,
-                keyNorm: w.keyNorm))
+                layer: layer, pairing: .halves, isExact: a.isExact, rope: window > 0 ? 1 : 0, window: window,
+                queryNorm: w.queryNorm, keyNorm: w.keyNorm))
         s.project(.rows(s.attended), a.output, to: s.part)
         s.addResidual(s.part, norm: w.attentionPostNorm)
         s.project(.normalized(f.norm), f.gate, to: s.gate, f.up, to: s.up)

@@ -29,7 +29,7 @@ struct Llama: DecoderFamily {
     func run(_ layer: Int, _ s: Step) {
         let (a, f) = (layers[layer].attention, layers[layer].feedForward)
         s.project(.normalized(a.norm), a.query, to: s.q, a.key, to: s.k, a.value, to: s.v)
-        s.attend(Attention(layer: layer, pairing: .interleaved))
+        s.attend(Attention(layer: layer, pairing: .interleaved, isExact: a.isExact))
         s.project(.rows(s.attended), a.output, to: s.part)
         s.addResidual(s.part)
         s.project(.normalized(f.norm), f.gate, to: s.gate, f.up, to: s.up)

@@ -35,7 +35,8 @@ struct Qwen2: DecoderFamily {
         s.project(.normalized(a.norm), a.query, to: s.q, a.key, to: s.k, a.value, to: s.v)
         s.attend(
             Attention(
-                layer: layer, pairing: .halves, queryBias: w.queryBias, keyBias: w.keyBias, valueBias: w.valueBias))
+                layer: layer, pairing: .halves, isExact: a.isExact, queryBias: w.queryBias, keyBias: w.keyBias,
+                valueBias: w.valueBias))
         s.project(.rows(s.attended), a.output, to: s.part)
         s.addResidual(s.part)
         s.project(.normalized(f.norm), f.gate, to: s.gate, f.up, to: s.up)
