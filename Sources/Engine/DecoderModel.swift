@@ -58,7 +58,6 @@ public final class DecoderModel: LayeredModel {
         tokenizer = try Tokenizer(file.metadata)
         template = try ChatTemplate(file.metadata, tokenizer: tokenizer)
         limit = min(options.contextLimit ?? config.contextLength, config.contextLength)
-        step = try Step(config: config, kernels: kernels, pool: pool)
         let limit = limit
         rings = config.windows.map { window in
             // A window of whole blocks, and the one that is being filled.
@@ -69,6 +68,7 @@ public final class DecoderModel: LayeredModel {
         kvPool = try KVPool(
             kvHeads: config.kvHeads, headDim: config.headDim,
             capacity: blocks * config.layers * max(1, options.sequences), kernels: kernels)
+        step = try Step(config: config, cache: kvPool, kernels: kernels, pool: pool)
         logitsMemory = try AnonymousMemory(byteCount: Self.logitsRows * config.vocabulary * 4)
         super.init(
             file, loader.weights, layers: config.layers + 1, precision: options.precision, kernels: kernels, pool: pool)

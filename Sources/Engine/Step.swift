@@ -50,12 +50,14 @@ final class Step {
 
     enum Activation { case silu, gelu }
 
-    /// Rows of one sequence that follow each other.
+    /// Rows of one sequence that follow each other, and where a layer's keys and values of it lie. Plain data, so that
+    /// threads count no references.
     private struct Slice {
-        let sequence: KVSequence
         var firstRow: Int
         var count: Int
         var position: Int
+        let table: UnsafePointer<UInt32>
+        let ringBlocks: Int
 
         /// Rows up to the end of the KV block that the first one belongs to.
         var toEndOfBlock: Int { min(count, KVPool.tokensPerBlock - position % KVPool.tokensPerBlock) }
@@ -67,6 +69,19 @@ final class Step {
             position += done
             count -= done
         }
+
+        func position(row: Int) -> Int { position + row - firstRow }
+
+        func block(position: Int) -> Int {
+            let index = position / KVPool.tokensPerBlock
+            return Int(table[ringBlocks > 0 ? index % ringBlocks : index])
+        }
+    }
+
+    /// What a batch's input is to the step.
+    private struct Source {
+        let sequence: KVSequence
+        let firstRow, count, position: Int
     }
 
     let config: DecoderConfig
@@ -76,9 +91,13 @@ final class Step {
     private var memory: AnonymousMemory
     private var rows = 0
     var rowCount: Int { rows }
-    private var slices: [Slice] = []
-    /// What attention works on: the slices, or what is left of them.
-    private var pieces: [Slice] = []
+    private var sources: [Source] = []
+    /// What attention works on: the sources' rows, or what is left of them; one for each source.
+    private let slices = UnsafeMutablePointer<Slice>.allocate(capacity: Step.rowLimit)
+    /// The KV cache's regions, f16 and int8.
+    private let blocks, int8Blocks: UnsafeMutablePointer<UInt8>
+    private let blockBytes, int8BlockBytes: Int
+    private let ropeBases: Int
     /// Added to the residual stream by the next `.normalized` input, normalized with the weight where there is one.
     private var pending: (part: UnsafeMutablePointer<Float>, norm: VectorRef?)?
 
@@ -94,17 +113,21 @@ final class Step {
     /// What a part of a layer adds to the residual stream, [rows][hidden].
     let part: UnsafeMutablePointer<Float>
     private let cosines, sines: UnsafeMutablePointer<Float>
-    private let rowSlices: UnsafeMutablePointer<Int32>
+    private let rowSlices, rowTokens: UnsafeMutablePointer<Int32>
 
-    init(config: DecoderConfig, kernels: Kernels, pool: WorkerPool) throws {
+    init(config: DecoderConfig, cache: KVPool, kernels: Kernels, pool: WorkerPool) throws {
         self.config = config
         self.kernels = kernels.table
         self.pool = pool
         products = MatrixProducts(kernels: kernels, pool: pool)
+        blocks = cache.base.assumingMemoryBound(to: UInt8.self)
+        int8Blocks = cache.int8Base.assumingMemoryBound(to: UInt8.self)
+        (blockBytes, int8BlockBytes) = (cache.blockBytes, cache.int8BlockBytes)
+        ropeBases = config.ropeBases.count
         let rope = config.headDim / 2 * config.ropeBases.count
         let widths = [
             config.hidden, config.hidden, config.queryWidth, config.keyWidth, config.keyWidth, config.queryWidth,
-            config.feedForward, config.feedForward, config.hidden, rope, rope, 1,
+            config.feedForward, config.feedForward, config.hidden, rope, rope, 1, 1,
         ].map { ($0 + 15) / 16 * 16 * Self.rowLimit }
         memory = try AnonymousMemory(byteCount: widths.reduce(0, +) * 4)
         var at = memory.base.assumingMemoryBound(to: Float.self)
@@ -115,7 +138,10 @@ final class Step {
         (residual, normalized, q, k, v) = (next(0), next(1), next(2), next(3), next(4))
         (attended, gate, up, part, cosines, sines) = (next(5), next(6), next(7), next(8), next(9), next(10))
         rowSlices = UnsafeMutableRawPointer(next(11)).assumingMemoryBound(to: Int32.self)
+        rowTokens = UnsafeMutableRawPointer(next(12)).assumingMemoryBound(to: Int32.self)
     }
+
+    deinit { slices.deallocate() }
 
     /// The mappings of the rows and of what products read.
     var regions: [MemoryRegion] { [memory.region] + products.regions }
@@ -136,35 +162,44 @@ final class Step {
 
     /// Takes the rows of a batch: embeds the tokens and prepares the rotations of their positions.
     func begin(_ batch: [StepInput], embedding: LinearRef, scale: Float) {
-        slices.removeAll(keepingCapacity: true)
+        sources.removeAll(keepingCapacity: true)
         rows = 0
         pending = nil
-        for input in batch {
-            for i in 0..<input.tokens.count { rowSlices[rows + i] = Int32(slices.count) }
-            slices.append(
-                Slice(
+        for input in batch where !input.tokens.isEmpty {
+            for (i, token) in input.tokens.enumerated() {
+                rowSlices[rows + i] = Int32(sources.count)
+                rowTokens[rows + i] = token
+            }
+            sources.append(
+                Source(
                     sequence: input.sequence, firstRow: rows, count: input.tokens.count, position: input.sequence.count)
             )
             rows += input.tokens.count
         }
+        prepareSlices(layer: 0)
         let hidden = config.hidden
         pool.run(items: rows, grain: 8) { range, _ in
             for row in range {
-                let slice = slices[Int(rowSlices[row])]
-                let tokens = batch[Int(rowSlices[row])].tokens
-                let token = tokens[tokens.startIndex + row - slice.firstRow]
                 let out = residual + row * hidden
-                withUnsafePointer(to: embedding.pointee.table) { ebb_dequantize_channel($0, UInt32(token), out) }
+                withUnsafePointer(to: embedding.pointee.table) {
+                    ebb_dequantize_channel($0, UInt32(rowTokens[row]), out)
+                }
                 if scale != 1 { for i in 0..<hidden { out[i] *= scale } }
-                prepareRotation(row, position: slice.position + row - slice.firstRow)
+                prepareRotation(row, position: slices[Int(rowSlices[row])].position(row: row))
             }
         }
     }
 
     /// Lets go of the batch's sequences: between two steps nothing keeps them alive.
-    func end() {
-        slices.removeAll(keepingCapacity: true)
-        pieces.removeAll(keepingCapacity: true)
+    func end() { sources.removeAll(keepingCapacity: true) }
+
+    private func prepareSlices(layer: Int) {
+        for (index, source) in sources.enumerated() {
+            (slices + index).initialize(
+                to: Slice(
+                    firstRow: source.firstRow, count: source.count, position: source.position,
+                    table: source.sequence.table(layer), ringBlocks: source.sequence.ringBlocks(layer)))
+        }
     }
 
     /// Angles position * base^(-2i / head_dim) for each base (Su et al. 2021).
@@ -234,32 +269,32 @@ final class Step {
 
     /// Rotary embeddings, the KV cache, and softmax(q k^T * scale) v, for every row and head.
     func attend(_ attention: Attention) {
-        pieces.removeAll(keepingCapacity: true)
-        pieces.append(contentsOf: slices)
+        prepareSlices(layer: attention.layer)
+        let slices = UnsafeMutableBufferPointer(start: slices, count: sources.count)
         // A ring holds the window and one block: rows enter it a block at a time, or they would overwrite what rows
         // before them still look at. Until it is full, there is nothing to overwrite.
         let isRing = slices.contains {
-            let blocks = $0.sequence.ringBlocks(attention.layer)
-            return blocks > 0 && $0.position + $0.count > blocks * KVPool.tokensPerBlock
+            $0.ringBlocks > 0 && $0.position + $0.count > $0.ringBlocks * KVPool.tokensPerBlock
         }
-        while !pieces.isEmpty {
-            for piece in pieces {
-                let count = isRing ? piece.toEndOfBlock : piece.count
-                pool.run(items: count, grain: 4) { range, _ in
-                    for row in range { self.rotateAndStore(piece.firstRow + row, attention) }
-                }
-            }
-            let group = config.heads / config.kvHeads
+        let group = config.heads / config.kvHeads
+        while slices.contains(where: { $0.count > 0 }) {
             var items = 0
-            for piece in pieces {
-                items += chunks(isRing ? piece.toEndOfBlock : piece.count, group, attention).count * config.kvHeads
+            for slice in slices {
+                let count = isRing ? slice.toEndOfBlock : slice.count
+                // Whole KV blocks: the keys of a block's tokens share cache lines.
+                let lead = slice.position % KVPool.tokensPerBlock
+                pool.run(items: lead + count, grain: KVPool.tokensPerBlock) { range, _ in
+                    for place in range where place >= lead {
+                        self.rotateAndStore(slice.firstRow + place - lead, attention)
+                    }
+                }
+                items += chunks(count, group, attention).count * config.kvHeads
             }
             pool.run(items: items, grain: 1) { range, _ in
                 for item in range { self.attendChunk(item, group, isRing, attention) }
             }
             if !isRing { return }
-            for index in pieces.indices { pieces[index].advance() }
-            pieces.removeAll { $0.count == 0 }
+            for index in slices.indices { slices[index].advance() }
         }
     }
 
@@ -282,7 +317,7 @@ final class Step {
 
     private func rotateAndStore(_ row: Int, _ a: Attention) {
         let slice = slices[Int(rowSlices[row])]
-        let position = slice.position + row - slice.firstRow
+        let position = slice.position(row: row)
         let half = config.headDim / 2
         let (query, key, value) = (q + row * config.queryWidth, k + row * config.keyWidth, v + row * config.keyWidth)
         if let bias = a.queryBias { kernels.pointee.add(query, bias, UInt32(config.queryWidth)) }
@@ -290,13 +325,13 @@ final class Step {
         if let bias = a.valueBias { kernels.pointee.add(value, bias, UInt32(config.keyWidth)) }
         if let norm = a.queryNorm { normalizeHeads(query, config.heads, norm) }
         if let norm = a.keyNorm { normalizeHeads(key, config.kvHeads, norm) }
-        let at = (row * config.ropeBases.count + a.rope) * half
+        let at = (row * ropeBases + a.rope) * half
         let pairs = a.pairing.rawValue
         let width = UInt32(config.headDim)
         kernels.pointee.rope(query, cosines + at, sines + at, UInt32(config.heads), width, pairs)
         kernels.pointee.rope(key, cosines + at, sines + at, UInt32(config.kvHeads), width, pairs)
         kernels.pointee.store_kv(
-            key, value, slice.sequence.block(a.layer, position: position), slice.sequence.pool.valuesOffset,
+            key, value, blocks + slice.block(position: position) * blockBytes, blockBytes / 2,
             UInt32(config.kvHeads), width, UInt32(position % KVPool.tokensPerBlock))
     }
 
@@ -322,28 +357,27 @@ final class Step {
         var count = 0
         var chunks = (count: 0, rows: 0)
         while true {
-            count = isRing ? pieces[index].toEndOfBlock : pieces[index].count
+            count = isRing ? slices[index].toEndOfBlock : slices[index].count
             chunks = self.chunks(count, group, a)
             if item < chunks.count * config.kvHeads { break }
             item -= chunks.count * config.kvHeads
             index += 1
         }
-        let slice = pieces[index]
+        let slice = slices[index]
         let head = item / chunks.count
         // Later rows see more keys: the long chunks first, so that the threads end together.
         let first = (chunks.count - 1 - item % chunks.count) * chunks.rows
-        let pool = slice.sequence.pool
         let headBytes = config.headDim * KVPool.tokensPerBlock * 2
         var view = ebb_kv_view()
-        view.base = UnsafePointer(pool.base.assumingMemoryBound(to: UInt8.self))
-        view.blocks = slice.sequence.table(a.layer)
-        view.block_bytes = pool.blockBytes
+        view.base = UnsafePointer(blocks)
+        view.blocks = slice.table
+        view.block_bytes = blockBytes
         view.key_offset = head * headBytes
-        view.value_offset = pool.valuesOffset + head * headBytes
+        view.value_offset = blockBytes / 2 + head * headBytes
         view.head_dim = UInt32(config.headDim)
-        view.ring_blocks = UInt32(slice.sequence.ringBlocks(a.layer))
-        view.int8_base = UnsafePointer(pool.int8Base.assumingMemoryBound(to: UInt8.self))
-        view.int8_block_bytes = pool.int8BlockBytes
+        view.ring_blocks = UInt32(slice.ringBlocks)
+        view.int8_base = UnsafePointer(int8Blocks)
+        view.int8_block_bytes = int8BlockBytes
         view.int8_offset = head * ebb_kv_int8_bytes(UInt32(config.headDim))
         let start = slice.firstRow * config.queryWidth + head * group * config.headDim
         var queries = ebb_queries()

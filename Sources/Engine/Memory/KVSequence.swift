@@ -111,14 +111,6 @@ public final class KVSequence {
 
     func ringBlocks(_ layer: Int) -> Int { rings[layer] }
 
-    /// Where a token's keys and values go: an f16 block.
-    func block(_ layer: Int, position: Int) -> UnsafeMutablePointer<UInt8> {
-        var index = position / KVPool.tokensPerBlock
-        if rings[layer] > 0 { index %= rings[layer] }
-        let block = tables[layer * maxBlocks + index]
-        return (pool.base + Int(block) * pool.blockBytes).assumingMemoryBound(to: UInt8.self)
-    }
-
     // MARK: int8
 
     /// Turns full blocks int8, at most `most` of them. DESIGN.md, section 4.
