@@ -137,30 +137,39 @@ static int row_q_special(const ebb_matrix *w, const ebb_activations *a, uint32_t
     return 0;
 }
 
-// ---- rows: a tile's panel is unpacked once and used for all row blocks
+// ---- rows: the panel of two tiles is unpacked once and used for all row blocks
 
-// Unpacks kc values of k from k0 of a tile: bytes [kc/4][64], scales and offsets [kc/step][16].
+enum { PAIR_ROWS = 4, PAIR_K = 640 }; // rows at once; values of k in the panel of two tiles
+
+typedef struct {
+    const uint8_t *panel;          // [kc/4][2][64]
+    const float *scales, *offsets; // [kc/step][2][16]
+    __mmask16 mask[2];
+} panel_pair;
+
+// Unpacks kc values of k from k0 of a tile: bytes [kc/4][64], scales and offsets [kc/step][16], with `tiles` tiles
+// interleaved.
 ALWAYS void unpack_panel_bits(const ebb_matrix *w, uint32_t bits, uint32_t t, uint32_t k0, uint32_t kc, uint32_t step,
-                              uint8_t *panel, float *scales, float *offsets) {
+                              uint32_t tiles, uint8_t *panel, float *scales, float *offsets) {
     const record_parts p = parts_of(w);
     for (uint32_t k = k0; k < k0 + kc; k += 32) {
         const uint8_t *record = w->data + ((size_t)t * w->records + k / w->span) * w->record_bytes;
         uint32_t inside = k % w->span;
         __m512i v[8];
         unpack32(bits, &p, record, inside / 32, v);
-        for (int g = 0; g < 8; g++) _mm512_store_si512(panel + ((k - k0) / 4 + g) * 64, v[g]);
+        for (int g = 0; g < 8; g++) _mm512_store_si512(panel + ((k - k0) / 4 + g) * 64 * tiles, v[g]);
         for (uint32_t h = 0; h < 32; h += step) {
             vf s, o;
             scales_vf(w, &p, record, (inside + h) / w->block, 0, &s, &o);
-            store_vf(scales + (k - k0 + h) / step * 16, s);
-            store_vf(offsets + (k - k0 + h) / step * 16, o);
+            store_vf(scales + (k - k0 + h) / step * 16 * tiles, s);
+            store_vf(offsets + (k - k0 + h) / step * 16 * tiles, o);
         }
     }
 }
 
-static void unpack_panel(const ebb_matrix *w, uint32_t t, uint32_t k0, uint32_t kc, uint32_t step, uint8_t *panel,
-                         float *scales, float *offsets) {
-#define BITS(B) case B: unpack_panel_bits(w, B, t, k0, kc, step, panel, scales, offsets); break;
+static void unpack_panel(const ebb_matrix *w, uint32_t t, uint32_t k0, uint32_t kc, uint32_t step, uint32_t tiles,
+                         uint8_t *panel, float *scales, float *offsets) {
+#define BITS(B) case B: unpack_panel_bits(w, B, t, k0, kc, step, tiles, panel, scales, offsets); break;
     switch (w->bits) { BITS(2) BITS(3) BITS(4) BITS(5) BITS(6) BITS(7) BITS(8) default: break; }
 #undef BITS
 }
@@ -168,6 +177,7 @@ static void unpack_panel(const ebb_matrix *w, uint32_t t, uint32_t k0, uint32_t 
 typedef struct { // one row block's part of a panel
     const int32_t *q;
     const float *scale, *sum;
+    const int32_t *bias; // of symmetric weights, for each isum
     const int32_t *isum; // over 32 or 16 values, as the activation scale or the panel's step is finer
 } rows_view;
 
@@ -221,29 +231,110 @@ static void micro_q_block(const uint8_t *panel, const float *scales, const float
     switch (r) { MICRO(1) MICRO(2) MICRO(3) MICRO(4) MICRO(5) MICRO(6) MICRO(7) MICRO(8) default: break; }
 }
 
+// -(sum << shift) for `count` sums: where the products of symmetric weights start. In memory, since the pair's
+// vector pipes are full and its loads are not.
+static void bias_sums(const int32_t *sums, uint32_t count, uint32_t shift, int32_t *bias) {
+    for (uint32_t i = 0; i < count; i++) bias[i] = -(int32_t)((uint32_t)sums[i] << shift);
+}
+
+// Two tiles by `count` rows from row j of a row block of r: a broadcast feeds two products, so that loads leave the
+// multipliers their time. Panels, scales and offsets of the second tile follow those of the first.
+ALWAYS void micro_q_pair(const panel_pair *p, uint32_t kc, uint32_t step, uint32_t run, uint32_t wide, const rows_view *v,
+                         uint32_t r, uint32_t j, uint32_t count, uint32_t symmetric, float *out, size_t ldo, int first) {
+    __m512 f[2][PAIR_ROWS];
+    for (uint32_t u = 0; u < count; u++)
+        for (uint32_t t = 0; t < 2; t++)
+            f[t][u] = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(p->mask[t], out + (j + u) * ldo + t * EBB_TILE);
+    const int32_t *q = v->q + j;
+    const uint8_t *panel = p->panel;
+    for (uint32_t b = 0; b < kc / step; b++) {
+        __m512 s[2], o[2];
+        for (uint32_t t = 0; t < 2; t++) {
+            s[t] = _mm512_load_ps(p->scales + (b * 2 + t) * 16);
+            if (!symmetric) o[t] = _mm512_load_ps(p->offsets + (b * 2 + t) * 16);
+        }
+        for (uint32_t part = 0; part < step / run; part++) {
+            uint32_t at = b * (step / run) + part;
+            __m512i acc[2][PAIR_ROWS];
+            for (uint32_t u = 0; u < count; u++)
+                acc[0][u] = acc[1][u] = symmetric ? _mm512_set1_epi32(v->bias[at * r + j + u]) : _mm512_setzero_si512();
+#pragma clang loop unroll_count(2)
+            for (uint32_t g = 0; g < run / 4; g++, panel += 128, q += r) {
+                __m512i w0 = _mm512_load_si512(panel), w1 = _mm512_load_si512(panel + 64);
+                for (uint32_t u = 0; u < count; u++) {
+                    __m512i x = _mm512_set1_epi32(q[u]);
+                    acc[0][u] = _mm512_dpbusd_epi32(acc[0][u], w0, x);
+                    acc[1][u] = _mm512_dpbusd_epi32(acc[1][u], w1, x);
+                }
+            }
+            for (uint32_t u = 0; u < count; u++) {
+                float as = v->scale[(wide ? at / 2 : at) * r + j + u];
+                for (uint32_t t = 0; t < 2; t++) {
+                    f[t][u] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[t][u]), _mm512_mul_ps(s[t], _mm512_set1_ps(as)), f[t][u]);
+                    if (!symmetric && step == 16)
+                        f[t][u] = _mm512_fmadd_ps(o[t], _mm512_set1_ps(as * (float)v->isum[at * r + j + u]), f[t][u]);
+                }
+            }
+        }
+        if (!symmetric && step == 32)
+            for (uint32_t u = 0; u < count; u++)
+                for (uint32_t t = 0; t < 2; t++) f[t][u] = _mm512_fmadd_ps(o[t], _mm512_set1_ps(v->sum[b * r + j + u]), f[t][u]);
+    }
+    for (uint32_t u = 0; u < count; u++)
+        for (uint32_t t = 0; t < 2; t++) _mm512_mask_storeu_ps(out + (j + u) * ldo + t * EBB_TILE, p->mask[t], f[t][u]);
+}
+
+#define PAIR_KIND(N, STEP, RUN, WIDE) \
+    if (symmetric) micro_q_pair(p, kc, STEP, RUN, WIDE, v, r, j, N, 1, out, ldo, first); \
+    else micro_q_pair(p, kc, STEP, RUN, WIDE, v, r, j, N, 0, out, ldo, first);
+
+#define PAIR(N) case N: \
+    if (step == 32 && block == 32) { PAIR_KIND(N, 32, 32, 0) } \
+    else if (step == 32) { PAIR_KIND(N, 32, 16, 0) } \
+    else if (block == 32) { PAIR_KIND(N, 16, 16, 1) } \
+    else { PAIR_KIND(N, 16, 16, 0) } \
+    break;
+
+static void micro_q_pair_block(const panel_pair *p, uint32_t kc, uint32_t step, uint32_t block, const rows_view *v, uint32_t r,
+                               uint32_t symmetric, float *out, size_t ldo, int first) {
+    for (uint32_t j = 0; j < r; j += PAIR_ROWS)
+        switch (min_u32(PAIR_ROWS, r - j)) { PAIR(1) PAIR(2) PAIR(3) PAIR(4) default: break; }
+}
+
 static void matmul_q(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out,
                      size_t ldo, void *scratch) {
     if (a->rows == 1 && row_q_special(w, a, tile0, tile1, out)) return;
     uint32_t step = w->block >= 32 ? 32 : 16, run = min_u32(step, a->block);
-    int zero = w->asymmetric ? 0 : 1 << (w->bits - 1);
+    int32_t bias[PAIR_K / 16 * EBB_ROW_BLOCK];
     uint8_t *panel = scratch;
-    float *scales = (float *)(panel + EBB_PANEL_K * EBB_TILE), *offsets = scales + EBB_PANEL_K / 16 * EBB_TILE;
-    for (uint32_t t = tile0; t < tile1; t++) {
-        __mmask16 mask = (__mmask16)((1u << min_u32(16, w->n - t * EBB_TILE)) - 1);
-        for (uint32_t k0 = 0; k0 < a->kp; k0 += EBB_PANEL_K) {
-            uint32_t kc = min_u32(EBB_PANEL_K, a->kp - k0);
-            unpack_panel(w, t, k0, kc, step, panel, scales, offsets);
+    float *scales = (float *)(panel + 2 * PAIR_K * EBB_TILE), *offsets = scales + 2 * PAIR_K / 16 * EBB_TILE;
+    // Few rows do not pay for a second pass over the panel.
+    const uint32_t width = a->rows > 32 ? 2 : 1, limit = width == 2 ? PAIR_K : EBB_PANEL_K;
+    const int zero = w->asymmetric ? 0 : 1 << (w->bits - 1);
+    // Equal parts of k, each of which stays in the first-level cache.
+    uint32_t parts = (a->kp + limit - 1) / limit, part = ((a->kp + parts - 1) / parts + 31) / 32 * 32;
+    for (uint32_t t = tile0; t < tile1; t += width) {
+        uint32_t tiles = min_u32(width, tile1 - t);
+        panel_pair pair = {.panel = panel, .scales = scales, .offsets = offsets};
+        for (uint32_t u = 0; u < tiles; u++) pair.mask[u] = (__mmask16)((1u << min_u32(16, w->n - (t + u) * EBB_TILE)) - 1);
+        for (uint32_t k0 = 0; k0 < a->kp; k0 += part) {
+            uint32_t kc = min_u32(part, a->kp - k0);
+            for (uint32_t u = 0; u < tiles; u++)
+                unpack_panel(w, t + u, k0, kc, step, tiles, panel + u * 64, scales + u * 16, offsets + u * 16);
             for (uint32_t row = 0; row < a->rows; row += EBB_ROW_BLOCK) {
                 uint32_t r = min_u32(EBB_ROW_BLOCK, a->rows - row);
                 rows_view v = {
+                    .bias = bias,
                     .q = (const int32_t *)(a->q + (size_t)row * a->kp) + (size_t)k0 / 4 * r,
                     .scale = a->scale + (size_t)row * (a->kp / a->block) + (size_t)k0 / a->block * r,
                     .sum = a->sum + (size_t)row * (a->kp / 32) + (size_t)k0 / 32 * r,
                     .isum = run == 32 ? a->sum32 + (size_t)row * (a->kp / 32) + (size_t)k0 / 32 * r
                                        : a->sum16 + (size_t)row * (a->kp / 16) + (size_t)k0 / 16 * r,
                 };
-                micro_q_block(panel, scales, offsets, kc, step, a->block, &v, r, zero, out + (size_t)row * ldo + t * EBB_TILE,
-                              ldo, mask, k0 == 0);
+                if (zero && tiles == 2) bias_sums(v.isum, kc / run * r, w->bits - 1, bias);
+                float *to = out + (size_t)row * ldo + t * EBB_TILE;
+                if (tiles == 2) micro_q_pair_block(&pair, kc, step, a->block, &v, r, !w->asymmetric, to, ldo, k0 == 0);
+                else micro_q_block(panel, scales, offsets, kc, step, a->block, &v, r, zero, to, ldo, pair.mask[0], k0 == 0);
             }
         }
     }

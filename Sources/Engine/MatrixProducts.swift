@@ -89,7 +89,8 @@ final class MatrixProducts {
         let bEnd = aEnd + (b?.pointee.tiles ?? 0)
         let end = bEnd + (c?.pointee.tiles ?? 0)
         // Small enough that a thread that is held up leaves work to the other, large enough to cost nothing.
-        let grain = max(1, min(32, end / (pool.threads * 4)))
+        // Even, since kernels take two tiles at a time.
+        let grain = max(2, min(32, end / (pool.threads * 4)) & ~1)
         pool.run(items: end, grain: grain) { range, thread in
             self.multiply(a, aOut, range, 0, aEnd, thread)
             if let b, let bOut { self.multiply(b, bOut, range, aEnd, bEnd, thread) }
