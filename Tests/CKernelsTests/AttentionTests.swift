@@ -31,10 +31,14 @@ struct AttentionTests {
     private let kvHeads = 2
 
     /// One kernel's result for every row block of a case.
-    /// - Parameter int8: turn every second block of the cache int8 first.
+    /// - Parameters:
+    ///   - int8: turn every second block of the cache int8 first.
+    ///   - inBf16: by the kernel that rounds to bf16.
     private func run(
-        _ table: ebb_kernels, _ c: Case, keys: [Float], values: [Float], queries: [Float], int8: Bool = false
+        _ table: ebb_kernels, _ c: Case, keys: [Float], values: [Float], queries: [Float], int8: Bool = false,
+        inBf16: Bool = false
     ) -> [Float] {
+        let rowsAtOnce = Int(inBf16 ? EBB_QUERY_ROWS : EBB_ROW_BLOCK)
         let headBytes = c.headDim * 32 * 2
         let blockBytes = 2 * kvHeads * headBytes
         let pool = UnsafeMutablePointer<UInt8>.allocate(capacity: blocks * blockBytes)
@@ -80,15 +84,15 @@ struct AttentionTests {
                 view.blocks = order.baseAddress
                 out.withUnsafeMutableBufferPointer { out in
                     queries.withUnsafeBufferPointer { queries in
-                        for first in stride(from: 0, to: c.tokens * c.group, by: 8) {
+                        for first in stride(from: 0, to: c.tokens * c.group, by: rowsAtOnce) {
                             let start = head * c.group * c.headDim
                             var q = ebb_queries(
-                                rows: UInt32(min(8, c.tokens * c.group - first)), first: UInt32(first),
+                                rows: UInt32(min(rowsAtOnce, c.tokens * c.group - first)), first: UInt32(first),
                                 group: UInt32(c.group),
                                 position: UInt32(c.position), window: UInt32(c.window), scale: 0.3,
                                 q: queries.baseAddress.map { $0 + start }, out: out.baseAddress.map { $0 + start },
                                 ld: ld)
-                            table.attention(&view, &q)
+                            if inBf16 { table.attention_bf16?(&view, &q) } else { table.attention(&view, &q) }
                         }
                     }
                 }
@@ -109,6 +113,32 @@ struct AttentionTests {
         for (name, table) in KernelTables.others {
             let found = run(table, c, keys: keys, values: values, queries: queries)
             #expect(relativeError(expected, found) < 1e-4, "\(name)")
+        }
+    }
+
+    private static let manyRows: [Case] = [
+        Case(headDim: 64, tokens: 70, position: 20, group: 3, window: 0, ring: 0),
+        Case(headDim: 64, tokens: 37, position: 200, group: 7, window: 0, ring: 0),
+        Case(headDim: 48, tokens: 100, position: 0, group: 1, window: 40, ring: 0),
+        Case(headDim: 80, tokens: 33, position: 31, group: 2, window: 0, ring: 0),
+        Case(headDim: 256, tokens: 90, position: 70, group: 4, window: 64, ring: 0),
+        Case(headDim: 256, tokens: 8, position: 200, group: 4, window: 64, ring: 3),
+    ]
+
+    @Test(
+        "Attention in bf16 comes within its rounding of plain C, over f16 and int8 blocks", arguments: cases + manyRows,
+        [false, true])
+    private func bf16(c: Case, int8: Bool) {
+        var random = TestRandom(seed: 13)
+        let width = kvHeads * c.headDim
+        let count = (c.position + c.tokens) * width
+        let (keys, values) = (random.floats(count), random.floats(count))
+        let queries = random.floats(c.tokens * c.group * width)
+        let expected = run(KernelTables.plain, c, keys: keys, values: values, queries: queries, int8: int8)
+        for (name, table) in KernelTables.others where table.attention_bf16 != nil {
+            let found = run(table, c, keys: keys, values: values, queries: queries, int8: int8, inBf16: true)
+            // bf16 has 8 bits: 2^-9 of each query, key, value and weight.
+            #expect(relativeError(expected, found) < 0x1p-6, "\(name)")
         }
     }
 
