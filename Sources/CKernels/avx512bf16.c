@@ -17,6 +17,7 @@ typedef struct {
     float scores[GROUP][EBB_KV_BLOCK];
     float out[EBB_QUERY_ROWS][EBB_MAX_HEAD_DIM];
     float largest[EBB_QUERY_ROWS], sum[EBB_QUERY_ROWS], keep[GROUP];
+    float center[EBB_MAX_HEAD_DIM]; // taken off every key
     query_row row[EBB_QUERY_ROWS];
     uint16_t wide[2 * EBB_KV_BLOCK * EBB_MAX_HEAD_DIM];    // an int8 block's keys and values as f16
 } state;
@@ -24,12 +25,12 @@ typedef struct {
 // 32 bf16: those of a first.
 ALWAYS __m512i to_bf16(__m512 a, __m512 b) { return (__m512i)_mm512_cvtne2ps_pbh(b, a); }
 
-// out[i] = (a[i], b[i]) in bf16, a multiple of 16 values of f16.
-ALWAYS void pair_rows(const uint16_t *a, const uint16_t *b, uint32_t n, uint32_t *out) {
+// out[i] = (a[i] - a0, b[i] - b0) in bf16, a multiple of 16 values of f16.
+ALWAYS void pair_rows(const uint16_t *a, float a0, const uint16_t *b, float b0, uint32_t n, uint32_t *out) {
     const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
                                            20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     for (uint32_t i = 0; i < n; i += VL) {
-        __m512i both = to_bf16((__m512)load_half(a + i), (__m512)load_half(b + i));
+        __m512i both = to_bf16((__m512)(load_half(a + i) - a0), (__m512)(load_half(b + i) - b0));
         _mm512_storeu_si512(out + i, _mm512_permutexvar_epi16(order, both));
     }
 }
@@ -76,7 +77,14 @@ static void take_queries(state *s, const ebb_queries *queries, uint32_t hd) {
     }
 }
 
-static void take_block(state *s, const ebb_kv_view *kv, uint32_t index) {
+// Keys have channels with a large constant part (biases above all), which bf16 would drown the rest in. A constant changes
+// all scores of a row by the same, and softmax does not see it: the mean of the first block's keys is as good as any.
+static void take_center(state *s, const uint16_t *keys, uint32_t hd) {
+    for (uint32_t d = 0; d < hd; d++, keys += EBB_KV_BLOCK)
+        s->center[d] = _mm512_reduce_add_ps((__m512)(load_half(keys) + load_half(keys + VL))) / EBB_KV_BLOCK;
+}
+
+static void take_block(state *s, const ebb_kv_view *kv, uint32_t index, int first) {
     uint32_t hd = kv->head_dim, block = kv->blocks[kv->ring_blocks ? index % kv->ring_blocks : index];
     const uint16_t *keys = s->wide, *values = s->wide + EBB_KV_BLOCK * hd;
     if (block & EBB_KV_INT8) {
@@ -86,10 +94,11 @@ static void take_block(state *s, const ebb_kv_view *kv, uint32_t index) {
         keys = (const uint16_t *)(kv->base + block * kv->block_bytes + kv->key_offset);
         values = (const uint16_t *)(kv->base + block * kv->block_bytes + kv->value_offset);
     }
+    if (first) take_center(s, keys, hd);
     for (uint32_t d = 0; d < hd; d += 2)
-        pair_rows(keys + d * EBB_KV_BLOCK, keys + (d + 1) * EBB_KV_BLOCK, EBB_KV_BLOCK, s->keys[d / 2]);
+        pair_rows(keys + d * EBB_KV_BLOCK, s->center[d], keys + (d + 1) * EBB_KV_BLOCK, s->center[d + 1], EBB_KV_BLOCK, s->keys[d / 2]);
     for (uint32_t t = 0; t < EBB_KV_BLOCK; t += 2)
-        pair_rows(values + (size_t)t * hd, values + (size_t)(t + 1) * hd, hd, s->values[t / 2]);
+        pair_rows(values + (size_t)t * hd, 0, values + (size_t)(t + 1) * hd, 0, hd, s->values[t / 2]);
 }
 
 static void score(state *s, uint32_t group, uint32_t hd) {
@@ -155,7 +164,7 @@ void ebb_attention_bf16(const ebb_kv_view *kv, const ebb_queries *queries) {
         end = last[g] > end ? last[g] : end;
     }
     for (uint32_t base = begin / EBB_KV_BLOCK * EBB_KV_BLOCK; base < end; base += EBB_KV_BLOCK) {
-        take_block(&s, kv, base / EBB_KV_BLOCK);
+        take_block(&s, kv, base / EBB_KV_BLOCK, base <= begin);
         for (uint32_t g = 0; g < groups; g++) {
             if (base >= last[g] || base + EBB_KV_BLOCK <= first[g]) continue;
             score(&s, g, hd);
