@@ -16,7 +16,8 @@ typedef struct {
     uint32_t weights[GROUP][EBB_KV_BLOCK / 2];             // pairs along the tokens
     float scores[GROUP][EBB_KV_BLOCK];
     float out[EBB_QUERY_ROWS][EBB_MAX_HEAD_DIM];
-    float largest[EBB_QUERY_ROWS], sum[EBB_QUERY_ROWS], keep[GROUP];
+    _Alignas(64) float sum[EBB_QUERY_ROWS][VL];            // of the weights, in parts
+    float largest[EBB_QUERY_ROWS], keep[GROUP];
     float center[EBB_MAX_HEAD_DIM]; // taken off every key
     query_row row[EBB_QUERY_ROWS];
     uint16_t wide[2 * EBB_KV_BLOCK * EBB_MAX_HEAD_DIM];    // an int8 block's keys and values as f16
@@ -39,15 +40,14 @@ ALWAYS __m512 dot_bf16(__m512 acc, const uint32_t *pairs, uint32_t other) {
     return _mm512_dpbf16_ps(acc, (__m512bh)_mm512_loadu_si512(pairs), (__m512bh)_mm512_set1_epi32((int)other));
 }
 
-// 2^x: x = n + r, a polynomial of degree 6 in r (Cephes exp2f).
+// 2^x to 4e-6, finer than a weight in bf16: x = n + r, Taylor's polynomial of degree 5 in r, |r| <= 1/2.
 ALWAYS __m512 exp2_ps(__m512 x) {
     __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = _mm512_sub_ps(x, n);
-    __m512 y = _mm512_set1_ps(1.535336188319500e-4f);
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.339887440266574e-3f));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(9.618437357674640e-3f));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(5.550332471162809e-2f));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(2.402264791363012e-1f));
-    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(6.931472028550421e-1f));
+    __m512 y = _mm512_set1_ps(1.33335581e-3f);
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(9.61812911e-3f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(5.55041087e-2f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(2.40226507e-1f));
+    y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(6.93147181e-1f));
     y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f));
     return _mm512_scalef_ps(y, n);
 }
@@ -58,7 +58,7 @@ static void take_queries(state *s, const ebb_queries *queries, uint32_t hd) {
     uint32_t rows = queries->rows;
     for (uint32_t r = 0; r < (rows + GROUP - 1) / GROUP * GROUP; r++) {
         s->largest[r] = -1e30f;
-        s->sum[r] = 0;
+        memset(s->sum[r], 0, sizeof s->sum[r]);
         memset(s->out[r], 0, hd * sizeof(float));
         uint32_t(*to)[GROUP] = s->q[r / GROUP];
         if (r >= rows) { // rows that fill the last group up see nothing
@@ -112,23 +112,33 @@ static void score(state *s, uint32_t group, uint32_t hd) {
         for (uint32_t p = 0; p < 2; p++) _mm512_storeu_ps(s->scores[u] + p * VL, acc[u][p]);
 }
 
+// A bit for each of a block's tokens, the first of which is `base`, that a row sees.
+ALWAYS uint32_t visible(query_row row, uint32_t base) {
+    uint32_t from = row.begin > base ? min_u32(row.begin - base, EBB_KV_BLOCK) : 0;
+    uint32_t to = row.end > base ? min_u32(row.end - base, EBB_KV_BLOCK) : 0;
+    return (uint32_t)((1ull << to) - 1) & ~(uint32_t)((1ull << from) - 1);
+}
+
 // The weights of a block whose first token is `base`, for the rows of a group.
 static void weigh(state *s, uint32_t group, uint32_t base) {
     for (uint32_t u = 0; u < GROUP; u++) {
-        uint32_t r = group * GROUP + u;
-        query_row row = s->row[r];
+        uint32_t r = group * GROUP + u, seen = visible(s->row[r], base);
         // Finite, so that a row that sees nothing of this block stays free of NaN.
-        if (base < row.begin || base + EBB_KV_BLOCK > row.end)
-            for (uint32_t t = 0; t < EBB_KV_BLOCK; t++)
-                if (base + t < row.begin || base + t >= row.end) s->scores[u][t] = -1e30f;
-        __m512 a = _mm512_loadu_ps(s->scores[u]), b = _mm512_loadu_ps(s->scores[u] + VL);
-        float before = s->largest[r], now = _mm512_reduce_max_ps(_mm512_max_ps(a, b));
-        if (now < before) now = before;
-        a = exp2_ps(_mm512_sub_ps(a, _mm512_set1_ps(now)));
-        b = exp2_ps(_mm512_sub_ps(b, _mm512_set1_ps(now)));
-        s->keep[u] = now == before ? 1.0f : _mm512_cvtss_f32(exp2_ps(_mm512_set1_ps(before - now)));
-        s->sum[r] = s->sum[r] * s->keep[u] + _mm512_reduce_add_ps(_mm512_add_ps(a, b));
-        s->largest[r] = now;
+        const __m512 unseen = _mm512_set1_ps(-1e30f);
+        __m512 a = _mm512_mask_loadu_ps(unseen, (__mmask16)seen, s->scores[u]);
+        __m512 b = _mm512_mask_loadu_ps(unseen, (__mmask16)(seen >> VL), s->scores[u] + VL);
+        __m512 most = _mm512_max_ps(a, b);
+        s->keep[u] = 1;
+        if (_mm512_cmp_ps_mask(most, _mm512_set1_ps(s->largest[r]), _CMP_GT_OQ)) { // seldom, after the first block
+            float now = _mm512_reduce_max_ps(most);
+            s->keep[u] = _mm512_cvtss_f32(exp2_ps(_mm512_set1_ps(s->largest[r] - now)));
+            s->largest[r] = now;
+        }
+        const __m512 largest = _mm512_set1_ps(s->largest[r]);
+        a = exp2_ps(_mm512_sub_ps(a, largest));
+        b = exp2_ps(_mm512_sub_ps(b, largest));
+        __m512 sum = _mm512_mul_ps(_mm512_load_ps(s->sum[r]), _mm512_set1_ps(s->keep[u]));
+        _mm512_store_ps(s->sum[r], _mm512_add_ps(sum, _mm512_add_ps(a, b)));
         _mm512_storeu_si512(s->weights[u], to_bf16(a, b));
     }
 }
@@ -175,7 +185,7 @@ void ebb_attention_bf16(const ebb_kv_view *kv, const ebb_queries *queries) {
         }
     }
     for (uint32_t r = 0; r < rows; r++) {
-        __m512 factor = _mm512_set1_ps(1.0f / s.sum[r]);
+        __m512 factor = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(_mm512_load_ps(s.sum[r])));
         for (uint32_t d = 0; d < hd; d += VL)
             _mm512_storeu_ps(queries->out + s.row[r].offset + d, _mm512_mul_ps(_mm512_loadu_ps(s.out[r] + d), factor));
     }
