@@ -74,6 +74,13 @@ ALWAYS float bf16_to_float(uint16_t h) {
     return f;
 }
 
+// To nearest even; no NaN comes here.
+ALWAYS uint16_t float_to_bf16(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
 ALWAYS uint16_t load_u16(const uint8_t *p) {
     uint16_t v;
     memcpy(&v, p, 2);

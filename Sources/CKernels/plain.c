@@ -105,7 +105,7 @@ static void expand(const ebb_matrix *w, uint32_t tile0, uint32_t tile1, uint32_t
                 float v = s * ((float)quant_at(w, &p, record, c, inside) - zero) + o;
                 size_t at = ((size_t)t * w->k + i) * EBB_TILE + c;
                 if (encoding == EBB_ENCODING_F32) ((float *)out)[at] = v;
-                else ((uint16_t *)out)[at] = float_to_half(v);
+                else ((uint16_t *)out)[at] = encoding == EBB_ENCODING_BF16 ? float_to_bf16(v) : float_to_half(v);
             }
         }
 }

@@ -78,11 +78,11 @@ public final class LayerExpansion {
         for line in range.lowerBound * k..<range.upperBound * k {
             let factor = 1 / smoothing[line % k]
             for i in line * 16..<line * 16 + 16 {
-                if precision == .f32 {
-                    tiles.assumingMemoryBound(to: Float.self)[i] *= factor
-                } else {
-                    let halves = tiles.assumingMemoryBound(to: UInt16.self)
-                    halves[i] = ebb_f32_to_f16(ebb_f16_to_f32(halves[i]) * factor)
+                let halves = tiles.assumingMemoryBound(to: UInt16.self)
+                switch precision {
+                case .f32: tiles.assumingMemoryBound(to: Float.self)[i] *= factor
+                case .f16: halves[i] = ebb_f32_to_f16(ebb_f16_to_f32(halves[i]) * factor)
+                case .bf16: halves[i] = ebb_f32_to_bf16(Float(bitPattern: UInt32(halves[i]) << 16) * factor)
                 }
             }
         }

@@ -22,6 +22,8 @@ struct Linear {
     var isQuantized: Bool { mapped.encoding == EBB_ENCODING_QUANTIZED.rawValue }
     /// Whether its product reads int8 activations now.
     var readsIntegers: Bool { isQuantized && !isExpanded }
+    /// Whether its product can read bf16 activations now.
+    var readsPairs: Bool { isExpanded && expanded.encoding == EBB_ENCODING_BF16.rawValue }
     var tiles: Int { (Int(mapped.n) + 15) / 16 }
     var outputs: Int { Int(mapped.n) }
 
@@ -65,10 +67,17 @@ struct FixedInput {
 
 /// What weights are expanded to in dequantized mode.
 public enum ExpandedPrecision: String, Sendable, CaseIterable {
-    case f16, f32
+    /// bf16 rounds weights and activations to 8 bits, for products of twice the speed where the CPU has them.
+    case f16, f32, bf16
 
-    var byteCount: Int { self == .f16 ? 2 : 4 }
-    var encoding: UInt32 { self == .f16 ? EBB_ENCODING_F16.rawValue : EBB_ENCODING_F32.rawValue }
+    var byteCount: Int { self == .f32 ? 4 : 2 }
+    var encoding: UInt32 {
+        switch self {
+        case .f16: EBB_ENCODING_F16.rawValue
+        case .f32: EBB_ENCODING_F32.rawValue
+        case .bf16: EBB_ENCODING_BF16.rawValue
+        }
+    }
 }
 
 typealias LinearRef = UnsafeMutablePointer<Linear>

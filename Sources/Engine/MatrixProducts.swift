@@ -44,21 +44,34 @@ final class MatrixProducts {
         _ bOut: UnsafeMutablePointer<Float>? = nil, _ c: LinearRef? = nil, _ cOut: UnsafeMutablePointer<Float>? = nil,
         block: Int = 32, _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
     ) {
-        var (integers, floats, fixed) = (false, false, nil as FixedInput?)
+        var forms = Forms()
         for weight in [a.0, b, c] {
             guard let weight else { continue }
-            if weight.pointee.readsIntegers { integers = true } else { floats = true }
-            if weight.pointee.readsIntegers { fixed = weight.pointee.fixedInput }
+            if weight.pointee.readsIntegers {
+                forms.integers = true
+                forms.fixed = weight.pointee.fixedInput
+            } else if hasPairs && weight.pointee.readsPairs {
+                forms.pairs = true
+            } else {
+                forms.floats = true
+            }
         }
         let k = Int(a.0.pointee.mapped.k)
-        pack(rows: rows, k: k, integers: integers, floats: floats, fixed: fixed, block: block, source)
+        pack(rows: rows, k: k, forms, block: block, source)
         if let probe { probe.input(source(0..<0), count: rows, k: k, of: [a.0, b, c].compactMap { $0 }) }
         multiply(a.0, a.1, b, bOut, c, cOut)
     }
 
+    /// What the weights of an input read it as.
+    private struct Forms {
+        var (integers, floats, pairs) = (false, false, false)
+        var fixed: FixedInput?
+    }
+
+    private var hasPairs: Bool { kernels.pointee.matmul_bf16 != nil }
+
     private func pack(
-        rows: Int, k: Int, integers: Bool, floats: Bool, fixed: FixedInput?, block: Int,
-        _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
+        rows: Int, k: Int, _ forms: Forms, block: Int, _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
     ) {
         // The buffer was shaped for the largest use when the step was admitted, so this cannot fail for memory.
         try? activations.shape(rows: rows, k: k, block: block)
@@ -70,12 +83,13 @@ final class MatrixProducts {
                     let first = block * 8
                     let count = min(8, rows - first)
                     let from = source(first..<first + count)
-                    if let fixed {
+                    if let fixed = forms.fixed {
                         kernels.pointee.quantize_static(from, k, UInt32(first), UInt32(count), fixed.multipliers, view)
-                    } else if integers {
+                    } else if forms.integers {
                         kernels.pointee.quantize(from, k, UInt32(first), UInt32(count), view)
                     }
-                    if floats { kernels.pointee.pack(from, k, UInt32(first), UInt32(count), view) }
+                    if forms.floats { kernels.pointee.pack(from, k, UInt32(first), UInt32(count), view) }
+                    if forms.pairs { kernels.pointee.pack_bf16?(from, k, UInt32(first), UInt32(count), view) }
                 }
             }
         }
@@ -111,7 +125,9 @@ final class MatrixProducts {
         let outputs = weight.pointee.outputs
         guard weight.pointee.readsIntegers else {
             var matrix = weight.pointee.expanded
-            return kernels.pointee.matmul_f(&matrix, &view, from, to, out, outputs, pool.scratch(thread))
+            let kernel = weight.pointee.readsPairs ? kernels.pointee.matmul_bf16 : nil
+            (kernel ?? kernels.pointee.matmul_f)?(&matrix, &view, from, to, out, outputs, pool.scratch(thread))
+            return
         }
         var matrix = weight.pointee.mapped
         if let fixed = weight.pointee.fixedInput {

@@ -72,7 +72,15 @@ extension DecoderModel {
     private static func largest(_ logits: UnsafeMutableBufferPointer<Float>, _ count: Int) -> [(
         id: Int32, logit: Float
     )] {
-        let order = logits.indices.sorted { logits[$0] > logits[$1] }
-        return order.prefix(max(0, count)).map { (Int32($0), logits[$0]) }
+        var best: [(id: Int32, logit: Float)] = []
+        for (id, logit) in logits.enumerated() where count > 0 {
+            if let last = best.last, best.count == count {
+                guard logit > last.logit else { continue }
+                best.removeLast()
+            }
+            let place = best.firstIndex { $0.logit < logit } ?? best.count
+            best.insert((Int32(id), logit), at: place)
+        }
+        return best
     }
 }

@@ -82,6 +82,22 @@ struct MatrixProductTests {
         }
     }
 
+    @Test("A bf16 product is plain C's of activations that were rounded before")
+    func bf16Product() throws {
+        var random = TestRandom(seed: 12)
+        for (n, k, rows) in Self.shapes + [(70, 65, 11), (33, 515, 40)] {
+            let matrix = try TestMatrix(.bf16, n: n, k: k, random: &random)
+            let values = random.floats(rows * k).map { Float(bitPattern: UInt32(ebb_f32_to_bf16($0)) << 16) }
+            let plain = TestActivations(rows: rows, k: k, block: 32, values: values, table: KernelTables.plain)
+            let expected = Product.run(KernelTables.plain, matrix, plain, integers: false)
+            for (name, table) in KernelTables.others where table.matmul_bf16 != nil {
+                let a = TestActivations(rows: rows, k: k, block: 32, values: values, table: table)
+                let found = Product.run(table, matrix, a, integers: false, inBf16: true)
+                #expect(relativeError(expected, found) < 2e-5, "\(name) n \(n) k \(k) rows \(rows)")
+            }
+        }
+    }
+
     @Test("Expansion gives every value of the definition", arguments: schemes)
     func expansionGivesEveryValue(scheme: Scheme) throws {
         var random = TestRandom(seed: 5)
@@ -95,11 +111,17 @@ struct MatrixProductTests {
                 table.expand(&view, 0, UInt32(tiles), EBB_ENCODING_F32.rawValue, &out)
                 var halves = [UInt16](repeating: 0, count: tiles * k * 16)
                 table.expand(&view, 0, UInt32(tiles), EBB_ENCODING_F16.rawValue, &halves)
+                var brains = halves
+                table.expand(&view, 0, UInt32(tiles), EBB_ENCODING_BF16.rawValue, &brains)
                 for channel in 0..<n {
                     let row = (0..<k).map { out[(channel / 16 * k + $0) * 16 + channel % 16] }
                     #expect(relativeError(expected[channel], row) < 1e-6, "\(name) channel \(channel)")
                     let half = (0..<k).map { ebb_f16_to_f32(halves[(channel / 16 * k + $0) * 16 + channel % 16]) }
                     #expect(relativeError(expected[channel], half) < 0x1p-10, "\(name) f16 channel \(channel)")
+                    let brain = (0..<k).map { place in
+                        Float(bitPattern: UInt32(brains[(channel / 16 * k + place) * 16 + channel % 16]) << 16)
+                    }
+                    #expect(relativeError(expected[channel], brain) < 0x1p-8, "\(name) bf16 channel \(channel)")
                 }
             }
         }

@@ -93,6 +93,7 @@ final class TestActivations {
         let kp = (k + 31) / 32 * 32
         sizes = [
             rows * kp, rows * kp / block * 4, rows * kp / 32 * 4, rows * kp / 32 * 4, rows * kp / 16 * 4, rows * k * 4,
+            rows * ((k + 1) / 2) * 4,
         ]
         memory = .allocate(byteCount: sizes.reduce(0) { $0 + ($1 + 63) / 64 * 64 }, alignment: 64)
         var at = memory
@@ -107,9 +108,11 @@ final class TestActivations {
         view.sum32 = next(3).assumingMemoryBound(to: Int32.self)
         view.sum16 = next(4).assumingMemoryBound(to: Int32.self)
         view.f = next(5).assumingMemoryBound(to: Float.self)
+        view.pairs = next(6).assumingMemoryBound(to: UInt32.self)
         for row in stride(from: 0, to: rows, by: 8) {
             table.quantize(values, k, UInt32(row), UInt32(min(8, rows - row)), &view)
             table.pack(values, k, UInt32(row), UInt32(min(8, rows - row)), &view)
+            table.pack_bf16?(values, k, UInt32(row), UInt32(min(8, rows - row)), &view)
         }
     }
 
@@ -124,16 +127,16 @@ final class TestActivations {
 }
 
 enum Product {
-    /// a W^T by a table's integer or float kernel, [rows][n]; tiles are done in two calls, as two threads would.
-    static func run(_ table: ebb_kernels, _ matrix: TestMatrix, _ activations: TestActivations, integers: Bool)
-        -> [Float]
-    {
+    /// a W^T by a table's integer, float or bf16 kernel, [rows][n]; tiles are done in two calls, as two threads would.
+    static func run(
+        _ table: ebb_kernels, _ matrix: TestMatrix, _ activations: TestActivations, integers: Bool, inBf16: Bool = false
+    ) -> [Float] {
         var (w, a) = (matrix.view, activations.view)
         var out = [Float](repeating: .nan, count: activations.rows * matrix.n)
         let scratch = UnsafeMutableRawPointer.allocate(byteCount: EBB_SCRATCH_BYTES, alignment: 64)
         defer { scratch.deallocate() }
         let tiles = UInt32((matrix.n + 15) / 16)
-        let kernel = integers ? table.matmul_q : table.matmul_f
+        let kernel = inBf16 ? table.matmul_bf16 : integers ? table.matmul_q : table.matmul_f
         kernel?(&w, &a, 0, tiles / 2, &out, matrix.n, scratch)
         kernel?(&w, &a, tiles / 2, tiles, &out, matrix.n, scratch)
         return out

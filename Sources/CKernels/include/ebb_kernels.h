@@ -60,6 +60,7 @@ typedef struct {
     int32_t *sum32;  // [row block][kp/32][r]: sum of q
     int32_t *sum16;  // [row block][kp/16][r]: sum of q over 16 values
     float *f;        // [row block][k][r] float values, for float products
+    uint32_t *pairs; // [row block][(k+1)/2][r] values 2i (low half) and 2i+1 in bf16, for bf16 products
 } ebb_activations;
 
 // Where one head's keys and values lie: blocks of 32 tokens.
@@ -126,7 +127,12 @@ typedef struct ebb_kernels {
     // The same in float on float tiles (EBB_ENCODING_F32, F16 or BF16), reading a->f.
     void (*matmul_f)(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1,
                      float *out, size_t ldo, void *scratch);
-    // Expands tiles [tile0, tile1) of a quantized matrix into float tiles [tile][k][16], f16 or f32
+    // The same on bf16 tiles with activations rounded to bf16 and sums in float: packs rows into a->pairs, and multiplies
+    // them. NULL where the CPU has no such products.
+    void (*pack_bf16)(const float *x, size_t ldx, uint32_t row0, uint32_t r, const ebb_activations *a);
+    void (*matmul_bf16)(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1,
+                        float *out, size_t ldo, void *scratch);
+    // Expands tiles [tile0, tile1) of a quantized matrix into float tiles [tile][k][16], f16, bf16 or f32
     // (by `encoding`). `out` is the start of the whole expanded matrix.
     void (*expand)(const ebb_matrix *w, uint32_t tile0, uint32_t tile1, uint32_t encoding, void *out);
 
@@ -220,6 +226,7 @@ size_t ebb_static_bytes(uint32_t n, uint32_t k);
 // Conversions used by readers and tests; round to nearest even.
 float ebb_f16_to_f32(uint16_t h);
 uint16_t ebb_f32_to_f16(float f);
+uint16_t ebb_f32_to_bf16(float f);
 
 // x^y and ln x of C's library.
 float ebb_powf(float x, float y);

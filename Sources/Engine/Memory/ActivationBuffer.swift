@@ -1,6 +1,6 @@
 import CKernels
 
-/// Memory for the packed rows that a matrix product reads: int8 with scales, and floats. Grows to the largest use.
+/// Memory for the packed rows that a matrix product reads: int8 with scales, floats, and bf16. Grows to the largest use.
 final class ActivationBuffer {
     private var memory: AnonymousMemory?
     private var capacity = 0
@@ -18,7 +18,7 @@ final class ActivationBuffer {
         let kp = (k + 31) / 32 * 32
         let sizes = [
             rows * kp, rows * (kp / block) * 4, rows * (kp / 32) * 4, rows * (kp / 32) * 4, rows * (kp / 16) * 4,
-            rows * k * 4,
+            rows * k * 4, rows * ((k + 1) / 2) * 4,
         ].map { ($0 + 63) / 64 * 64 }
         let total = sizes.reduce(0, +)
         if total > capacity {
@@ -41,5 +41,6 @@ final class ActivationBuffer {
         view.sum32 = next(3).assumingMemoryBound(to: Int32.self)
         view.sum16 = next(4).assumingMemoryBound(to: Int32.self)
         view.f = next(5).assumingMemoryBound(to: Float.self)
+        view.pairs = next(6).assumingMemoryBound(to: UInt32.self)
     }
 }
