@@ -44,7 +44,8 @@ struct EbbDaemon: AsyncParsableCommand {
     @Option(help: "Tokens of a sequence at most (default: what the model was trained for).")
     var context: Int?
 
-    @Option(help: "What dequantized weights are expanded to: f16 or f32.")
+    @Option(
+        help: "What dequantized weights are expanded to: f16, f32, or bf16 (faster where the CPU has it, less exact).")
     var precision: ExpandedPrecision = .f16
 
     @Option(help: "Seconds that running requests get when the daemon is told to stop.")

@@ -34,7 +34,10 @@ struct Embed: AsyncParsableCommand {
     @Option(help: "Execution mode: dequantized or memory_low (default: as the daemon does, else memory_low).")
     var mode: ExecutionMode?
 
-    @Option(help: "What dequantized weights are expanded to: f16 or f32 (default: f16).")
+    @Option(
+        help:
+            "What dequantized weights are expanded to: f16 (default), f32, or bf16 (faster where the CPU has it, less exact)."
+    )
     var precision: ExpandedPrecision?
 
     @Option(help: "Threads to compute with (default: one for each core).")

@@ -40,7 +40,8 @@ struct EngineOptions: ParsableArguments {
     @Option(help: "Execution mode: dequantized or memory_low.")
     var mode: ExecutionMode = .memoryLow
 
-    @Option(help: "What dequantized weights are expanded to: f16 or f32.")
+    @Option(
+        help: "What dequantized weights are expanded to: f16, f32, or bf16 (faster where the CPU has it, less exact).")
     var precision: ExpandedPrecision = .f16
 
     func validate() throws {
