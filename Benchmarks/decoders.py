@@ -1,9 +1,11 @@
 """decoders.py CTL LLAMA_BENCH THREADS ROUNDS OUT.json NAME=FILE.gguf...: Ebb against llama.cpp, in turns (A B A B …).
 
 For each model: prefill of 128, 512 and 2048 tokens, decode at an empty context and at 1024, the time from the start of a
-process to its first token with the file in the page cache and without, and the memory of a process that has read 2048
-tokens. Medians with their range; each beside the limit of this machine that it runs into: the int8 peak for prefill, the
-read bandwidth for decode. Models must be imported under NAME in $EBB_MODELS.
+process to its first token with the file in the page cache and without, and the memory of a process that has loaded the
+model for 2048 tokens, and of one that has read them. Medians with their range; each beside the limit of this machine that
+it runs into: the int8 peak for prefill, the read bandwidth for decode. NAME@PRECISION=FILE compares dequantized mode at
+that precision with the weights of FILE (the same, as f32 or bf16), prefill of 512 tokens alone. Models must be imported
+under NAME in $EBB_MODELS.
 """
 import json
 import os
@@ -54,20 +56,42 @@ def seconds(command, path, cold):
     return time.monotonic() - start
 
 
+def resident(process):
+    """Anonymous and file memory of a process, in bytes; empty when it has ended."""
+    try:
+        lines = [line.split() for line in open(f"/proc/{process.pid}/status")]
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return {line[0][:-1]: int(line[1]) * 1024 for line in lines if line[0] in ("RssAnon:", "RssFile:")}
+
+
+def start(command):
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def memory(command):
     """The largest anonymous and file memory of a process, in bytes."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start(command)
     most = {"RssAnon": 0, "RssFile": 0}
     while process.poll() is None:
-        try:
-            for line in open(f"/proc/{process.pid}/status"):
-                key = line.split(":")[0]
-                if key in most:
-                    most[key] = max(most[key], int(line.split()[1]) * 1024)
-        except (FileNotFoundError, ProcessLookupError):
-            break
+        for key, value in resident(process).items():
+            most[key] = max(most[key], value)
         time.sleep(0.002)
     return most
+
+
+def loaded_memory(command):
+    """Anonymous memory of a process that generates, once it has stopped to grow by more than 1 MB in 0.2 s."""
+    process = start(command)
+    last, since = 0, time.monotonic()
+    while process.poll() is None and time.monotonic() - since < 0.2:
+        now = resident(process).get("RssAnon", last)
+        if now < 1e6 or abs(now - last) > 1e6:
+            last, since = now, time.monotonic()
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    return last
 
 
 def limits():
@@ -85,12 +109,31 @@ def tensors(name):
     return layers, sum(t["bytes"] for t in matrices if t["name"].startswith("blk.") or t["name"] == head)
 
 
+def dequantized(name, precision, path):
+    """Prefill of 512 tokens in dequantized mode against the same weights as floats."""
+    ours, theirs = [], []
+    for _ in range(rounds):
+        rows = json.loads(run([ctl, "bench", name, "--threads", threads, "-r", "1", "-p", "512", "-n", "0", "--json",
+                               "--mode", "dequantized", "--precision", precision]))
+        ours.append(rows[0]["tokens_per_second"])
+        rows = json.loads(run([peer, "-m", path, "-t", threads, "-p", "512", "-n", "0", "-r", "1", "-o", "json"]))
+        theirs.append(rows[0]["avg_ts"])
+    a, b = statistics.median(ours), statistics.median(theirs)
+    share = a * 2 * tensors(name)[0] / 1e9 / limit["float_gflops"]
+    print(f"{name}, dequantized {precision}, pp512: ebb {a:.0f}, llama.cpp {b:.0f}, ratio {a / b:.2f}, "
+          f"{share:.0%} of the f32 peak\n", flush=True)
+    results["models"][f"{name}@{precision}"] = {"pp512": {"ebb": ours, "llama.cpp": theirs, "ratio": a / b}}
+
+
 limit = limits()
 print(f"limits, {threads} threads: int8 {limit['int8_gops']:.0f} Gop/s, float {limit['float_gflops']:.0f} Gflop/s, "
       f"read {limit['read_gbps']:.1f} GB/s\n")
 results = {"threads": int(threads), "rounds": rounds, "limits": limit, "models": {}}
 for pair in sys.argv[6:]:
     name, path = pair.split("=", 1)
+    if "@" in name:
+        dequantized(*name.split("@"), path)
+        continue
     container = f"{models}/{name}.ebb"
     layer_weights, token_bytes = tensors(name)
     ours, theirs = [], []
@@ -104,6 +147,8 @@ for pair in sys.argv[6:]:
         theirs.append(b)
     mine = memory([ctl, "bench", name, "--threads", threads, "-p", "2048", "-n", "0", "-r", "1"])
     yours = memory([peer, "-m", path, "-t", threads, "-p", "2048", "-n", "0", "-r", "1"])
+    loaded = [loaded_memory([ctl, "bench", name, "--threads", threads, "-p", "0", "-n", "2047", "-r", "1"]),
+              loaded_memory([peer, "-m", path, "-t", threads, "-p", "0", "-n", "2047", "-r", "1"])]
     print(f"{name:<22} {'ebb':>20} {'llama.cpp':>20} {'ratio':>6} {'of limit':>9}")
     table = {}
     for test in ours[0]:
@@ -120,6 +165,9 @@ for pair in sys.argv[6:]:
         cell = lambda v: f"{statistics.median(v):.{digits}f} ({min(v):.{digits}f}-{max(v):.{digits}f})"
         print(f"{test:<22} {cell(a):>20} {cell(b):>20} {ratio:>6.2f} {'' if share is None else f'{share:.0%}':>9}", flush=True)
         table[test] = {"ebb": a, "llama.cpp": b, "ratio": ratio, "of_limit": share}
+    label = "loaded, anonymous MB"
+    print(f"{label:<22} {loaded[0] / 1e6:>20.0f} {loaded[1] / 1e6:>20.0f} {loaded[1] / max(loaded[0], 1):>6.2f}")
+    table[label] = {"ebb": loaded[0] / 1e6, "llama.cpp": loaded[1] / 1e6}
     for key, label in (("RssAnon", "anonymous MB"), ("RssFile", "of files MB")):
         print(f"{label:<22} {mine[key] / 1e6:>20.0f} {yours[key] / 1e6:>20.0f} {yours[key] / max(mine[key], 1):>6.2f}")
         table[label] = {"ebb": mine[key] / 1e6, "llama.cpp": yours[key] / 1e6}

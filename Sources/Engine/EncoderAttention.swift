@@ -55,7 +55,9 @@ final class EncoderAttention {
         rows.block = 32
         rows.q = next(3).assumingMemoryBound(to: Int8.self)
         rows.sum32 = next(4).assumingMemoryBound(to: Int32.self)
-        rows.f = next(5).assumingMemoryBound(to: Float.self)
+        let packed = next(5)  // one of the two
+        rows.f = packed.assumingMemoryBound(to: Float.self)
+        rows.pairs = packed.assumingMemoryBound(to: UInt32.self)
         return Scratch(
             keys: keys, values: values, scores: scores, rows: rows,
             multipliers: next(6).assumingMemoryBound(to: Float.self))
@@ -65,8 +67,9 @@ final class EncoderAttention {
         (a.rows, a.k, a.kp) = (UInt32(rows), UInt32(k), UInt32((k + 31) / 32 * 32))
     }
 
-    /// In floats.
-    func run(_ head: Head, thread: Int, scratch panel: UnsafeMutableRawPointer) {
+    /// In floats; where that is wanted and the CPU can, rounded to bf16 before the two products.
+    func run(_ head: Head, inBf16: Bool, thread: Int, scratch panel: UnsafeMutableRawPointer) {
+        let inBf16 = inBf16 && kernels.pointee.matmul_bf16 != nil
         var s = scratch(thread)
         let (tokens, dim) = (head.tokens, headDim)
         let (keys, values) = (
@@ -74,29 +77,37 @@ final class EncoderAttention {
         )
         ebb_key_tiles(head.key, hidden, UInt32(tokens), UInt32(dim), keys)
         ebb_value_tiles(head.value, hidden, UInt32(tokens), UInt32(dim), values)
-        var (keyMatrix, valueMatrix) = (ebb_matrix(), ebb_matrix())
-        (keyMatrix.n, keyMatrix.k, keyMatrix.encoding) = (UInt32(tokens), UInt32(dim), EBB_ENCODING_F32.rawValue)
-        (valueMatrix.n, valueMatrix.k, valueMatrix.encoding) = (UInt32(dim), UInt32(tokens), EBB_ENCODING_F32.rawValue)
-        keyMatrix.data = UnsafePointer(s.keys.assumingMemoryBound(to: UInt8.self))
-        valueMatrix.data = UnsafePointer(s.values.assumingMemoryBound(to: UInt8.self))
+        if inBf16 {
+            ebb_tiles_to_bf16(keys, (tokens + 15) / 16 * 16 * dim)
+            ebb_tiles_to_bf16(values, tokens * dim)
+        }
+        var keyMatrix = matrix(s.keys, n: tokens, k: dim, inBf16)
+        var valueMatrix = matrix(s.values, n: dim, k: tokens, inBf16)
         let (keyTiles, valueTiles) = (UInt32((tokens + 15) / 16), UInt32(dim / 16))
+        let pack = inBf16 ? kernels.pointee.pack_bf16 : kernels.pointee.pack
+        let multiply = inBf16 ? kernels.pointee.matmul_bf16 : kernels.pointee.matmul_f
+        func packRows(_ from: UnsafePointer<Float>, _ ld: Int, _ count: Int, k: Int) {
+            shape(&s.rows, rows: count, k: k)
+            for row in stride(from: 0, to: count, by: 8) {
+                pack?(from, ld, UInt32(row), UInt32(min(8, count - row)), &s.rows)
+            }
+        }
         for first in stride(from: 0, to: tokens, by: Self.chunk) {
             let count = min(Self.chunk, tokens - first)
-            shape(&s.rows, rows: count, k: dim)
-            pack(head.query + first * hidden, hidden, count, &s.rows)
-            kernels.pointee.matmul_f(&keyMatrix, &s.rows, 0, keyTiles, s.scores, tokens, panel)
+            packRows(head.query + first * hidden, hidden, count, k: dim)
+            multiply?(&keyMatrix, &s.rows, 0, keyTiles, s.scores, tokens, panel)
             for row in 0..<count { kernels.pointee.softmax(s.scores + row * tokens, UInt32(tokens)) }
-            shape(&s.rows, rows: count, k: tokens)
-            pack(s.scores, tokens, count, &s.rows)
-            kernels.pointee.matmul_f(
-                &valueMatrix, &s.rows, 0, valueTiles, head.out + first * hidden, hidden, panel)
+            packRows(s.scores, tokens, count, k: tokens)
+            multiply?(&valueMatrix, &s.rows, 0, valueTiles, head.out + first * hidden, hidden, panel)
         }
     }
 
-    private func pack(_ from: UnsafePointer<Float>, _ ld: Int, _ count: Int, _ a: inout ebb_activations) {
-        for row in stride(from: 0, to: count, by: 8) {
-            kernels.pointee.pack(from, ld, UInt32(row), UInt32(min(8, count - row)), &a)
-        }
+    private func matrix(_ tiles: UnsafeMutableRawPointer, n: Int, k: Int, _ inBf16: Bool) -> ebb_matrix {
+        var matrix = ebb_matrix()
+        (matrix.n, matrix.k) = (UInt32(n), UInt32(k))
+        matrix.encoding = inBf16 ? EBB_ENCODING_BF16.rawValue : EBB_ENCODING_F32.rawValue
+        matrix.data = UnsafePointer(tiles.assumingMemoryBound(to: UInt8.self))
+        return matrix
     }
 
     /// In int8, with fixed scales of queries, keys and values. Probabilities count in 127ths of a row's largest, and

@@ -141,7 +141,8 @@ final class EncoderStep {
             }
         }
         products.probe?.attention(layer: layer, query: q, key: k, value: v, count: rows)
-        let fixed = w.query.weight.pointee.readsIntegers ? w.attentionScales : nil
+        let isExact = !w.query.weight.pointee.readsIntegers
+        let fixed = isExact ? nil : w.attentionScales
         let heads = config.heads
         pool.run(items: slices.count * heads, grain: 1) { range, thread in
             for item in range {
@@ -152,7 +153,7 @@ final class EncoderStep {
                 if let fixed {
                     attention.runFixed(view, scales: fixed, thread: thread)
                 } else {
-                    attention.run(view, thread: thread, scratch: pool.scratch(thread))
+                    attention.run(view, inBf16: !isExact, thread: thread, scratch: pool.scratch(thread))
                 }
             }
         }

@@ -216,6 +216,8 @@ void ebb_dequantize_channel(const ebb_matrix *w, uint32_t channel, float *out);
 // weights of a product. Keys: n = tokens, k = dim; values: n = dim, k = tokens. dim is a multiple of 16.
 void ebb_key_tiles(const float *x, size_t ld, uint32_t tokens, uint32_t dim, float *out);
 void ebb_value_tiles(const float *x, size_t ld, uint32_t tokens, uint32_t dim, float *out);
+// Rounds `count` floats of tiles to bf16, in place: half the room.
+void ebb_tiles_to_bf16(float *tiles, size_t count);
 // The same as 8-bit planes with scales of 1: q = x * multiplier + 128, rounded. Bytes as ebb_static_bytes says.
 void ebb_key_tiles_8(const float *x, size_t ld, uint32_t tokens, uint32_t dim, float multiplier, uint8_t *out);
 void ebb_value_tiles_8(const float *x, size_t ld, uint32_t tokens, uint32_t dim, float multiplier, uint8_t *out);
