@@ -5,6 +5,7 @@
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c"))), apply_to = function)
 #define VL 16
 #include "vectors.inc"
+#include "bf16_pairs.inc"
 #include "tables.h"
 
 enum { GROUP = EBB_ROW_BLOCK, GROUPS = EBB_QUERY_ROWS / EBB_ROW_BLOCK };
@@ -28,16 +29,14 @@ ALWAYS __m512i to_bf16(__m512 a, __m512 b) { return (__m512i)_mm512_cvtne2ps_pbh
 
 // out[i] = (a[i] - a0, b[i] - b0) in bf16, a multiple of 16 values of f16.
 ALWAYS void pair_rows(const uint16_t *a, float a0, const uint16_t *b, float b0, uint32_t n, uint32_t *out) {
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                           20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     for (uint32_t i = 0; i < n; i += VL) {
         __m512i both = to_bf16((__m512)(load_half(a + i) - a0), (__m512)(load_half(b + i) - b0));
-        _mm512_storeu_si512(out + i, _mm512_permutexvar_epi16(order, both));
+        _mm512_storeu_si512(out + i, woven_pairs(both));
     }
 }
 
 ALWAYS __m512 dot_bf16(__m512 acc, const uint32_t *pairs, uint32_t other) {
-    return _mm512_dpbf16_ps(acc, (__m512bh)_mm512_loadu_si512(pairs), (__m512bh)_mm512_set1_epi32((int)other));
+    return dot_pairs(acc, _mm512_loadu_si512(pairs), other);
 }
 
 // 2^x to 4e-6, finer than a weight in bf16: x = n + r, Taylor's polynomial of degree 5 in r, |r| <= 1/2.

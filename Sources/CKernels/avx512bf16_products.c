@@ -3,6 +3,7 @@
 #include <immintrin.h>
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c"))), apply_to = function)
 #include "layout.h"
+#include "bf16_pairs.inc"
 #include "tables.h"
 
 enum { PANEL_PAIRS = 128 }; // of two tiles: 16 KiB stay in the first-level cache
@@ -23,13 +24,7 @@ void ebb_pack_bf16(const float *x, size_t ldx, uint32_t row0, uint32_t r, const 
 
 // Two lines of a tile, of k and k + 1, as pairs; the second is zero where there is none.
 ALWAYS __m512i pair_lines(const uint16_t *lines, int both) {
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                           20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return _mm512_permutexvar_epi16(order, _mm512_maskz_loadu_epi16(both ? 0xffffffffu : 0xffffu, lines));
-}
-
-ALWAYS __m512 dot(__m512 acc, __m512i weights, uint32_t pair) {
-    return _mm512_dpbf16_ps(acc, (__m512bh)weights, (__m512bh)_mm512_set1_epi32((int)pair));
+    return woven_pairs(_mm512_maskz_loadu_epi16(both ? 0xffffffffu : 0xffffu, lines));
 }
 
 ALWAYS __mmask16 channels_of(const ebb_matrix *w, uint32_t t) {
@@ -45,9 +40,9 @@ static void one_row(const ebb_matrix *w, const uint32_t *pairs, uint32_t tile0, 
         for (; i + 4 <= whole; i += 4, lines += 8 * EBB_TILE)
             for (uint32_t u = 0; u < 4; u++) {
                 _mm_prefetch((const char *)(lines + u * 2 * EBB_TILE) + 2048, _MM_HINT_T0);
-                acc[u] = dot(acc[u], pair_lines(lines + u * 2 * EBB_TILE, 1), pairs[i + u]);
+                acc[u] = dot_pairs(acc[u], pair_lines(lines + u * 2 * EBB_TILE, 1), pairs[i + u]);
             }
-        for (; i < (w->k + 1) / 2; i++, lines += 2 * EBB_TILE) acc[0] = dot(acc[0], pair_lines(lines, i < whole), pairs[i]);
+        for (; i < (w->k + 1) / 2; i++, lines += 2 * EBB_TILE) acc[0] = dot_pairs(acc[0], pair_lines(lines, i < whole), pairs[i]);
         __m512 sum = _mm512_add_ps(_mm512_add_ps(acc[0], acc[1]), _mm512_add_ps(acc[2], acc[3]));
         _mm512_mask_storeu_ps(out + t * EBB_TILE, channels_of(w, t), sum);
     }
@@ -62,7 +57,7 @@ ALWAYS void micro(const __m512i *panel, uint32_t tiles, uint32_t count, const ui
             acc[t][j] = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask[t], out + j * ldo + t * EBB_TILE);
     for (uint32_t i = 0; i < count; i++, panel += tiles, pairs += r)
         for (uint32_t j = 0; j < r; j++)
-            for (uint32_t t = 0; t < tiles; t++) acc[t][j] = dot(acc[t][j], panel[t], pairs[j]);
+            for (uint32_t t = 0; t < tiles; t++) acc[t][j] = dot_pairs(acc[t][j], panel[t], pairs[j]);
     for (uint32_t j = 0; j < r; j++)
         for (uint32_t t = 0; t < tiles; t++) _mm512_mask_storeu_ps(out + j * ldo + t * EBB_TILE, mask[t], acc[t][j]);
 }

@@ -10,6 +10,7 @@
 
 float ebb_f16_to_f32(uint16_t h) { return half_to_float(h); }
 uint16_t ebb_f32_to_f16(float f) { return float_to_half(f); }
+float ebb_bf16_to_f32(uint16_t h) { return bf16_to_float(h); }
 uint16_t ebb_f32_to_bf16(float f) { return float_to_bf16(f); }
 float ebb_powf(float x, float y) { return powf(x, y); }
 double ebb_log(double x) { return log(x); }

@@ -82,7 +82,7 @@ public final class LayerExpansion {
                 switch precision {
                 case .f32: tiles.assumingMemoryBound(to: Float.self)[i] *= factor
                 case .f16: halves[i] = ebb_f32_to_f16(ebb_f16_to_f32(halves[i]) * factor)
-                case .bf16: halves[i] = ebb_f32_to_bf16(Float(bitPattern: UInt32(halves[i]) << 16) * factor)
+                case .bf16: halves[i] = ebb_f32_to_bf16(ebb_bf16_to_f32(halves[i]) * factor)
                 }
             }
         }

@@ -87,7 +87,7 @@ struct MatrixProductTests {
         var random = TestRandom(seed: 12)
         for (n, k, rows) in Self.shapes + [(70, 65, 11), (33, 515, 40)] {
             let matrix = try TestMatrix(.bf16, n: n, k: k, random: &random)
-            let values = random.floats(rows * k).map { Float(bitPattern: UInt32(ebb_f32_to_bf16($0)) << 16) }
+            let values = random.floats(rows * k).map { ebb_bf16_to_f32(ebb_f32_to_bf16($0)) }
             let plain = TestActivations(rows: rows, k: k, block: 32, values: values, table: KernelTables.plain)
             let expected = Product.run(KernelTables.plain, matrix, plain, integers: false)
             for (name, table) in KernelTables.others where table.matmul_bf16 != nil {
@@ -118,9 +118,7 @@ struct MatrixProductTests {
                     #expect(relativeError(expected[channel], row) < 1e-6, "\(name) channel \(channel)")
                     let half = (0..<k).map { ebb_f16_to_f32(halves[(channel / 16 * k + $0) * 16 + channel % 16]) }
                     #expect(relativeError(expected[channel], half) < 0x1p-10, "\(name) f16 channel \(channel)")
-                    let brain = (0..<k).map { place in
-                        Float(bitPattern: UInt32(brains[(channel / 16 * k + place) * 16 + channel % 16]) << 16)
-                    }
+                    let brain = (0..<k).map { ebb_bf16_to_f32(brains[(channel / 16 * k + $0) * 16 + channel % 16]) }
                     #expect(relativeError(expected[channel], brain) < 0x1p-8, "\(name) bf16 channel \(channel)")
                 }
             }

@@ -86,8 +86,8 @@ static inline size_t ebb_kv_int8_bytes(uint32_t head_dim) {
     return 2 * (size_t)EBB_KV_BLOCK * head_dim + (2 * (size_t)head_dim + EBB_KV_BLOCK) * sizeof(float);
 }
 
-// Up to 8 query rows (EBB_QUERY_ROWS in bf16) that share one KV head: rows first...first + rows - 1 of the list (token, head) that runs
-// through the `group` query heads of a token, then through the tokens.
+// Up to 8 query rows (EBB_QUERY_ROWS in bf16) that share one KV head: rows first...first + rows - 1 of the list
+// (token, head) that runs through the `group` query heads of a token, then through the tokens.
 typedef struct {
     uint32_t rows, first, group;
     uint32_t position;  // of token 0; a token sees itself and what lies before it
@@ -228,6 +228,7 @@ size_t ebb_static_bytes(uint32_t n, uint32_t k);
 // Conversions used by readers and tests; round to nearest even.
 float ebb_f16_to_f32(uint16_t h);
 uint16_t ebb_f32_to_f16(float f);
+float ebb_bf16_to_f32(uint16_t h);
 uint16_t ebb_f32_to_bf16(float f);
 
 // x^y and ln x of C's library.
