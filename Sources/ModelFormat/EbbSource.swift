@@ -20,9 +20,10 @@ public struct EbbSource: ModelSource {
         }
     }
 
-    public func encodedMetadata() -> MetadataEncoder {
+    public func encodedMetadata() throws -> MetadataEncoder {
         var encoder = MetadataEncoder()
-        encoder.append(file.metadata, except: MetadataEncoder.provenanceKeys.union(MetadataEncoder.quantizationKeys))
+        try encoder.appendWithTables(
+            file.metadata, except: MetadataEncoder.provenanceKeys.union(MetadataEncoder.quantizationKeys))
         return encoder
     }
 

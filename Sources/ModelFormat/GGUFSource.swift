@@ -25,9 +25,9 @@ public struct GGUFSource: ModelSource {
         }
     }
 
-    public func encodedMetadata() -> MetadataEncoder {
+    public func encodedMetadata() throws -> MetadataEncoder {
         var encoder = MetadataEncoder()
-        encoder.append(file.metadata, except: MetadataEncoder.provenanceKeys)
+        try encoder.appendWithTables(file.metadata, except: MetadataEncoder.provenanceKeys)
         return encoder
     }
 

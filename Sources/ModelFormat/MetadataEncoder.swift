@@ -50,11 +50,14 @@ public struct MetadataEncoder {
         for value in values { value.appendEncoded(to: &bytes) }
     }
 
-    public mutating func set(_ key: String, _ values: [Int32]) {
+    public mutating func set(_ key: String, _ values: [Int32]) { set(key, Numbers(values)) }
+
+    /// An array whose elements are already encoded.
+    mutating func setArray(_ key: String, _ type: MetadataType, count: Int, _ elements: UnsafeRawBufferPointer) {
         begin(key, .array)
-        MetadataType.int32.rawValue.appendEncoded(to: &bytes)
-        UInt64(values.count).appendEncoded(to: &bytes)
-        for value in values { value.appendEncoded(to: &bytes) }
+        type.rawValue.appendEncoded(to: &bytes)
+        UInt64(count).appendEncoded(to: &bytes)
+        bytes.append(contentsOf: elements)
     }
 }
 

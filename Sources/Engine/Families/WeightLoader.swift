@@ -140,9 +140,9 @@ final class WeightLoader {
         guard let vocabulary = outputs("token_embd.weight") else {
             throw FormatError("\(path): the tensor token_embd.weight is missing")
         }
-        if let tokens = metadata.array("tokenizer.ggml.tokens"), tokens.count != vocabulary {
+        if let tokens = Vocabulary.count(metadata), tokens != vocabulary {
             throw FormatError(
-                "\(path): the vocabulary has \(tokens.count) tokens, but the embedding has \(vocabulary) rows")
+                "\(path): the vocabulary has \(tokens) tokens, but the embedding has \(vocabulary) rows")
         }
         return DecoderConfig(
             layers: layers, hidden: hidden, heads: heads, kvHeads: kvHeads, headDim: headDim,

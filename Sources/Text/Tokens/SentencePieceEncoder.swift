@@ -5,20 +5,21 @@ import ModelFormat
 struct SentencePieceEncoder: Sendable {
     static let space: [UInt8] = [0xe2, 0x96, 0x81]
     private let vocabulary: Vocabulary
-    private let scores: [Float]
+    /// Each token's score, as the bits of a Float.
+    private let scores: Numbers<UInt32>
     private let addsSpacePrefix: Bool
     private let byteTokens: [Int32]
     private let unknown: Int32?
 
     init(_ metadata: Metadata, vocabulary: Vocabulary) throws {
         self.vocabulary = vocabulary
-        guard let scores = metadata.array("tokenizer.ggml.scores")?.floats(), scores.count == vocabulary.count else {
+        guard let scores = metadata.floatBits("tokenizer.ggml.scores"), scores.count == vocabulary.count else {
             throw TextError("the tokenizer lacks a score for each token (tokenizer.ggml.scores)")
         }
         self.scores = scores
         addsSpacePrefix = metadata.bool("tokenizer.ggml.add_space_prefix") ?? true
         var bytes = [Int32](repeating: -1, count: 256)
-        for id in 0..<Int32(vocabulary.count) where vocabulary.kinds[Int(id)] == .byte {
+        for id in 0..<Int32(vocabulary.count) where vocabulary.kind(id) == .byte {
             if let byte = vocabulary.bytes(id).first { bytes[Int(byte)] = id }
         }
         byteTokens = bytes
@@ -46,7 +47,7 @@ struct SentencePieceEncoder: Sendable {
         var queue = MergeQueue()
         let merged = queue.run(symbols) { a, b in
             guard let token = vocabulary.id(bytes[a.start..<a.start + a.length + b.length]) else { return nil }
-            return (-scores[Int(token)], token)
+            return (-Float(bitPattern: scores[Int(token)]), token)
         }
         for symbol in merged {
             if symbol.token >= 0 {

@@ -10,10 +10,7 @@ public struct Tokenizer: Sendable {
 
     private let vocabulary: Vocabulary
     private let model: Model
-    /// Found only where the caller asks for special tokens.
-    private let allSpecial: SpecialTokens
-    /// Found always: tokens that a user added to the vocabulary.
-    private let userDefined: SpecialTokens
+    private let special: SpecialTokens
     private let addsBOS: Bool
     private let addsEOS: Bool
     public let bos: Int32?
@@ -23,26 +20,13 @@ public struct Tokenizer: Sendable {
 
     public var vocabularySize: Int { vocabulary.count }
 
-    /// - Throws: ``TextError`` where the tokenizer is of an unsupported kind or its parts contradict each other.
+    /// - Throws: ``TextError`` where the tokenizer is of an unsupported kind, `FormatError` where its parts contradict each other.
     public init(_ metadata: Metadata) throws {
+        vocabulary = try Vocabulary(metadata)
         switch metadata.string("tokenizer.ggml.model") {
-        case "gpt2":
-            vocabulary = try Vocabulary(metadata) { text, kind, bytes in
-                if kind == .control || kind == .userDefined {
-                    bytes.append(contentsOf: text)
-                } else {
-                    ByteLevel.spell(text, into: &bytes)
-                }
-            }
-            model = .bytePair(try BytePairEncoder(metadata, vocabulary: vocabulary))
-        case "llama":
-            vocabulary = try Vocabulary(metadata) { text, kind, bytes in
-                if kind == .byte { bytes.append(try Self.byte(text)) } else { bytes.append(contentsOf: text) }
-            }
-            model = .sentencePiece(try SentencePieceEncoder(metadata, vocabulary: vocabulary))
-        case "wordpiece":
-            vocabulary = try Vocabulary(metadata) { text, _, bytes in bytes.append(contentsOf: text) }
-            model = .wordPiece(try WordPieceEncoder(metadata, vocabulary: vocabulary))
+        case "gpt2": model = .bytePair(try BytePairEncoder(metadata, vocabulary: vocabulary))
+        case "llama": model = .sentencePiece(try SentencePieceEncoder(metadata, vocabulary: vocabulary))
+        case "wordpiece": model = .wordPiece(try WordPieceEncoder(metadata, vocabulary: vocabulary))
         case let other:
             throw TextError(
                 "the tokenizer model \"\(other ?? "none")\" is not supported (gpt2, llama and wordpiece are)")
@@ -57,32 +41,15 @@ public struct Tokenizer: Sendable {
         addsBOS = metadata.bool("tokenizer.ggml.add_bos_token") ?? isSentencePiece
         addsEOS = metadata.bool("tokenizer.ggml.add_eos_token") ?? false
         endOfGeneration = Self.endTokens(vocabulary, [eos, token("eot_token_id"), token("eom_token_id")])
-        // Encoders' tokenizers know their special tokens always (Hugging Face tokenizers, added tokens).
-        let isWordPiece = if case .wordPiece = model { true } else { false }
-        var all = SpecialTokens()
-        var user = SpecialTokens()
-        for id in 0..<Int32(vocabulary.count) {
-            switch vocabulary.kinds[Int(id)] {
-            case .control, .unknown:
-                all.insert(vocabulary.bytes(id), token: id)
-                if isWordPiece { user.insert(vocabulary.bytes(id), token: id) }
-            case .userDefined:
-                all.insert(vocabulary.bytes(id), token: id)
-                // What ends a turn is a control token, also where a file calls it user-defined (Gemma's </s>).
-                if !endOfGeneration.contains(id) { user.insert(vocabulary.bytes(id), token: id) }
-            case .normal, .unused, .byte, .undefined: break
-            }
-        }
-        (allSpecial, userDefined) = (all, user)
+        special = SpecialTokens(vocabulary)
     }
 
-    /// A byte token is written `<0xHH>`.
-    private static func byte(_ text: UnsafeRawBufferPointer) throws -> UInt8 {
-        let spelled = String(decoding: text, as: UTF8.self)
-        guard spelled.hasPrefix("<0x"), spelled.hasSuffix(">"),
-            let byte = UInt8(spelled.dropFirst(3).dropLast(), radix: 16)
-        else { throw TextError("the byte token \(spelled) is not of the form <0xHH>") }
-        return byte
+    /// Whether a special token is found in every text, not only where the caller asks for special tokens.
+    private func isFoundAlways(_ id: Int32) -> Bool {
+        // Encoders' tokenizers know their special tokens always (Hugging Face tokenizers, added tokens).
+        if case .wordPiece = model { return vocabulary.kind(id) != .userDefined || !endOfGeneration.contains(id) }
+        // What ends a turn is a control token, also where a file calls it user-defined (Gemma's </s>).
+        return vocabulary.kind(id) == .userDefined && !endOfGeneration.contains(id)
     }
 
     /// Chat models end a turn with one of these, whatever their metadata calls the end.
@@ -93,7 +60,7 @@ public struct Tokenizer: Sendable {
         var found = Set(named.compactMap { $0 })
         for text in texts {
             guard let id = vocabulary.id(Array(text.utf8)) else { continue }
-            if [.control, .userDefined].contains(vocabulary.kinds[Int(id)]) { found.insert(id) }
+            if [.control, .userDefined].contains(vocabulary.kind(id)) { found.insert(id) }
         }
         return found
     }
@@ -104,20 +71,15 @@ public struct Tokenizer: Sendable {
     public func encode(_ text: String, addSpecial: Bool, parseSpecial: Bool) -> [Int32] {
         var ids: [Int32] = []
         if addSpecial, addsBOS, let bos { ids.append(bos) }
-        let special = parseSpecial ? allSpecial : userDefined
-        if special.isEmpty {
-            encodePlain(text[...], first: true, into: &ids)
-        } else {
-            let bytes = Array(text.utf8)
-            var first = true
-            for part in special.cut(bytes) {
-                switch part {
-                case .token(let id): ids.append(id)
-                case .text(let range):
-                    encodePlain(Substring(decoding: bytes[range], as: UTF8.self), first: first, into: &ids)
-                }
-                first = false
+        let bytes = Array(text.utf8)
+        var first = true
+        for part in special.cut(bytes, accepts: { parseSpecial || isFoundAlways($0) }) {
+            switch part {
+            case .token(let id): ids.append(id)
+            case .text(let range):
+                encodePlain(Substring(decoding: bytes[range], as: UTF8.self), first: first, into: &ids)
             }
+            first = false
         }
         if addSpecial, addsEOS, let eos { ids.append(eos) }
         return ids
@@ -136,15 +98,15 @@ public struct Tokenizer: Sendable {
     public func bytes(of id: Int32, special: Bool = false) -> [UInt8] {
         guard id >= 0, id < vocabulary.count else { return [] }
         if endOfGeneration.contains(id), !special { return [] }
-        switch vocabulary.kinds[Int(id)] {
-        case .control, .unknown: return special ? Array(vocabulary.bytes(id)) : []
+        switch vocabulary.kind(id) {
+        case .control, .unknown: return special ? vocabulary.bytes(id) : []
         case .byte, .undefined, .unused, .normal, .userDefined: break
         }
-        let bytes = Array(vocabulary.bytes(id))
+        let bytes = vocabulary.bytes(id)
         if case .wordPiece = model {
             return bytes.starts(with: WordPieceEncoder.continuation) ? Array(bytes.dropFirst(2)) : [0x20] + bytes
         }
-        guard case .sentencePiece = model, vocabulary.kinds[Int(id)] != .byte else { return bytes }
+        guard case .sentencePiece = model, vocabulary.kind(id) != .byte else { return bytes }
         return Self.withSpaces(bytes)
     }
 

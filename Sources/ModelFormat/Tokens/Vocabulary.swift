@@ -1,0 +1,208 @@
+/// The tokens of a model as bytes: flat tables that are used where they are mapped, so that opening a model makes nothing
+/// of its up to 262,144 tokens. A container may hold anything, so every look-up checks what it finds.
+public struct Vocabulary: Sendable {
+    /// GGUF's token types (llama.cpp, `llama_token_type`).
+    public enum Kind: UInt8, Sendable {
+        case undefined = 0
+        case normal, unknown, control, userDefined, unused, byte
+    }
+
+    private let blob: Numbers<UInt8>
+    private let ends: Numbers<UInt32>
+    private let kinds: Numbers<UInt8>
+    /// Open addressing: tokens; -1 is empty. A text that several tokens share leads to the first.
+    private let table: Numbers<Int32>
+    /// Control, unknown and user-defined tokens, sorted by their bytes.
+    public let special: Numbers<Int32>
+
+    public var count: Int { kinds.count }
+
+    private static let blobKey = "tokenizer.ebb.token_bytes"
+    private static let endsKey = "tokenizer.ebb.token_ends"
+    private static let kindsKey = "tokenizer.ebb.token_kinds"
+    private static let tableKey = "tokenizer.ebb.token_table"
+    private static let specialKey = "tokenizer.ebb.special"
+
+    /// - Throws: ``FormatError`` where there is no vocabulary, or its parts contradict each other.
+    public init(_ metadata: Metadata) throws {
+        if metadata[Self.endsKey] != nil {
+            try self.init(mapped: metadata)
+        } else if let lines = metadata.string("tokenizer.ebb.vocabulary") {
+            try self.init(lines: lines, metadata)
+        } else {
+            try self.init(gguf: metadata)
+        }
+    }
+
+    /// How many tokens a decoder's metadata lists; nil where it has no vocabulary.
+    public static func count(_ metadata: Metadata) -> Int? {
+        (metadata.array(endsKey) ?? metadata.array("tokenizer.ggml.tokens"))?.count
+    }
+
+    private init(mapped metadata: Metadata) throws {
+        guard let blob = metadata.numbers(Self.blobKey, UInt8.self),
+            let ends = metadata.numbers(Self.endsKey, UInt32.self), ends.count <= Int(Int32.max),
+            let kinds = metadata.numbers(Self.kindsKey, UInt8.self), kinds.count == ends.count,
+            let table = metadata.numbers(Self.tableKey, Int32.self), HashTable.isPossible(table.count),
+            let special = metadata.numbers(Self.specialKey, Int32.self)
+        else { throw FormatError("the tokenizer's vocabulary is damaged; import the model again") }
+        (self.blob, self.ends, self.kinds, self.table, self.special) = (blob, ends, kinds, table, special)
+    }
+
+    /// GGUF's own form: an array of texts, spelled as the kind of tokenizer wants.
+    private init(gguf metadata: Metadata) throws {
+        guard let tokens = metadata.array("tokenizer.ggml.tokens"), tokens.isStrings, tokens.count > 0 else {
+            throw FormatError("the model has no vocabulary (tokenizer.ggml.tokens)")
+        }
+        var kinds = [Kind](repeating: .normal, count: tokens.count)
+        if let types = metadata.array("tokenizer.ggml.token_type")?.integers() {
+            guard types.count == tokens.count else {
+                throw FormatError("the vocabulary has \(tokens.count) tokens, but \(types.count) token types")
+            }
+            kinds = types.map { UInt8(exactly: $0).flatMap(Kind.init) ?? .normal }
+        }
+        let isByteLevel = metadata.string("tokenizer.ggml.model") == "gpt2"
+        try self.init(kinds) { index, blob in
+            let text = tokens.string(index)
+            switch kinds[index] {
+            case .byte where !isByteLevel: blob.append(try Self.byte(text))
+            case .control, .userDefined: blob.append(contentsOf: text)
+            default: if isByteLevel { ByteLevel.spell(text, into: &blob) } else { blob.append(contentsOf: text) }
+            }
+        }
+    }
+
+    /// A byte token is written `<0xHH>`.
+    private static func byte(_ text: UnsafeRawBufferPointer) throws -> UInt8 {
+        let spelled = String(decoding: text, as: UTF8.self)
+        guard spelled.hasPrefix("<0x"), spelled.hasSuffix(">"),
+            let byte = UInt8(spelled.dropFirst(3).dropLast(), radix: 16)
+        else { throw FormatError("the byte token \(spelled) is not of the form <0xHH>") }
+        return byte
+    }
+
+    /// A token a line, and a list of the control tokens: the smallest form, for models of a few MB.
+    private init(lines: String, _ metadata: Metadata) throws {
+        let tokens = lines.utf8.split(separator: 0x0a, omittingEmptySubsequences: false)
+        var kinds = [Kind](repeating: .normal, count: tokens.count)
+        for id in metadata.array("tokenizer.ebb.special_tokens")?.integers() ?? [] {
+            guard let index = Int(exactly: id), kinds.indices.contains(index) else {
+                throw FormatError("the special token \(id) is not in the vocabulary")
+            }
+            kinds[index] = .control
+        }
+        try self.init(kinds) { index, blob in blob.append(contentsOf: tokens[index]) }
+    }
+
+    private init(_ kinds: [Kind], append: (Int, inout [UInt8]) throws -> Void) throws {
+        var blob: [UInt8] = []
+        var ends: [UInt32] = []
+        ends.reserveCapacity(kinds.count)
+        for index in kinds.indices {
+            try append(index, &blob)
+            guard let end = UInt32(exactly: blob.count) else { throw FormatError("the vocabulary is over 4 GiB") }
+            ends.append(end)
+        }
+        var table = [Int32](repeating: -1, count: HashTable.slots(for: kinds.count))
+        var start = 0
+        for index in kinds.indices {
+            let text = blob[start..<Int(ends[index])]
+            start = Int(ends[index])
+            // A byte token stands for a byte that is left over, never for the text that is that byte.
+            guard kinds[index] != .byte else { continue }
+            let slot = HashTable.find(Self.hash(text), slots: table.count) { slot in
+                let other = Int(table[slot])
+                return other < 0
+                    || blob[(other == 0 ? 0 : Int(ends[other - 1]))..<Int(ends[other])].elementsEqual(text)
+            }
+            if let slot, table[slot] < 0 { table[slot] = Int32(index) }
+        }
+        self.blob = Numbers(blob)
+        self.ends = Numbers(ends)
+        self.kinds = Numbers(kinds.map(\.rawValue))
+        self.table = Numbers(table)
+        special = Self.special(kinds, blob, ends)
+    }
+
+    private static func special(_ kinds: [Kind], _ blob: [UInt8], _ ends: [UInt32]) -> Numbers<Int32> {
+        let found = kinds.indices.compactMap { index -> (id: Int32, text: ArraySlice<UInt8>)? in
+            guard [.control, .unknown, .userDefined].contains(kinds[index]) else { return nil }
+            let text = blob[(index == 0 ? 0 : Int(ends[index - 1]))..<Int(ends[index])]
+            return text.isEmpty ? nil : (Int32(index), text)
+        }
+        let sorted = found.sorted { a, b in
+            a.text.lexicographicallyPrecedes(b.text) || (a.text == b.text && a.id < b.id)
+        }
+        return Numbers(sorted.map(\.id))
+    }
+
+    /// What kind of token this is; undefined for an id outside the vocabulary.
+    public func kind(_ id: Int32) -> Kind {
+        id >= 0 && id < count ? Kind(rawValue: kinds[Int(id)]) ?? .normal : .undefined
+    }
+
+    /// The bytes of a token; empty for an id outside the vocabulary.
+    public func bytes(_ id: Int32) -> [UInt8] { Array(text(id)) }
+
+    /// Byte `index` of a token; nil beyond its end.
+    public func byte(_ id: Int32, _ index: Int) -> UInt8? {
+        let text = text(id)
+        return index < text.count ? text[index] : nil
+    }
+
+    private func text(_ id: Int32) -> UnsafeRawBufferPointer {
+        guard id >= 0, id < count else { return UnsafeRawBufferPointer(start: nil, count: 0) }
+        let start = id == 0 ? 0 : Int(ends[Int(id) - 1])
+        let end = Int(ends[Int(id)])
+        guard start <= end, end <= blob.count else { return UnsafeRawBufferPointer(start: nil, count: 0) }
+        return blob.bytes(start..<end)
+    }
+
+    /// The token of exactly these bytes.
+    public func id(_ text: ArraySlice<UInt8>) -> Int32? { id(text, hash: Self.hash(text)) }
+
+    public func id(_ text: [UInt8]) -> Int32? { id(text[...]) }
+
+    private func id(_ text: ArraySlice<UInt8>, hash: UInt64) -> Int32? {
+        let slot = HashTable.find(hash, slots: table.count) { slot in
+            let id = table[slot]
+            return id < 0 || self.text(id).elementsEqual(text)
+        }
+        guard let slot, table[slot] >= 0, table[slot] < count else { return nil }
+        return table[slot]
+    }
+
+    /// FNV-1a (Fowler, Noll, Vo), with its upper bits mixed in.
+    private static func hash(_ text: ArraySlice<UInt8>) -> UInt64 {
+        var h: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in text { h = (h ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
+        return h ^ h >> 29
+    }
+
+    func encode(into metadata: inout MetadataEncoder) {
+        metadata.set(Self.blobKey, blob)
+        metadata.set(Self.endsKey, ends)
+        metadata.set(Self.kindsKey, kinds)
+        metadata.set(Self.tableKey, table)
+        metadata.set(Self.specialKey, special)
+    }
+}
+
+extension MetadataEncoder {
+    private static let listKeys: Set<String> = [
+        "tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges",
+    ]
+
+    /// Takes over a model's pairs, but for some; GGUF's lists of tokens and merges become tables.
+    /// - Throws: ``FormatError`` where those lists are malformed.
+    mutating func appendWithTables(_ metadata: Metadata, except: Set<String>) throws {
+        let model = metadata.string("tokenizer.ggml.model")
+        guard metadata.array("tokenizer.ggml.tokens") != nil, model == "gpt2" || model == "llama" else {
+            return append(metadata, except: except)
+        }
+        append(metadata, except: except.union(Self.listKeys))
+        let vocabulary = try Vocabulary(metadata)
+        vocabulary.encode(into: &self)
+        if model == "gpt2" { try MergeTable(metadata, vocabulary).encode(into: &self) }
+    }
+}
