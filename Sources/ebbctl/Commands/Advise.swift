@@ -7,6 +7,7 @@ import ModelFormat
 
 struct Advise: ParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "advise",
         abstract: "Say which quantization suits a model, and the command that makes it.",
         discussion: """
             Makes each candidate in a temporary folder and measures it on this machine: its size, its loss on two dozen \

@@ -4,6 +4,7 @@ import Glibc
 
 struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "bench",
         abstract: "Measure a model's speed on this machine.",
         discussion: """
             The tests are llama-bench's: pp512 reads a prompt of 512 tokens, tg64 generates 64 tokens from an empty context. \

@@ -6,6 +6,7 @@ import ModelFormat
 
 struct Calibrate: ParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "calibrate",
         abstract: "Collect the ranges of a model's activations, for full INT8.",
         discussion: """
             Runs typical texts through the model in floats and notes the range of every weight's input by five methods: \

@@ -7,6 +7,7 @@ import Text
 
 struct Embed: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "embed",
         abstract: "Turn texts into embeddings with an encoder.",
         discussion: """
             One text as an argument, or lines {"text"} on standard input with --jsonl; lines {"embedding"} out. ebbd \\

@@ -6,6 +6,7 @@ import ModelFormat
 
 struct Evaluate: ParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "evaluate",
         abstract: "Measure what quantized models have lost against their source.",
         discussion: """
             The weights: the signal-to-noise ratio of each matrix in decibels (6 dB are a bit). The outputs on some texts: \

@@ -5,6 +5,7 @@ import Foundation
 
 struct Prefer: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "prefer",
         abstract: "Choose what free memory is used for.",
         discussion: """
             accuracy expands layers when there is room (the default), speed uses whichever mode a probe measured as faster, \
@@ -54,6 +55,7 @@ enum WishedPreference: String, ExpressibleByArgument, CaseIterable {
 
 struct Pressure: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "pressure",
         abstract: "Tell the governor how scarce memory is.",
         discussion: """
             The word holds for a while, beside what the other sources say; the most severe counts. Before something big is \
@@ -112,6 +114,7 @@ struct Span: ExpressibleByArgument {
 
 struct Events: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "events",
         abstract: "Follow changes of level, mode and residency.",
         discussion: """
             Ends with Ctrl-C, or after --count events.

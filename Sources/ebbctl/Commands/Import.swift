@@ -6,6 +6,7 @@ import Text
 
 struct Import: ParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "import",
         abstract: "Copy a model into the model folder, in Ebb's layout.",
         discussion: """
             Takes a GGUF file, or a Hugging Face folder of a BERT encoder (config.json, model.safetensors, tokenizer.json). \

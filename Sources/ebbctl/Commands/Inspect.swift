@@ -3,6 +3,7 @@ import ModelFormat
 
 struct Inspect: ParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "inspect",
         abstract: "Show what a model file holds: metadata and tensors.",
         discussion: """
             EXAMPLES
@@ -77,6 +78,7 @@ struct Inspect: ParsableCommand {
 
 struct Verify: ParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "verify",
         abstract: "Read a model's weights and compare their checksums.",
         discussion: """
             EXAMPLES

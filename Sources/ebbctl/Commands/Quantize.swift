@@ -7,6 +7,7 @@ import Quantization
 
 struct Quantize: ParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "quantize",
         abstract: "Make a model smaller: 2 to 8 bits, f16, mixed widths, or full INT8.",
         discussion: """
             Reads a GGUF file, a Hugging Face folder of a BERT encoder, an .ebb file or a model of the folder, and writes an \

@@ -3,6 +3,7 @@ import EbbClient
 
 struct Run: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "run",
         abstract: "Answer a question, or continue a text, and stream it to the terminal.",
         discussion: """
             The text is put as a user's message through the model's chat template. --raw continues it as it is instead: that \
@@ -53,6 +54,7 @@ struct Run: AsyncParsableCommand {
 
 struct Chat: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "chat",
         abstract: "Talk with a model, line by line.",
         discussion: """
             Each line is a message; an empty line or the end of input (Ctrl-D) ends the conversation.

@@ -4,6 +4,7 @@ import EbbProtocol
 
 struct Status: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "status",
         abstract: "Show who is loaded, in which mode, and what memory it really takes.",
         discussion: """
             EXAMPLES
@@ -91,6 +92,7 @@ extension EbbModeCosts {
 
 struct Models: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "models",
         abstract: "List the daemon's models.",
         discussion: """
             EXAMPLES
@@ -134,6 +136,7 @@ struct Models: AsyncParsableCommand {
 
 struct Load: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "load",
         abstract: "Load a model ahead of its first use.",
         discussion: """
             EXAMPLES
@@ -158,6 +161,7 @@ struct Load: AsyncParsableCommand {
 
 struct Unload: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "unload",
         abstract: "Unload a model; its running requests fail.",
         discussion: """
             EXAMPLES

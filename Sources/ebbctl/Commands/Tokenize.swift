@@ -3,6 +3,7 @@ import Text
 
 struct Tokenize: ParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "tokenize",
         abstract: "Turn text into a model's tokens.",
         discussion: """
             With --jsonl it is a filter: lines {"text", "add_special", "parse_special"} in, {"ids"} out.

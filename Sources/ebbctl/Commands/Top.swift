@@ -5,6 +5,7 @@ import Glibc
 
 struct Top: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "top",
         abstract: "Watch the daemon live.",
         discussion: """
             Levels and what the sources say, bytes over time, tokens a second, and who waits for what. Ends with q or Ctrl-C. \
