@@ -43,7 +43,7 @@ def peer_rates(path):
 
 
 def seconds(command, path, cold):
-    """From the start of a process that makes one token to its end."""
+    """From the start of a process to the line that tells its first token."""
     fd = os.open(path, os.O_RDONLY)
     if cold:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -52,8 +52,14 @@ def seconds(command, path, cold):
             pass
     os.close(fd)
     start = time.monotonic()
-    run(command, input='{"text":"Hello"}\n')
-    return time.monotonic() - start
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdin.write(b'{"text":"Hello"}\n')
+        process.stdin.close()
+        if not process.stdout.readline():
+            raise RuntimeError(f"{command[0]} gave no token")
+        end = time.monotonic()
+        process.stdout.read()
+    return end - start
 
 
 def resident(process):
@@ -142,7 +148,8 @@ for pair in sys.argv[6:]:
         for cold in (False, True):
             key = "first token, cold, s" if cold else "first token, s"
             a[key] = seconds([ctl, "score", name, "--jsonl", "--greedy", "1", "--threads", threads], container, cold)
-            b[key] = seconds([peer, "-m", path, "-t", threads, "-p", "1", "-n", "0", "-r", "1", "--no-warmup"], path, cold)
+            b[key] = seconds([peer, "-m", path, "-t", threads, "-p", "1", "-n", "0", "-r", "1", "--no-warmup",
+                               "-o", "jsonl"], path, cold)
         ours.append(a)
         theirs.append(b)
     mine = memory([ctl, "bench", name, "--threads", threads, "-p", "2048", "-n", "0", "-r", "1"])
