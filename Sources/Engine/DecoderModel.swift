@@ -98,13 +98,15 @@ public final class DecoderModel: LayeredModel {
         try step.admit(rows: rows)
         defer { step.end() }
         for input in batch { try input.sequence.reserve(input.tokens.count) }
-        step.begin(batch, embedding: family.outer.embedding, scale: family.embeddingScale)
+        let wanted = Self.wanted(batch)
+        step.begin(
+            batch, wanted: wanted.map(\.row), embedding: family.outer.embedding, scale: family.embeddingScale)
         for layer in 0..<config.layers {
             family.run(layer, step)
             betweenLayers?()
         }
         for input in batch { input.sequence.advance(input.tokens.count) }
-        try giveLogits(batch, onLogits)
+        try giveLogits(wanted, onLogits)
     }
 
     // MARK: Calibration
@@ -119,8 +121,8 @@ public final class DecoderModel: LayeredModel {
         defer { step.end() }
         try sequence.reserve(tokens.count)
         step.begin(
-            [StepInput(sequence: sequence, tokens: tokens, logits: .none)], embedding: family.outer.embedding,
-            scale: family.embeddingScale)
+            [StepInput(sequence: sequence, tokens: tokens, logits: .none)], wanted: nil,
+            embedding: family.outer.embedding, scale: family.embeddingScale)
         try body()
     }
 
@@ -130,38 +132,41 @@ public final class DecoderModel: LayeredModel {
     /// Runs one layer on the residual stream; the layer after the last is the output head.
     func runLayer(_ layer: Int) throws {
         guard layer < config.layers else {
-            let rows = Array(0..<min(step.rowCount, Self.logitsRows))
+            let rows = 0..<min(step.rowCount, Self.logitsRows)
             let out = logitsMemory.base.assumingMemoryBound(to: Float.self)
             lastLogits = UnsafeMutableBufferPointer(start: out, count: rows.count * config.vocabulary)
-            return try step.logits(rows[...], norm: family.outer.outputNorm, head: family.outer.head, out: out)
+            return try step.logits(rows, norm: family.outer.outputNorm, head: family.outer.head, out: out)
         }
         family.run(layer, step)
         step.settle()
     }
 
-    private func giveLogits(
-        _ batch: [StepInput], _ onLogits: (Int, Int, UnsafeMutableBufferPointer<Float>) -> Void
-    ) throws {
-        var wanted: [Int] = []
-        var origins: [(input: Int, token: Int)] = []
+    /// A row whose logits are asked for: its number in the step, its input, its token in that.
+    private typealias WantedRow = (row: Int, input: Int, token: Int)
+
+    private static func wanted(_ batch: [StepInput]) -> [WantedRow] {
+        var found: [WantedRow] = []
         var first = 0
         for (index, input) in batch.enumerated() {
             let count = input.tokens.count
             let tokens = input.logits == .all ? 0..<count : input.logits == .last ? max(0, count - 1)..<count : 0..<0
-            for token in tokens {
-                wanted.append(first + token)
-                origins.append((index, token))
-            }
+            for token in tokens { found.append((first + token, index, token)) }
             first += count
         }
+        return found
+    }
+
+    private func giveLogits(
+        _ wanted: [WantedRow], _ onLogits: (Int, Int, UnsafeMutableBufferPointer<Float>) -> Void
+    ) throws {
         let out = logitsMemory.base.assumingMemoryBound(to: Float.self)
         for start in stride(from: 0, to: wanted.count, by: Self.logitsRows) {
             let end = min(start + Self.logitsRows, wanted.count)
-            try step.logits(wanted[start..<end], norm: family.outer.outputNorm, head: family.outer.head, out: out)
+            try step.logits(start..<end, norm: family.outer.outputNorm, head: family.outer.head, out: out)
             for index in start..<end {
                 let row = UnsafeMutableBufferPointer(
                     start: out + (index - start) * config.vocabulary, count: config.vocabulary)
-                onLogits(origins[index].input, origins[index].token, row)
+                onLogits(wanted[index].input, wanted[index].token, row)
             }
         }
     }

@@ -1,5 +1,4 @@
 import CKernels
-import Glibc
 
 /// What one layer's attention needs besides its queries, keys and values.
 struct Attention {
@@ -89,15 +88,17 @@ final class Step {
     private let pool: WorkerPool
     let products: MatrixProducts
     private var memory: AnonymousMemory
+    private var hasHugePages = false
     private var rows = 0
     var rowCount: Int { rows }
+    /// The rows that are left after the last attention; nil for all.
+    private var wanted: [Int]?
     private var sources: [Source] = []
     /// What attention works on: the sources' rows, or what is left of them; one for each source.
     private let slices = UnsafeMutablePointer<Slice>.allocate(capacity: Step.rowLimit)
     /// The KV cache's regions, f16 and int8.
     private let blocks, int8Blocks: UnsafeMutablePointer<UInt8>
     private let blockBytes, int8BlockBytes: Int
-    private let ropeBases: Int
     /// Added to the residual stream by the next `.normalized` input, normalized with the weight where there is one.
     private var pending: (part: UnsafeMutablePointer<Float>, norm: VectorRef?)?
 
@@ -113,6 +114,7 @@ final class Step {
     /// What a part of a layer adds to the residual stream, [rows][hidden].
     let part: UnsafeMutablePointer<Float>
     private let cosines, sines: UnsafeMutablePointer<Float>
+    private let rotations: Rotations
     private let rowSlices, rowTokens: UnsafeMutablePointer<Int32>
 
     init(config: DecoderConfig, cache: KVPool, kernels: Kernels, pool: WorkerPool) throws {
@@ -123,8 +125,8 @@ final class Step {
         blocks = cache.base.assumingMemoryBound(to: UInt8.self)
         int8Blocks = cache.int8Base.assumingMemoryBound(to: UInt8.self)
         (blockBytes, int8BlockBytes) = (cache.blockBytes, cache.int8BlockBytes)
-        ropeBases = config.ropeBases.count
-        let rope = config.headDim / 2 * config.ropeBases.count
+        rotations = Rotations(bases: config.ropeBases, headDim: config.headDim)
+        let rope = rotations.angles
         let widths = [
             config.hidden, config.hidden, config.queryWidth, config.keyWidth, config.keyWidth, config.queryWidth,
             config.feedForward, config.feedForward, config.hidden, rope, rope, 1, 1,
@@ -149,6 +151,8 @@ final class Step {
     /// Gives the pages of all buffers back; between two steps they hold nothing.
     func discard() {
         memory.discard()
+        memory.setHugePages(false)
+        hasHugePages = false
         products.discard()
     }
 
@@ -161,7 +165,10 @@ final class Step {
     // MARK: Beginning and end
 
     /// Takes the rows of a batch: embeds the tokens and prepares the rotations of their positions.
-    func begin(_ batch: [StepInput], embedding: LinearRef, scale: Float) {
+    /// - Parameter wanted: the rows whose logits are asked for, ascending; after the last layer's attention nobody looks
+    ///   at the others any more, and they are dropped. Nil keeps all.
+    func begin(_ batch: [StepInput], wanted: [Int]?, embedding: LinearRef, scale: Float) {
+        self.wanted = wanted
         sources.removeAll(keepingCapacity: true)
         rows = 0
         pending = nil
@@ -176,6 +183,12 @@ final class Step {
             )
             rows += input.tokens.count
         }
+        // Rows lie a page or more apart, which is too many pages for the TLB where there are many rows. Few rows in huge
+        // pages would take far more memory than they need.
+        if rows >= AnonymousMemory.rowsForHugePages, !hasHugePages {
+            memory.setHugePages(true)
+            hasHugePages = true
+        }
         prepareSlices(layer: 0)
         let hidden = config.hidden
         pool.run(items: rows, grain: 8) { range, _ in
@@ -185,8 +198,8 @@ final class Step {
                     ebb_dequantize_channel($0, UInt32(rowTokens[row]), out)
                 }
                 if scale != 1 { for i in 0..<hidden { out[i] *= scale } }
-                prepareRotation(row, position: slices[Int(rowSlices[row])].position(row: row))
             }
+            rotations.fill(range, cosines: cosines, sines: sines) { slices[Int(rowSlices[$0])].position(row: $0) }
         }
     }
 
@@ -202,28 +215,15 @@ final class Step {
         }
     }
 
-    /// Angles position * base^(-2i / head_dim) for each base (Su et al. 2021).
-    private func prepareRotation(_ row: Int, position: Int) {
-        let half = config.headDim / 2
-        for (index, base) in config.ropeBases.enumerated() {
-            let at = (row * config.ropeBases.count + index) * half
-            for i in 0..<half {
-                let angle = Double(position) * pow(Double(base), -Double(2 * i) / Double(config.headDim))
-                cosines[at + i] = Float(cos(angle))
-                sines[at + i] = Float(sin(angle))
-            }
-        }
-    }
-
-    /// Logits of some rows, [rows][vocabulary], after the final norm. The rows' residuals are gathered first.
-    func logits(_ wanted: ArraySlice<Int>, norm: VectorRef, head: LinearRef, out: UnsafeMutablePointer<Float>) throws {
+    /// Logits [rows][vocabulary] of some of the rows that are left, after the final norm.
+    func logits(_ range: Range<Int>, norm: VectorRef, head: LinearRef, out: UnsafeMutablePointer<Float>) throws {
         settle()
         let hidden = config.hidden
-        for (index, row) in wanted.enumerated() {
+        for (index, row) in range.enumerated() {
             kernels.pointee.rms_norm(
                 residual + row * hidden, norm, normalized + index * hidden, UInt32(hidden), config.epsilon)
         }
-        products.run(rows: wanted.count, (head, out)) { _ in normalized }
+        products.run(rows: range.count, (head, out)) { _ in normalized }
     }
 
     // MARK: Operations of families
@@ -257,7 +257,7 @@ final class Step {
                 return gate
             }
         }
-        products.run(rows: rows, (a, aOut), b, bOut, c, cOut, block: block, source)
+        if rows > 0 { products.run(rows: rows, (a, aOut), b, bOut, c, cOut, block: block, source) }
         if case .normalized = input { pending = nil }
     }
 
@@ -293,12 +293,25 @@ final class Step {
             pool.run(items: items, grain: 1) { range, _ in
                 for item in range { self.attendChunk(item, group, isRing, attention) }
             }
-            if !isRing { return }
+            if !isRing { break }
             for index in slices.indices { slices[index].advance() }
         }
+        if attention.layer == config.layers - 1 { keepWanted() }
     }
 
     // MARK: How they are done
+
+    /// Moves the rows whose logits are asked for to the front, and forgets the others.
+    private func keepWanted() {
+        guard let wanted, wanted.count < rows else { return }
+        settle()
+        for (to, from) in wanted.enumerated() where to != from {
+            (residual + to * config.hidden).update(from: residual + from * config.hidden, count: config.hidden)
+            (attended + to * config.queryWidth).update(
+                from: attended + from * config.queryWidth, count: config.queryWidth)
+        }
+        rows = wanted.count
+    }
 
     /// Adds what is pending to the residual stream.
     func settle() {
@@ -325,7 +338,7 @@ final class Step {
         if let bias = a.valueBias { kernels.pointee.add(value, bias, UInt32(config.keyWidth)) }
         if let norm = a.queryNorm { normalizeHeads(query, config.heads, norm) }
         if let norm = a.keyNorm { normalizeHeads(key, config.kvHeads, norm) }
-        let at = (row * ropeBases + a.rope) * half
+        let at = row * rotations.angles + a.rope * half
         let pairs = a.pairing.rawValue
         let width = UInt32(config.headDim)
         kernels.pointee.rope(query, cosines + at, sines + at, UInt32(config.heads), width, pairs)

@@ -23,7 +23,7 @@ final class ActivationBuffer {
         let total = sizes.reduce(0, +)
         if total > capacity {
             memory = nil
-            memory = try AnonymousMemory(byteCount: total)
+            memory = try AnonymousMemory(byteCount: total, hugePages: rows >= AnonymousMemory.rowsForHugePages)
             capacity = total
         }
         guard var at = memory?.base else { return }

@@ -19,6 +19,12 @@ public final class AnonymousMemory: @unchecked Sendable {
         self.byteCount = size
     }
 
+    /// Rows of a step from which on its buffers are used in nearly full.
+    static let rowsForHugePages = 384
+
+    /// Asks for huge pages, or no longer, for what is touched from now on.
+    func setHugePages(_ wanted: Bool) { madvise(base, byteCount, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) }
+
     var region: MemoryRegion { MemoryRegion(UnsafeRawBufferPointer(start: base, count: byteCount)) }
 
     deinit { munmap(base, byteCount) }

@@ -1,0 +1,43 @@
+import Glibc
+
+/// The angles of rotary embeddings: position * base^(-2i / head_dim) for each base and each i below head_dim / 2
+/// (Su et al. 2021).
+struct Rotations: Sendable {
+    /// base^(-2i / head_dim), base by base.
+    private let frequencies: [Double]
+    /// Each frequency's cosine and sine: what one position adds.
+    private let turns: [(cosine: Double, sine: Double)]
+
+    /// Angles of a row.
+    var angles: Int { frequencies.count }
+
+    init(bases: [Float], headDim: Int) {
+        frequencies = bases.flatMap { base in
+            (0..<headDim / 2).map { pow(Double(base), -Double(2 * $0) / Double(headDim)) }
+        }
+        turns = frequencies.map { (cos($0), sin($0)) }
+    }
+
+    /// Writes [rows][angles]. Where a row stands one position after the row before it, its angles are turned on from
+    /// there: in double precision, over a few rows, that is exact to the last bit of a float but for ties.
+    func fill(
+        _ rows: Range<Int>, cosines: UnsafeMutablePointer<Float>, sines: UnsafeMutablePointer<Float>,
+        position: (Int) -> Int
+    ) {
+        for (index, frequency) in frequencies.enumerated() {
+            let turn = turns[index]
+            var (cosine, sine, next) = (1.0, 0.0, -1)
+            for row in rows {
+                let place = position(row)
+                if place == next {
+                    (cosine, sine) = (cosine * turn.cosine - sine * turn.sine, sine * turn.cosine + cosine * turn.sine)
+                } else {
+                    (cosine, sine) = (cos(Double(place) * frequency), sin(Double(place) * frequency))
+                }
+                next = place + 1
+                cosines[row * angles + index] = Float(cosine)
+                sines[row * angles + index] = Float(sine)
+            }
+        }
+    }
+}
