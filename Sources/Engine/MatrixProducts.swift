@@ -102,14 +102,18 @@ final class MatrixProducts {
         let aEnd = a.pointee.tiles
         let bEnd = aEnd + (b?.pointee.tiles ?? 0)
         let end = bEnd + (c?.pointee.tiles ?? 0)
-        // Small enough that a thread that is held up leaves work to the other, large enough to cost nothing.
-        // Even, since kernels take two tiles at a time.
-        let grain = max(2, min(32, end / (pool.threads * 4)) & ~1)
-        pool.run(items: end, grain: grain) { range, thread in
+        pool.run(items: end, grain: grain(tiles: end, rows: activations.view.rows)) { range, thread in
             self.multiply(a, aOut, range, 0, aEnd, thread)
             if let b, let bOut { self.multiply(b, bOut, range, aEnd, bEnd, thread) }
             if let c, let cOut { self.multiply(c, cOut, range, bEnd, end, thread) }
         }
+    }
+
+    /// Tiles that a thread takes at a time: small enough that a thread that is held up leaves work to the others and all
+    /// end together, large enough to cost nothing. Even, since kernels take two tiles at a time.
+    private func grain(tiles: Int, rows: UInt32) -> Int {
+        // Two tiles by many rows take some microseconds, far more than a claim.
+        rows > 32 ? 2 : max(2, min(32, tiles / (pool.threads * 4)) & ~1)
     }
 
     /// The part of `range` that lies in a matrix whose tiles are numbered from `start`.
