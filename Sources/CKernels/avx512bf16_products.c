@@ -4,22 +4,44 @@
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c"))), apply_to = function)
 #include "layout.h"
 #include "bf16_pairs.inc"
+#include "transpose.inc"
 #include "tables.h"
 
 enum { PANEL_PAIRS = 128 }; // of two tiles: 16 KiB stay in the first-level cache
 
+// 16 values, or the `left` that there are, as bf16.
+ALWAYS __m256i eight_pairs(const float *x, uint32_t left) {
+    return (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps((__mmask16)((1u << min_u32(16, left)) - 1), x));
+}
+
 void ebb_pack_bf16(const float *x, size_t ldx, uint32_t row0, uint32_t r, const ebb_activations *a) {
     uint32_t count = (a->k + 1) / 2;
     uint32_t *to = a->pairs + (size_t)row0 * count;
-    for (uint32_t j = 0; j < r; j++) {
-        const float *row = x + (size_t)(row0 + j) * ldx;
-        for (uint32_t i = 0; i < count; i += 8) {
-            uint32_t left = a->k - 2 * i, pairs[8];
-            __mmask16 mask = (__mmask16)((1u << min_u32(16, left)) - 1);
-            _mm256_storeu_si256((__m256i *)pairs, (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, row + 2 * i)));
-            for (uint32_t u = 0; u < 8 && i + u < count; u++) to[(size_t)(i + u) * r + j] = pairs[u];
-        }
+    for (uint32_t i = 0; i < count; i += 8, to += 8 * r) {
+        __m256i rows[8] = {0}, pairs[8];
+        for (uint32_t j = 0; j < r; j++) rows[j] = eight_pairs(x + (size_t)(row0 + j) * ldx + 2 * i, a->k - 2 * i);
+        transpose_8x8(rows, pairs);
+        for (uint32_t u = 0; u < min_u32(8, count - i); u++)
+            _mm256_mask_storeu_epi32(to + u * r, (__mmask8)((1u << r) - 1), pairs[u]);
     }
+}
+
+void ebb_key_tiles_bf16(const float *x, size_t ld, uint32_t tokens, uint32_t dim, uint16_t *out) {
+    for (uint32_t t = 0; t < tokens; t += EBB_TILE)
+        for (uint32_t d = 0; d < dim; d += 16, out += 16 * EBB_TILE) {
+            __m256i rows[2][8] = {0}, pairs[2][8];
+            for (uint32_t c = 0; c < min_u32(EBB_TILE, tokens - t); c++)
+                rows[c / 8][c % 8] = eight_pairs(x + (size_t)(t + c) * ld + d, dim - d);
+            for (uint32_t half = 0; half < 2; half++) transpose_8x8(rows[half], pairs[half]);
+            for (uint32_t u = 0; u < 8; u++)
+                _mm512_storeu_si512(out + u * 2 * EBB_TILE, two_lines(_mm512_inserti64x4(_mm512_castsi256_si512(pairs[0][u]), pairs[1][u], 1)));
+        }
+}
+
+void ebb_value_tiles_bf16(const float *x, size_t ld, uint32_t tokens, uint32_t dim, uint16_t *out) {
+    for (uint32_t d = 0; d < dim; d += EBB_TILE)
+        for (uint32_t t = 0; t < tokens; t++, out += EBB_TILE)
+            _mm256_storeu_si256((__m256i *)out, eight_pairs(x + (size_t)t * ld + d, EBB_TILE));
 }
 
 // Two lines of a tile, of k and k + 1, as pairs; the second is zero where there is none.

@@ -210,7 +210,7 @@ const ebb_kernels ebb_avx512vnni_kernels = {.name = "avx512vnni", .matmul_f = ma
 // What has bf16 products besides.
 const ebb_kernels ebb_avx512bf16_kernels = {
     .name = "avx512bf16", .matmul_f = matmul_f, .attention_bf16 = ebb_attention_bf16,
-    .pack_bf16 = ebb_pack_bf16, .matmul_bf16 = ebb_matmul_bf16, COMMON,
+    .key_tiles_bf16 = ebb_key_tiles_bf16, .value_tiles_bf16 = ebb_value_tiles_bf16, .pack_bf16 = ebb_pack_bf16, .matmul_bf16 = ebb_matmul_bf16, COMMON,
 };
 #pragma clang attribute pop
 #endif

@@ -10,6 +10,8 @@ extern const ebb_kernels ebb_avx512vnni256_kernels;
 extern const ebb_kernels ebb_avx512vnni_kernels;
 extern const ebb_kernels ebb_avx512bf16_kernels;
 void ebb_attention_bf16(const ebb_kv_view *kv, const ebb_queries *queries);
+void ebb_key_tiles_bf16(const float *x, size_t ld, uint32_t tokens, uint32_t dim, uint16_t *out);
+void ebb_value_tiles_bf16(const float *x, size_t ld, uint32_t tokens, uint32_t dim, uint16_t *out);
 void ebb_pack_bf16(const float *x, size_t ldx, uint32_t row0, uint32_t r, const ebb_activations *a);
 void ebb_matmul_bf16(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out, size_t ldo,
                      void *scratch);

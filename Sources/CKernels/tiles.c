@@ -30,13 +30,6 @@ void ebb_value_tiles(const float *x, size_t ld, uint32_t tokens, uint32_t dim, f
             memcpy(out, x + (size_t)t * ld + d, EBB_TILE * sizeof(float));
 }
 
-void ebb_tiles_to_bf16(float *tiles, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        uint16_t rounded = float_to_bf16(tiles[i]);
-        memcpy((char *)tiles + 2 * i, &rounded, sizeof rounded);
-    }
-}
-
 ebb_matrix ebb_static_matrix(const uint8_t *data, uint32_t n, uint32_t k) {
     uint32_t span = (k + 31) / 32 * 32;
     ebb_matrix m = {

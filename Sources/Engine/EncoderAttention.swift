@@ -72,14 +72,18 @@ final class EncoderAttention {
         let inBf16 = inBf16 && kernels.pointee.matmul_bf16 != nil
         var s = scratch(thread)
         let (tokens, dim) = (head.tokens, headDim)
-        let (keys, values) = (
-            s.keys.assumingMemoryBound(to: Float.self), s.values.assumingMemoryBound(to: Float.self)
-        )
-        ebb_key_tiles(head.key, hidden, UInt32(tokens), UInt32(dim), keys)
-        ebb_value_tiles(head.value, hidden, UInt32(tokens), UInt32(dim), values)
         if inBf16 {
-            ebb_tiles_to_bf16(keys, (tokens + 15) / 16 * 16 * dim)
-            ebb_tiles_to_bf16(values, tokens * dim)
+            let (keys, values) = (
+                s.keys.assumingMemoryBound(to: UInt16.self), s.values.assumingMemoryBound(to: UInt16.self)
+            )
+            kernels.pointee.key_tiles_bf16?(head.key, hidden, UInt32(tokens), UInt32(dim), keys)
+            kernels.pointee.value_tiles_bf16?(head.value, hidden, UInt32(tokens), UInt32(dim), values)
+        } else {
+            let (keys, values) = (
+                s.keys.assumingMemoryBound(to: Float.self), s.values.assumingMemoryBound(to: Float.self)
+            )
+            ebb_key_tiles(head.key, hidden, UInt32(tokens), UInt32(dim), keys)
+            ebb_value_tiles(head.value, hidden, UInt32(tokens), UInt32(dim), values)
         }
         var keyMatrix = matrix(s.keys, n: tokens, k: dim, inBf16)
         var valueMatrix = matrix(s.values, n: dim, k: tokens, inBf16)

@@ -83,7 +83,7 @@ public final class EncoderModel: LayeredModel {
         var pieces: [ArraySlice<[Int32]>] = []
         var (start, rows) = (0, 0)
         for (index, tokens) in batch.enumerated() {
-            if rows + tokens.count > EncoderStep.rowLimit {
+            if index > start, rows + tokens.count > EncoderStep.rowsAtOnce {
                 pieces.append(batch[start..<index])
                 (start, rows) = (index, 0)
             }

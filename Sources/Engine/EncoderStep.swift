@@ -5,8 +5,10 @@ import Glibc
 ///
 /// Used by one thread at a time.
 final class EncoderStep {
-    /// Rows that a step takes at most.
+    /// Rows that a step takes at most: a text's longest.
     static let rowLimit = 1024
+    /// Rows of whole texts that go through the layers together: more of them leave the second-level cache.
+    static let rowsAtOnce = 512
 
     private struct Slice {
         let firstRow: Int
@@ -66,17 +68,18 @@ final class EncoderStep {
             rows += tokens.count
         }
         let width = config.hidden
+        let type = part + (Self.rowLimit - 1) * width
+        lookUp(family.types, 0, type)
         pool.run(items: slices.count, grain: 1) { range, _ in
             for index in range {
                 let tokens = batch[batch.startIndex + index]
                 for (position, token) in tokens.enumerated() {
                     let row = slices[index].firstRow + position
-                    let (out, more) = (hidden + row * width, part + row * width)
+                    let (out, more) = (hidden + row * width, q + row * width)
                     lookUp(family.tokens, Int(token), out)
                     lookUp(family.positions, position, more)
                     kernels.pointee.add(out, more, UInt32(width))
-                    lookUp(family.types, 0, more)
-                    kernels.pointee.add(out, more, UInt32(width))
+                    kernels.pointee.add(out, type, UInt32(width))
                     normalize(out, family.embeddingNorm)
                 }
             }

@@ -80,6 +80,28 @@ struct FixedScaleTests {
         }
     }
 
+    @Test("The same in bf16 is each value rounded", arguments: [1, 8, 15, 16, 33, 70])
+    func attentionTilesBf16(tokens: Int) {
+        let (dim, width) = (48, 80)
+        var random = TestRandom(seed: UInt64(tokens))
+        let x = random.floats(tokens * width)
+        for (name, table) in KernelTables.others {
+            guard let keyTiles = table.key_tiles_bf16, let valueTiles = table.value_tiles_bf16 else { continue }
+            var keys = [UInt16](repeating: 1, count: (tokens + 15) / 16 * 16 * dim)
+            var values = [UInt16](repeating: 1, count: tokens * dim)
+            keyTiles(x, width, UInt32(tokens), UInt32(dim), &keys)
+            valueTiles(x, width, UInt32(tokens), UInt32(dim), &values)
+            for token in 0..<(tokens + 15) / 16 * 16 {
+                for d in 0..<dim {
+                    let expected = token < tokens ? ebb_f32_to_bf16(x[token * width + d]) : 0
+                    #expect(keys[(token / 16 * dim + d) * 16 + token % 16] == expected, "\(name)")
+                    guard token < tokens else { continue }
+                    #expect(values[(d / 16 * tokens + token) * 16 + d % 16] == expected, "\(name)")
+                }
+            }
+        }
+    }
+
     @Test("The same in 8 bits is within half a step, clipped at 127", arguments: [1, 15, 16, 33, 70])
     func attentionTiles8(tokens: Int) {
         let (dim, width, multiplier) = (32, 80, Float(100))

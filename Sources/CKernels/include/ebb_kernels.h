@@ -128,7 +128,10 @@ typedef struct ebb_kernels {
     void (*matmul_f)(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1,
                      float *out, size_t ldo, void *scratch);
     // The same on bf16 tiles with activations rounded to bf16 and sums in float: packs rows into a->pairs, and multiplies
-    // them. NULL where the CPU has no such products.
+    // them. Keys and values as their weights, as ebb_key_tiles and ebb_value_tiles have them in float. NULL where the CPU
+    // has no such products.
+    void (*key_tiles_bf16)(const float *x, size_t ld, uint32_t tokens, uint32_t dim, uint16_t *out);
+    void (*value_tiles_bf16)(const float *x, size_t ld, uint32_t tokens, uint32_t dim, uint16_t *out);
     void (*pack_bf16)(const float *x, size_t ldx, uint32_t row0, uint32_t r, const ebb_activations *a);
     void (*matmul_bf16)(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1,
                         float *out, size_t ldo, void *scratch);
@@ -216,8 +219,6 @@ void ebb_dequantize_channel(const ebb_matrix *w, uint32_t channel, float *out);
 // weights of a product. Keys: n = tokens, k = dim; values: n = dim, k = tokens. dim is a multiple of 16.
 void ebb_key_tiles(const float *x, size_t ld, uint32_t tokens, uint32_t dim, float *out);
 void ebb_value_tiles(const float *x, size_t ld, uint32_t tokens, uint32_t dim, float *out);
-// Rounds `count` floats of tiles to bf16, in place: half the room.
-void ebb_tiles_to_bf16(float *tiles, size_t count);
 // The same as 8-bit planes with scales of 1: q = x * multiplier + 128, rounded. Bytes as ebb_static_bytes says.
 void ebb_key_tiles_8(const float *x, size_t ld, uint32_t tokens, uint32_t dim, float multiplier, uint8_t *out);
 void ebb_value_tiles_8(const float *x, size_t ld, uint32_t tokens, uint32_t dim, float multiplier, uint8_t *out);
