@@ -18,23 +18,28 @@ struct Rotations: Sendable {
         turns = frequencies.map { (cos($0), sin($0)) }
     }
 
-    /// Writes [rows][angles]. Where a row stands one position after the row before it, its angles are turned on from
-    /// there: in double precision, over a few rows, that is exact to the last bit of a float but for ties.
+    /// Positions from one exact angle to the next.
+    private static let stride = 8
+
+    /// Writes [rows][angles]. Angles are computed at every eighth position and turned on from there, in double
+    /// precision: a position has the same angles wherever it stands, exact to the last bit of a float but for ties.
     func fill(
         _ rows: Range<Int>, cosines: UnsafeMutablePointer<Float>, sines: UnsafeMutablePointer<Float>,
         position: (Int) -> Int
     ) {
         for (index, frequency) in frequencies.enumerated() {
             let turn = turns[index]
-            var (cosine, sine, next) = (1.0, 0.0, -1)
+            var (cosine, sine, at) = (1.0, 0.0, 0)
             for row in rows {
                 let place = position(row)
-                if place == next {
-                    (cosine, sine) = (cosine * turn.cosine - sine * turn.sine, sine * turn.cosine + cosine * turn.sine)
-                } else {
-                    (cosine, sine) = (cos(Double(place) * frequency), sin(Double(place) * frequency))
+                if place < at || place / Self.stride != at / Self.stride || at == 0 {
+                    at = place / Self.stride * Self.stride
+                    (cosine, sine) = (cos(Double(at) * frequency), sin(Double(at) * frequency))
                 }
-                next = place + 1
+                while at < place {
+                    (cosine, sine) = (cosine * turn.cosine - sine * turn.sine, sine * turn.cosine + cosine * turn.sine)
+                    at += 1
+                }
                 cosines[row * angles + index] = Float(cosine)
                 sines[row * angles + index] = Float(sine)
             }
