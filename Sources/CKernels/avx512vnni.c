@@ -49,11 +49,11 @@ ALWAYS void unpack32(uint32_t bits, const record_parts *p, const uint8_t *record
     }
 }
 
-// ---- one row, straight from the records
+// ---- a row block, straight from the records
 
 // `block` 0: any block of whole 32s, known at run time only.
-ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32_t asymmetric, uint32_t block,
-                  uint32_t halves, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out) {
+ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32_t asymmetric, uint32_t block, uint32_t rows,
+                  uint32_t halves, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out, size_t ldo) {
     ebb_matrix w = *matrix; // the constants let the compiler drop every other case
     w.bits = bits; w.scale_kind = kind; w.asymmetric = asymmetric;
     if (block) w.block = block;
@@ -64,7 +64,8 @@ ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32
     const int zero = asymmetric ? 0 : 1 << (bits - 1);
     for (uint32_t t = tile0; t < tile1; t++) {
         const uint8_t *record = w.data + (size_t)t * w.records * w.record_bytes;
-        __m512 f = _mm512_setzero_ps(), f2 = _mm512_setzero_ps();
+        __m512 f[EBB_ROW_BLOCK], f2[EBB_ROW_BLOCK];
+        for (uint32_t j = 0; j < rows; j++) f[j] = f2[j] = _mm512_setzero_ps();
         uint32_t b = 0, blocks = a->kp / 32;
         vf s = {0}, o = {0};
         for (uint32_t rec = 0; rec < w.records; rec++, record += w.record_bytes)
@@ -78,43 +79,62 @@ ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32
                 }
                 __m512i v[8];
                 unpack32(bits, &p, record, chunk, v);
-                // Two runs of 16 values: with one scale for both, their sums are added as integers.
-                __m512i acc[2];
-                for (uint32_t h = 0; h < 2; h++) {
-                    acc[h] = _mm512_set1_epi32(asymmetric ? 0 : -zero * a->sum16[2 * b + h]);
-                    for (uint32_t g = 4 * h; g < 4 * h + 4; g++)
-                        acc[h] = _mm512_dpbusd_epi32(acc[h], v[g], _mm512_set1_epi32(q[b * 8 + g]));
-                }
-                if (block >= 32 || block == 0) {
-                    if (block) scales_vf(&w, &p, record, chunk * 32 / block, 0, &s, &o);
-                    else if (chunk % chunks_in_block == 0) scales_vf(&w, &p, record, chunk / chunks_in_block, 0, &s, &o);
-                    if (halves) {
-                        __m512 dot = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[0]), _mm512_set1_ps(a->scale[2 * b]));
-                        dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[1]), _mm512_set1_ps(a->scale[2 * b + 1]), dot);
-                        f = _mm512_fmadd_ps(dot, (__m512)s, f);
-                    } else {
-                        __m512 dot = _mm512_cvtepi32_ps(_mm512_add_epi32(acc[0], acc[1]));
-                        f = _mm512_fmadd_ps(dot, _mm512_mul_ps((__m512)s, _mm512_set1_ps(a->scale[b])), f);
-                    }
-                    if (asymmetric) f2 = _mm512_fmadd_ps((__m512)o, _mm512_set1_ps(a->sum[b]), f2);
-                } else
+                if (block && block >= 32) scales_vf(&w, &p, record, chunk * 32 / block, 0, &s, &o);
+                else if (!block && chunk % chunks_in_block == 0) scales_vf(&w, &p, record, chunk / chunks_in_block, 0, &s, &o);
+                for (uint32_t j = 0; j < rows; j++) {
+                    // Two runs of 16 values: with one scale for both, their sums are added as integers.
+                    __m512i acc[2];
+                    const int32_t *sum16 = a->sum16 + 2 * b * rows + j;
                     for (uint32_t h = 0; h < 2; h++) {
-                        float as = a->scale[halves ? 2 * b + h : b];
-                        scales_vf(&w, &p, record, chunk * 2 + h, 0, &s, &o);
-                        f = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[h]), _mm512_mul_ps((__m512)s, _mm512_set1_ps(as)), f);
-                        if (asymmetric) f2 = _mm512_fmadd_ps((__m512)o, _mm512_set1_ps(as * (float)a->sum16[2 * b + h]), f2);
+                        acc[h] = _mm512_set1_epi32(asymmetric ? 0 : -zero * sum16[h * rows]);
+                        for (uint32_t g = 4 * h; g < 4 * h + 4; g++)
+                            acc[h] = _mm512_dpbusd_epi32(acc[h], v[g], _mm512_set1_epi32(q[(b * 8 + g) * rows + j]));
                     }
+                    const float *scale = a->scale + (halves ? 2 * b : b) * rows + j;
+                    if (block >= 32 || block == 0) {
+                        if (halves) {
+                            __m512 dot = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[0]), _mm512_set1_ps(scale[0]));
+                            dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[1]), _mm512_set1_ps(scale[rows]), dot);
+                            f[j] = _mm512_fmadd_ps(dot, (__m512)s, f[j]);
+                        } else {
+                            __m512 dot = _mm512_cvtepi32_ps(_mm512_add_epi32(acc[0], acc[1]));
+                            f[j] = _mm512_fmadd_ps(dot, _mm512_mul_ps((__m512)s, _mm512_set1_ps(scale[0])), f[j]);
+                        }
+                        if (asymmetric) f2[j] = _mm512_fmadd_ps((__m512)o, _mm512_set1_ps(a->sum[b * rows + j]), f2[j]);
+                    } else
+                        for (uint32_t h = 0; h < 2; h++) {
+                            float as = scale[halves ? h * rows : 0];
+                            scales_vf(&w, &p, record, chunk * 2 + h, 0, &s, &o);
+                            f[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[h]), _mm512_mul_ps((__m512)s, _mm512_set1_ps(as)), f[j]);
+                            if (asymmetric) f2[j] = _mm512_fmadd_ps((__m512)o, _mm512_set1_ps(as * (float)sum16[h * rows]), f2[j]);
+                        }
+                }
             }
-        _mm512_mask_storeu_ps(out + t * EBB_TILE, (__mmask16)((1u << min_u32(16, w.n - t * EBB_TILE)) - 1), _mm512_add_ps(f, f2));
+        for (uint32_t j = 0; j < rows; j++)
+            _mm512_mask_storeu_ps(out + j * ldo + t * EBB_TILE, (__mmask16)((1u << min_u32(16, w.n - t * EBB_TILE)) - 1), _mm512_add_ps(f[j], f2[j]));
     }
 }
 
-// Runs the one-row kernel that was compiled for this matrix' format; 0 if there is none.
-static int row_q_special(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out) {
+// Runs the kernel for a row block that was compiled for this matrix' format; 0 if there is none.
+static int row_q_special(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out, size_t ldo) {
+#define ROWS(R, B, KIND, ASYM, BLOCK, HALVES) \
+    case R: row_q(w, B, KIND, ASYM, BLOCK, R, HALVES, a, tile0, tile1, out, ldo); break;
+#define RUN(B, KIND, ASYM, BLOCK, HALVES) \
+    switch (a->rows) { \
+    ROWS(1, B, KIND, ASYM, BLOCK, HALVES) \
+    ROWS(2, B, KIND, ASYM, BLOCK, HALVES) \
+    ROWS(3, B, KIND, ASYM, BLOCK, HALVES) \
+    ROWS(4, B, KIND, ASYM, BLOCK, HALVES) \
+    ROWS(5, B, KIND, ASYM, BLOCK, HALVES) \
+    ROWS(6, B, KIND, ASYM, BLOCK, HALVES) \
+    ROWS(7, B, KIND, ASYM, BLOCK, HALVES) \
+    ROWS(8, B, KIND, ASYM, BLOCK, HALVES) \
+    default: break; \
+    }
 #define ROW(B, KIND, ASYM, BLOCK) \
     if (w->bits == B && w->scale_kind == KIND && w->asymmetric == ASYM && w->block == BLOCK && (KIND != EBB_SCALE_F16 || w->span == BLOCK)) { \
-        if (a->block == 16) row_q(w, B, KIND, ASYM, BLOCK, 1, a, tile0, tile1, out); \
-        else row_q(w, B, KIND, ASYM, BLOCK, 0, a, tile0, tile1, out); \
+        if (a->block == 16) { RUN(B, KIND, ASYM, BLOCK, 1) } \
+        else { RUN(B, KIND, ASYM, BLOCK, 0) } \
         return 1; \
     }
 #define ROWS_OF_WIDTH(B) ROW(B, EBB_SCALE_F16, 0, 32) ROW(B, EBB_SCALE_F16, 1, 32)
@@ -126,15 +146,33 @@ static int row_q_special(const ebb_matrix *w, const ebb_activations *a, uint32_t
     if (w->scale_kind != EBB_SCALE_F16 || w->block < 64) return 0;
 #define ANY_BLOCK(B, ASYM) \
     if (w->bits == B && w->asymmetric == ASYM) { \
-        if (a->block == 16) row_q(w, B, EBB_SCALE_F16, ASYM, 0, 1, a, tile0, tile1, out); \
-        else row_q(w, B, EBB_SCALE_F16, ASYM, 0, 0, a, tile0, tile1, out); \
+        if (a->block == 16) { RUN(B, EBB_SCALE_F16, ASYM, 0, 1) } \
+        else { RUN(B, EBB_SCALE_F16, ASYM, 0, 0) } \
         return 1; \
     }
 #define ANY_SCHEME(B) ANY_BLOCK(B, 0) ANY_BLOCK(B, 1)
     ANY_SCHEME(2) ANY_SCHEME(3) ANY_SCHEME(4) ANY_SCHEME(5) ANY_SCHEME(6) ANY_SCHEME(7) ANY_SCHEME(8)
 #undef ANY_SCHEME
 #undef ANY_BLOCK
+#undef RUN
+#undef ROWS
     return 0;
+}
+
+// The same for some row blocks: a tile's later readings come from a cache.
+static int few_rows(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out, size_t ldo) {
+    if (a->rows <= EBB_ROW_BLOCK) return row_q_special(w, a, tile0, tile1, out, ldo);
+    for (uint32_t t = tile0; t < tile1; t++)
+        for (uint32_t row = 0; row < a->rows; row += EBB_ROW_BLOCK) {
+            ebb_activations part = *a;
+            part.rows = min_u32(EBB_ROW_BLOCK, a->rows - row);
+            part.q += (size_t)row * a->kp;
+            part.scale += (size_t)row * (a->kp / a->block);
+            part.sum += (size_t)row * (a->kp / 32);
+            part.sum16 += (size_t)row * (a->kp / 16);
+            if (!row_q_special(w, &part, t, t + 1, out + (size_t)row * ldo, ldo)) return 0;
+        }
+    return 1;
 }
 
 #include "avx512vnni_panels.inc"
