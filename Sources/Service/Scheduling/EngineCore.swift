@@ -47,6 +47,29 @@ final class EngineCore {
         return worked || busy
     }
 
+    /// Takes a generation on, or refuses it at once.
+    /// - Throws: ``ServiceError`` where it cannot be served.
+    func submit(_ request: GenerationRequest, to name: String, _ handle: GenerationHandle) throws {
+        guard let hosted = model(name) as? HostedDecoder else {
+            throw ServiceError(.modelUnusable, "\(name) was unloaded", retryAfter: 100)
+        }
+        let verdict = residency.admission(models).verdict(
+            "a context of \(request.prompt.count) tokens and its answer", anonymous: hosted.kvBytes(of: request))
+        if case .refused(let why) = verdict { throw ServiceError(.outOfMemory, why, retryAfter: 1000) }
+        residency.wake(hosted, "a request")
+        hosted.add(request, handle)
+    }
+
+    /// Takes texts to embed on; a refusal is their answer.
+    func submit(_ request: EmbeddingRequest, to name: String) {
+        guard let hosted = model(name) as? HostedEncoder else {
+            return request.finish(
+                .failure(ServiceError(.modelUnusable, "\(name) was unloaded", retryAfter: 100)))
+        }
+        residency.wake(hosted, "a request")
+        hosted.add(request)
+    }
+
     func failAll(_ error: ServiceError) {
         for model in models { model.failAll(error) }
     }

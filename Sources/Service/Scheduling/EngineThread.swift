@@ -14,7 +14,7 @@ final class EngineThread: Sendable {
     private let mailbox = Mutex(Mailbox())
     private let bell = DispatchSemaphore(value: 0)
     private let ended = DispatchSemaphore(value: 0)
-    private let news = NewsBox()
+    private let news = PressureInbox()
     /// Counts turns and layers: a thread that counts is alive.
     let heartbeat = Atomic<Int>(0)
 
@@ -56,8 +56,8 @@ final class EngineThread: Sendable {
     private final class Start {
         let thread: EngineThread
         /// Makes what the thread owns, on the thread.
-        let core: (NewsBox) -> EngineCore
-        init(_ thread: EngineThread, core: @escaping (NewsBox) -> EngineCore) {
+        let core: (PressureInbox) -> EngineCore
+        init(_ thread: EngineThread, core: @escaping (PressureInbox) -> EngineCore) {
             (self.thread, self.core) = (thread, core)
         }
     }
@@ -119,34 +119,5 @@ final class EngineThread: Sendable {
         guard first else { return }
         bell.signal()
         ended.wait()
-    }
-}
-
-/// The last word of the governor, until the engine thread takes it: between two steps, or, when it is bad news, between
-/// two layers.
-final class NewsBox: Sendable {
-    private let box = Mutex<GovernorNews?>(nil)
-    /// The level of what is in the box; looked at between layers without a lock.
-    private let level = Atomic<Int>(0)
-
-    func put(_ news: GovernorNews) {
-        box.withLock { box in
-            var news = news
-            // A word that came with an event must not lose its time to a tick that follows at once.
-            if let before = box, news.view.wokenAt == nil { news.view.wokenAt = before.view.wokenAt }
-            box = news
-        }
-        level.store(news.view.level.rawValue, ordering: .relaxed)
-    }
-
-    func take() -> GovernorNews? {
-        box.withLock { box in
-            defer { box = nil }
-            return box
-        }
-    }
-
-    func takeIfWorse(than known: PressureLevel) -> GovernorNews? {
-        level.load(ordering: .relaxed) > known.rawValue ? take() : nil
     }
 }

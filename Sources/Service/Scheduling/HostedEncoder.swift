@@ -6,10 +6,14 @@ import Synchronization
 /// Texts that a client wants embedded, in tokens.
 final class EmbeddingRequest: Cancellable {
     let texts: [[Int32]]
+    let origin: RequestOrigin
     private let cancelled = Atomic<Bool>(false)
     private let answer = Mutex<CheckedContinuation<[[Float]], any Error>?>(nil)
 
-    init(texts: [[Int32]]) { self.texts = texts }
+    init(texts: [[Int32]], origin: RequestOrigin) {
+        self.texts = texts
+        self.origin = origin
+    }
 
     func cancel() { cancelled.store(true, ordering: .relaxed) }
 

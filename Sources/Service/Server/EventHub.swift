@@ -70,20 +70,3 @@ final class EventHub: Sendable {
         }
     }
 }
-
-extension EbbEvent {
-    /// A level, with the reason for it.
-    init(_ view: PressureView) {
-        self.init()
-        kind = .level
-        what = "\(view.level)"
-        level = EbbLevel(rawValue: view.level.rawValue) ?? .nominal
-        reason = view.reason
-    }
-
-    /// The level when someone subscribes.
-    init(present view: PressureView) {
-        self.init(view)
-        timeMs = UInt64(Date().timeIntervalSince1970 * 1000)
-    }
-}

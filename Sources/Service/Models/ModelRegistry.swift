@@ -5,22 +5,6 @@ import Governor
 import ModelFormat
 import Text
 
-/// A loaded model as the connections see it: what turns text into tokens, without the engine thread.
-struct LoadedModel: Sendable {
-    let name: String
-    let tokenizer: Tokenizer
-    let template: ChatTemplate?
-    let contextLimit: Int
-    let isEncoder: Bool
-
-    /// - Throws: ``ServiceError`` where an encoder is asked for text, or a decoder for embeddings.
-    func demand(encoder: Bool) throws {
-        guard isEncoder != encoder else { return }
-        let what = isEncoder ? "an encoder: it makes embeddings, not text" : "a decoder: it makes text, not embeddings"
-        throw ServiceError(.badRequest, "\(name) is \(what)")
-    }
-}
-
 /// Which models there are, and which are loaded. Models are loaded by request or by their first use; several requests
 /// that need the same model wait for one load.
 actor ModelRegistry {

@@ -9,6 +9,7 @@ import Synchronization
 final class Connection: Sendable {
     private let channel: NIOAsyncChannel<EbbEnvelope, EbbEnvelope>
     private let handler: RequestHandler
+    private let number: UInt64
     private let logger: Logger
     /// Requests under way. A generation has a handle once it is queued; a cancellation that comes earlier is remembered.
     private let running = Mutex<[UInt64: Request]>([:])
@@ -30,7 +31,10 @@ final class Connection: Sendable {
         var isCancelled = false
     }
 
+    private static let numbers = Atomic<UInt64>(0)
+
     init(_ channel: NIOAsyncChannel<EbbEnvelope, EbbEnvelope>, handler: RequestHandler, logger: Logger) {
+        number = Self.numbers.add(1, ordering: .relaxed).newValue
         self.channel = channel
         self.handler = handler
         self.logger = logger
@@ -153,7 +157,8 @@ final class Connection: Sendable {
     private func work(_ id: UInt64, _ body: EbbEnvelope.OneOf_Body, _ outbound: Outbound, _ peer: Peer) async {
         do {
             try await handler.handle(
-                body, peer: peer, reply: { try await outbound.write(EbbEnvelope(id: id, $0)) },
+                body, client: Client(peer: peer, connection: number),
+                reply: { try await outbound.write(EbbEnvelope(id: id, $0)) },
                 started: { self.attach($0, to: id) })
             forget(id)
         } catch {

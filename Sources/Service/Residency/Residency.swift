@@ -2,21 +2,12 @@ import EbbProtocol
 import Engine
 import Governor
 
-/// What the monitor's thread tells the engine's.
-struct GovernorNews: Sendable {
-    var view: PressureView
-    /// Bytes that the system, and the own control group, could give.
-    var available: Int
-    /// Monotonic seconds.
-    var now: Double
-}
-
 /// Carries out what the policy decides: drops at once, grows and compacts in pieces between steps. Used by the engine
 /// thread alone.
 final class Residency {
     private(set) var policy: Policy
     private let events: EventHub
-    private let news: NewsBox
+    private let news: PressureInbox
     /// Where parked conversations go; nil: they are dropped.
     private let parkingFolder: String?
     private let availableBytes: @Sendable () -> Int
@@ -41,7 +32,7 @@ final class Residency {
     private static let compactedBlocks = 16
 
     init(
-        policy: Policy, events: EventHub, news: NewsBox, parkingFolder: String?,
+        policy: Policy, events: EventHub, news: PressureInbox, parkingFolder: String?,
         availableBytes: @escaping @Sendable () -> Int
     ) {
         self.policy = policy
