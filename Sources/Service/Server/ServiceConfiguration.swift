@@ -16,6 +16,8 @@ public struct ServiceConfiguration: Sendable {
     public var defaultWish: ModelState.Wish
     /// Group that may load, unload and set modes, beside root and the daemon's user.
     public var adminGroup: String?
+    /// What clients may take at most.
+    public var limits: ServiceLimits
     /// How long requests may go on when the service is told to stop.
     public var grace: Duration
     public var policy: Policy
@@ -40,6 +42,7 @@ public struct ServiceConfiguration: Sendable {
         self.kernels = kernels
         model = ModelOptions()
         defaultWish = .auto
+        limits = ServiceLimits()
         grace = .seconds(30)
         policy = Self.defaultPolicy
         state = nil
