@@ -29,7 +29,7 @@ struct PrintableTextTests {
             let text = "a" + String(control) + "b"
             #expect(!text.printable.unicodeScalars.contains(control), "U+\(String(control.value, radix: 16))")
         }
-        #expect(controls.allSatisfy(\.isControl))
+        #expect(controls.allSatisfy { $0.isControl })
     }
 
     @Test("Over several lines, line feeds and tabs stay and nothing else does")
