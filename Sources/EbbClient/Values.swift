@@ -36,9 +36,9 @@ extension Duration {
     /// Whole milliseconds for the protocol's deadlines, at least 1: 0 would mean none.
     var deadlineMilliseconds: UInt32 {
         let (seconds, attoseconds) = components
-        let (whole, overflow) = seconds.multipliedReportingOverflow(by: 1000)
-        if overflow { return seconds < 0 ? 1 : .max }
-        return UInt32(clamping: max(1, whole.addingReportingOverflow(attoseconds / 1_000_000_000_000_000).partialValue))
+        guard seconds >= 0 else { return 1 }
+        guard seconds < 4_294_967 else { return .max }
+        return UInt32(clamping: max(1, seconds * 1000 + attoseconds / 1_000_000_000_000_000))
     }
 }
 
