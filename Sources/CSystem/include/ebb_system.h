@@ -26,6 +26,25 @@ typedef struct {
     uint32_t uid, gid;
 } ebb_peer;
 
+// Who is at the other end of a connected Unix socket: SO_PEERCRED. 0, or a negative error number.
+int ebb_peer_of(int fd, ebb_peer *peer);
+// The other end's supplementary groups, as they were when it connected: SO_PEERGROUPS. Their number, or a negative error
+// number (-ERANGE where there are more than `capacity`).
+int ebb_peer_groups(int fd, uint32_t *groups, int capacity);
+// A listening Unix stream socket at a path, closed on exec, not blocking, born with mode 0660. A descriptor, or a negative
+// error number (-ENAMETOOLONG for a path of more than 107 bytes).
+int ebb_listen(const char *path, int backlog);
+// accept4(2): a connection that is closed on exec and does not block. A descriptor, or a negative error number.
+int ebb_accept(int listener);
+
+// Sets up malloc so that memory comes back: large blocks are mappings of their own, arenas are few, and free memory at the
+// end of the heap is given back. For the whole process.
+void ebb_heap_bound(void);
+// malloc_trim(3): gives free pages of the heap back to the system.
+void ebb_heap_trim(void);
+// mallinfo2(3): bytes in use (those in mappings of their own included), and free bytes that the process holds.
+void ebb_heap_use(size_t *used, size_t *unused);
+
 // libsystemd: sd_notify(3). Returns > 0 when a message was sent, 0 without a service manager.
 int ebb_notify(const char *state);
 // libsystemd: sd_watchdog_enabled(3): microseconds, or 0 where no watchdog is wanted.
