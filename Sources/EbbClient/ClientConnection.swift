@@ -23,8 +23,9 @@ final class ClientConnection: Sendable {
             channel = try await ClientBootstrap(group: NIOSingletons.posixEventLoopGroup)
                 .channelInitializer { channel in
                     channel.eventLoop.makeCompletedFuture {
-                        try channel.addEbbFraming()
-                        try channel.pipeline.syncOperations.addHandler(router)
+                        let decoder = ByteToMessageHandler(
+                            FrameDecoder(), maximumBufferSize: EbbProtocol.maxFrameBytes + 4)
+                        try channel.pipeline.syncOperations.addHandlers(decoder, router)
                     }
                 }
                 .connect(unixDomainSocketPath: socket).get()
@@ -35,17 +36,18 @@ final class ClientConnection: Sendable {
         hello.versionMin = EbbProtocol.versions.lowerBound
         hello.versionMax = EbbProtocol.versions.upperBound
         hello.client = client
-        let (id, answers) = try router.begin()
-        defer { router.end(id) }
-        try await channel.writeAndFlush(EbbEnvelope(id: id, .hello(hello)))
-        for try await answer in answers {
-            switch answer {
-            case .welcome(let welcome): return ClientConnection(channel: channel, router: router, welcome: welcome)
-            case .failure(let failure): throw ClientError(failure)
+        let answers = try send(.hello(hello), channel, router, mostBytes: EbbProtocol.maxFrameBytes)
+        do {
+            switch try await answers.makeAsyncIterator().next() {
+            case .welcome(let welcome)?:
+                return ClientConnection(channel: channel, router: router, welcome: welcome)
+            case .failure(let failure)?: throw ClientError(failure)
             default: throw ClientError(.protocolViolation, "ebbd did not answer the handshake")
             }
+        } catch {
+            channel.close(promise: nil)
+            throw error
         }
-        throw ClientError(.protocolViolation, "ebbd did not answer the handshake")
     }
 
     private static func unreachable(_ socket: String, _ error: any Error) -> ClientError {
@@ -59,7 +61,7 @@ final class ClientConnection: Sendable {
         return ClientError(.unreachable, "cannot reach ebbd at \(socket): \(why)", retryAfter: .seconds(1))
     }
 
-    var isOpen: Bool { !router.isClosed }
+    var isOpen: Bool { router.closed == nil }
 
     func close() async throws { try await channel.close() }
 
@@ -73,42 +75,56 @@ final class ClientConnection: Sendable {
     }
 
     /// Sends a request and returns all its answers. Ending the iteration early cancels the request.
-    func stream(_ body: EbbEnvelope.OneOf_Body) throws -> Router.Stream {
-        let (id, answers) = try router.begin()
-        let envelope = EbbEnvelope(id: id, body)
-        let (stream, continuation) = Router.Stream.makeStream()
-        let forwarding = Task { [channel] in
-            do {
-                try await channel.writeAndFlush(envelope)
-                for try await answer in answers {
-                    let isLast = answer.isLast
-                    if isLast { router.end(id) }
-                    continuation.yield(answer)
-                    if isLast { break }
-                }
-                continuation.finish()
-            } catch {
-                continuation.finish(throwing: error)
-            }
-        }
-        continuation.onTermination = { [router, channel] _ in
-            forwarding.cancel()
-            guard router.end(id) else { return }
-            var cancel = EbbCancel()
-            cancel.request = id
-            // Its own answer is of no interest: the id is not waited for.
-            channel.writeAndFlush(EbbEnvelope(id: UInt64.max - id, .cancel(cancel)), promise: nil)
-        }
-        return stream
+    /// - Throws: ``ClientError`` where it is too long for a frame, or the connection is closed.
+    func stream(_ body: EbbEnvelope.OneOf_Body) throws -> Answers {
+        let said = Int(welcome.limits.maxFrameBytes)
+        let most = said > 0 ? min(said, EbbProtocol.maxFrameBytes) : EbbProtocol.maxFrameBytes
+        return try Self.send(body, channel, router, mostBytes: most)
     }
-}
 
-extension EbbEnvelope.OneOf_Body {
-    /// Whether a request gets no answer after this one.
-    fileprivate var isLast: Bool {
-        switch self {
-        case .delta, .event: false
-        default: true
+    private static func send(
+        _ body: EbbEnvelope.OneOf_Body, _ channel: any Channel, _ router: Router, mostBytes: Int
+    ) throws -> Answers {
+        let (id, inbox) = try router.begin()
+        let frame: ByteBuffer
+        do {
+            frame = try Self.frame(EbbEnvelope(id: id, body), mostBytes)
+        } catch {
+            router.end(id)
+            throw error
         }
+        channel.writeAndFlush(frame).whenFailure { error in
+            // What the daemon said before it closed counts more than that it closed.
+            router.close(
+                ClientError(.unreachable, "the connection to ebbd is closed (\(error))", retryAfter: .seconds(1)))
+        }
+        return Answers(
+            request: PendingRequest(inbox) {
+                guard router.end(id) else { return }
+                cancel(id, channel)
+            })
+    }
+
+    private static func frame(_ envelope: EbbEnvelope, _ mostBytes: Int) throws -> ByteBuffer {
+        func tooLarge(_ bytes: Int) -> ClientError {
+            ClientError(
+                .refused(.frameTooLarge),
+                "the request has \(bytes) bytes, ebbd takes \(mostBytes) at a time: send a shorter text, or fewer")
+        }
+        do {
+            let frame = try FrameEncoder.frame(envelope)
+            guard frame.readableBytes - 4 <= mostBytes else { throw tooLarge(frame.readableBytes - 4) }
+            return frame
+        } catch FrameError.tooLarge(let bytes) {
+            throw tooLarge(bytes)
+        }
+    }
+
+    private static func cancel(_ id: UInt64, _ channel: any Channel) {
+        var cancel = EbbCancel()
+        cancel.request = id
+        // Its own answer is of no interest: the id is not waited for.
+        guard let frame = try? FrameEncoder.frame(EbbEnvelope(id: UInt64.max - id, .cancel(cancel))) else { return }
+        channel.writeAndFlush(frame, promise: nil)
     }
 }

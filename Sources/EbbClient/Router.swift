@@ -2,28 +2,34 @@ import EbbProtocol
 import NIOCore
 import Synchronization
 
-/// Hands each answer to the call that waits for it.
-final class Router: ChannelInboundHandler, Sendable {
+/// Hands each answer to the call that waits for it, and stops reading from the socket while too much waits to be read.
+final class Router: ChannelDuplexHandler, Sendable {
     typealias InboundIn = EbbEnvelope
-    typealias Stream = AsyncThrowingStream<EbbEnvelope.OneOf_Body, any Error>
+    typealias OutboundIn = ByteBuffer
 
     private struct State {
         var next: UInt64 = 1
-        var waiting: [UInt64: Stream.Continuation] = [:]
+        var waiting: [UInt64: AnswerInbox] = [:]
         var closed: ClientError?
+        var bytes = 0
+        /// A read that waits until there is room.
+        var heldRead: (any Channel)?
     }
 
     private let state = Mutex(State())
 
-    /// A new request's id and the stream of its answers; the stream stays open until ``end(_:)``.
-    func begin() throws -> (UInt64, Stream) {
-        let (stream, continuation) = Stream.makeStream()
+    /// Bytes of answers that may wait for their readers.
+    private static let mostBytes = 8 << 20
+
+    /// A new request's id and where its answers arrive, until ``end(_:)``.
+    func begin() throws -> (UInt64, AnswerInbox) {
+        let inbox = AnswerInbox { [weak self] bytes in self?.count(bytes) }
         return try state.withLock { state in
             if let closed = state.closed { throw closed }
             let id = state.next
             state.next += 1
-            state.waiting[id] = continuation
-            return (id, stream)
+            state.waiting[id] = inbox
+            return (id, inbox)
         }
     }
 
@@ -31,22 +37,46 @@ final class Router: ChannelInboundHandler, Sendable {
     @discardableResult
     func end(_ id: UInt64) -> Bool { state.withLock { $0.waiting.removeValue(forKey: id) != nil } }
 
-    var isClosed: Bool { state.withLock { $0.closed != nil } }
+    /// Why the connection is closed, if it is.
+    var closed: ClientError? { state.withLock { $0.closed } }
 
     func close(_ error: ClientError) {
-        let waiting = state.withLock { state in
-            if state.closed == nil { state.closed = error }
+        let (waiting, reason) = state.withLock { state in
+            let reason = state.closed ?? error
+            state.closed = reason
             defer { state.waiting = [:] }
-            return state.waiting
+            return (state.waiting, reason)
         }
-        for continuation in waiting.values { continuation.finish(throwing: error) }
+        for inbox in waiting.values { inbox.finish(throwing: reason) }
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let envelope = unwrapInboundIn(data)
         guard let body = envelope.body else { return }
         if envelope.id == 0, case .failure(let failure) = body { return close(ClientError(failure)) }
-        state.withLock { $0.waiting[envelope.id] }?.yield(body)
+        let inbox = state.withLock { state in
+            body.isLastAnswer ? state.waiting.removeValue(forKey: envelope.id) : state.waiting[envelope.id]
+        }
+        inbox?.put(body)
+    }
+
+    func read(context: ChannelHandlerContext) {
+        let channel = context.channel
+        let reads = state.withLock { state in
+            if state.bytes > Self.mostBytes { state.heldRead = channel }
+            return state.bytes <= Self.mostBytes
+        }
+        if reads { context.read() }
+    }
+
+    private func count(_ bytes: Int) {
+        let channel = state.withLock { state in
+            state.bytes += bytes
+            guard state.bytes <= Self.mostBytes else { return nil as (any Channel)? }
+            defer { state.heldRead = nil }
+            return state.heldRead
+        }
+        channel?.read()
     }
 
     func channelInactive(context: ChannelHandlerContext) {

@@ -131,10 +131,10 @@ public enum GenerationEvent: Sendable {
 /// A running generation: an asynchronous sequence of events. Leaving the loop early cancels it.
 public struct Generation: AsyncSequence, Sendable {
     public typealias Element = GenerationEvent
-    let answers: Router.Stream
+    let answers: Answers
 
     public struct AsyncIterator: AsyncIteratorProtocol {
-        var base: Router.Stream.Iterator
+        let base: Answers.AsyncIterator
 
         public mutating func next() async throws -> GenerationEvent? {
             guard let answer = try await base.next() else { return nil }
@@ -163,10 +163,10 @@ public struct Generation: AsyncSequence, Sendable {
 /// subscription.
 public struct Events: AsyncSequence, Sendable {
     public typealias Element = EbbEvent
-    let answers: Router.Stream
+    let answers: Answers
 
     public struct AsyncIterator: AsyncIteratorProtocol {
-        var base: Router.Stream.Iterator
+        let base: Answers.AsyncIterator
 
         public mutating func next() async throws -> EbbEvent? {
             guard let answer = try await base.next() else { return nil }

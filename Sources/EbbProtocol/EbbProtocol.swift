@@ -8,6 +8,8 @@ public enum EbbProtocol {
     public static let maxFrameBytes = 4 << 20
     /// Requests of one connection that may be under way at once.
     public static let maxInFlight = 64
+    /// Messages of one conversation.
+    public static let maxMessages = 16_384
     /// The program's version, as it stands in Hello and Welcome.
     public static let release = "0.1.0"
 

@@ -15,3 +15,13 @@ extension EbbFailure {
         retryAfterMs = retryAfterMilliseconds ?? 0
     }
 }
+
+extension EbbEnvelope.OneOf_Body {
+    /// Whether a request gets no answer after this one.
+    public var isLastAnswer: Bool {
+        switch self {
+        case .delta, .event: false
+        default: true
+        }
+    }
+}

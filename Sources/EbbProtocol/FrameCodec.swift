@@ -51,16 +51,16 @@ public struct FrameEncoder: MessageToByteEncoder {
     public func encode(data: EbbEnvelope, out: inout ByteBuffer) throws {
         let payload: [UInt8] = try data.serializedBytes()
         guard payload.count <= EbbProtocol.maxFrameBytes else { throw FrameError.tooLarge(payload.count) }
+        out.reserveCapacity(minimumWritableBytes: 4 + payload.count)
         out.writeInteger(UInt32(payload.count))
         out.writeBytes(payload)
     }
-}
 
-/// Makes a channel speak in envelopes.
-extension Channel {
-    public func addEbbFraming() throws {
-        let pipeline = pipeline.syncOperations
-        try pipeline.addHandler(ByteToMessageHandler(FrameDecoder(), maximumBufferSize: EbbProtocol.maxFrameBytes + 4))
-        try pipeline.addHandler(MessageToByteHandler(FrameEncoder()))
+    /// One envelope as its frame.
+    /// - Throws: ``FrameError`` where it is longer than a frame may be.
+    public static func frame(_ envelope: EbbEnvelope) throws -> ByteBuffer {
+        var out = ByteBuffer()
+        try FrameEncoder().encode(data: envelope, out: &out)
+        return out
     }
 }

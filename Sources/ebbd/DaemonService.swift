@@ -4,7 +4,7 @@ import Service
 import ServiceLifecycle
 import UnixSignals
 
-/// The service together with what the process owes its surroundings: systemd's messages and SIGHUP.
+/// The service together with what the process owes its surroundings: systemd's messages, its watchdog, and signals.
 struct DaemonService: ServiceLifecycle.Service {
     let service: EbbService
     let preload: [String]
@@ -12,10 +12,15 @@ struct DaemonService: ServiceLifecycle.Service {
     let logger: Logger
 
     func run() async throws {
+        ebb_heap_bound()
+        Descriptors.raiseLimit()
+        let end = ImpatientEnd(grace: service.grace, socket: service.ownSocket, logger: logger)
+        end.start()
+        let watchdog = Watchdog(service.liveness(), logger: logger)
+        defer { withExtendedLifetime(end) { watchdog?.stop() } }
         let surroundings = Task {
             await withDiscardingTaskGroup { group in
                 group.addTask { await reloadAtHangUp() }
-                group.addTask { await feedWatchdog() }
                 group.addTask { await reportStatus() }
             }
         }
@@ -48,16 +53,6 @@ struct DaemonService: ServiceLifecycle.Service {
                 }
             }
             Systemd.notify("READY=1")
-        }
-    }
-
-    /// Tells the watchdog that the engine thread takes work: a hung engine must not look alive.
-    private func feedWatchdog() async {
-        let limit = ebb_watchdog_usec()
-        guard limit > 0 else { return }
-        while !Task.isCancelled {
-            if service.isAlive() { Systemd.notify("WATCHDOG=1") }
-            try? await Task.sleep(for: .microseconds(Int64(limit / 3)))
         }
     }
 

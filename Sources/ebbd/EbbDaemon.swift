@@ -95,8 +95,8 @@ struct EbbDaemon: AsyncParsableCommand {
 
     func run() async throws {
         let underSystemd = getenv("JOURNAL_STREAM") != nil
-        LoggingSystem.bootstrap { label -> any LogHandler in
-            underSystemd ? JournalLogHandler() : StreamLogHandler.standardError(label: label)
+        LoggingSystem.bootstrap { _ -> any LogHandler in
+            underSystemd ? JournalLogHandler() : StandardErrorLogHandler()
         }
         var logger = Logger(label: "ebbd")
         logger.logLevel = logLevel

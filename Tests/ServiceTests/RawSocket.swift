@@ -11,7 +11,7 @@ final class RawSocket {
         fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         let code = Self.call(connect, fd, path)
         guard code == 0 else { throw ServiceError(.internal, "cannot connect: \(errno)") }
-        var timeout = timeval(tv_sec: 10, tv_usec: 0)
+        var timeout = timeval(tv_sec: 120, tv_usec: 0)
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
     }
 
@@ -41,8 +41,30 @@ final class RawSocket {
     func send(_ bytes: [UInt8]) { _ = Glibc.send(fd, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
 
     func send(_ id: UInt64, _ body: EbbEnvelope.OneOf_Body) throws {
+        send(try Self.frame(id, body))
+    }
+
+    /// Sends what the daemon takes, until it has taken nothing for a while; the bytes that went.
+    func sendWhatIsTaken(_ bytes: [UInt8]) -> Int {
+        var sent = 0
+        while sent < bytes.count {
+            let count = bytes.withUnsafeBytes {
+                Glibc.send(
+                    fd, $0.baseAddress.map { $0 + sent }, $0.count - sent, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
+            }
+            if count > 0 {
+                sent += count
+            } else {
+                var waiting = pollfd(fd: fd, events: Int16(POLLOUT), revents: 0)
+                guard errno == EAGAIN, poll(&waiting, 1, 500) > 0 else { break }
+            }
+        }
+        return sent
+    }
+
+    static func frame(_ id: UInt64, _ body: EbbEnvelope.OneOf_Body) throws -> [UInt8] {
         let payload: [UInt8] = try EbbEnvelope(id: id, body).serializedBytes()
-        send(withUnsafeBytes(of: UInt32(payload.count).bigEndian) { Array($0) } + payload)
+        return withUnsafeBytes(of: UInt32(payload.count).bigEndian) { Array($0) } + payload
     }
 
     func shutdownWriting() { shutdown(fd, Int32(SHUT_WR)) }
@@ -79,9 +101,9 @@ final class RawSocket {
         return bytes
     }
 
-    func greet() throws {
+    func greet(as name: String = "raw") throws {
         var hello = EbbHello()
-        (hello.versionMin, hello.versionMax, hello.client) = (1, 1, "raw")
+        (hello.versionMin, hello.versionMax, hello.client) = (1, 1, name)
         try send(1, .hello(hello))
         guard case .welcome? = try receive()?.body else { throw ServiceError(.internal, "no welcome") }
     }

@@ -1,16 +1,4 @@
-import CEbbSystem
 import Glibc
-
-/// Who is at the other end of a connection, from the kernel.
-public struct Peer: Sendable, CustomStringConvertible {
-    public let pid: Int32
-    public let uid: UInt32
-    public let gid: UInt32
-
-    init(_ peer: ebb_peer) { (pid, uid, gid) = (peer.pid, peer.uid, peer.gid) }
-
-    public var description: String { "pid \(pid), uid \(uid)" }
-}
 
 /// Who may do what. Whoever can open the socket may infer; control needs root, the daemon's user or the admin group.
 public struct AccessControl: Sendable {
@@ -20,27 +8,26 @@ public struct AccessControl: Sendable {
     /// - Throws: ``ServiceError`` for a group that does not exist.
     public init(adminGroup: String? = nil) throws {
         ownUser = geteuid()
-        guard let adminGroup else {
-            self.adminGroup = nil
-            return
-        }
-        guard let entry = getgrnam(adminGroup) else {
-            throw ServiceError(.badRequest, "there is no group named \(adminGroup)")
-        }
-        self.adminGroup = entry.pointee.gr_gid
+        self.adminGroup = try adminGroup.map(Self.number)
     }
 
+    /// A member is who was one when it connected: the kernel knows, and no user database is asked.
     func mayControl(_ peer: Peer) -> Bool {
         if peer.uid == 0 || peer.uid == ownUser { return true }
         guard let adminGroup else { return false }
-        return peer.gid == adminGroup || Self.groups(of: peer).contains(adminGroup)
+        return peer.gid == adminGroup || peer.groups.contains(adminGroup)
     }
 
-    private static func groups(of peer: Peer) -> [UInt32] {
-        guard let entry = getpwuid(peer.uid) else { return [] }
-        var groups = [gid_t](repeating: 0, count: 256)
-        var count = Int32(groups.count)
-        guard getgrouplist(entry.pointee.pw_name, peer.gid, &groups, &count) >= 0 else { return [] }
-        return Array(groups.prefix(Int(count)))
+    private static func number(ofGroup name: String) throws -> UInt32 {
+        // A group's entry holds the names of its members.
+        var buffer = [CChar](repeating: 0, count: 1 << 20)
+        var entry = group()
+        var found: UnsafeMutablePointer<group>?
+        let code = getgrnam_r(name, &entry, &buffer, buffer.count, &found)
+        guard code == 0 else {
+            throw ServiceError(.internal, "cannot look up the group \(name): \(String(cString: strerror(code)))")
+        }
+        guard found != nil else { throw ServiceError(.badRequest, "there is no group named \(name)") }
+        return entry.gr_gid
     }
 }

@@ -1,200 +1,322 @@
-import CEbbSystem
 import EbbProtocol
+import Governor
 import Glibc
 import Logging
 import NIOCore
+import NIOPosix
 import Synchronization
 
 /// One client: the handshake, then its requests, many at a time.
+///
+/// Ends when the client closes (what is under way is then cancelled), when it has shut down its side and got its answers,
+/// when it misbehaves, or when the service stops.
 final class Connection: Sendable {
-    private let channel: NIOAsyncChannel<EbbEnvelope, EbbEnvelope>
-    private let handler: RequestHandler
+    private let channel: NIOAsyncChannel<InboundFrame, ByteBuffer>
+    let peer: Peer
+    private let seat: Seats.Seat
     private let number: UInt64
-    private let logger: Logger
-    /// Requests under way. A generation has a handle once it is queued; a cancellation that comes earlier is remembered.
-    private let running = Mutex<[UInt64: Request]>([:])
+    private let services: ConnectionServices
+    private let outbox: Outbox
+    private let requests: RequestTable
+    private let frames: FrameReader.Progress
+    /// Monotonic seconds since when the next frame is the client's turn; nil while it is ours.
+    private let listeningSince = Mutex<Double?>(nil)
+    private let mostReceived = Atomic<Int>(0)
+    /// What it said of itself in the handshake.
+    private let greeting = Mutex<String?>(nil)
 
-    /// Who it is, once that is known.
-    private let client = Mutex<EbbClientStatus?>(nil)
+    private static let numbers = Atomic<UInt64>(0)
+    /// Seconds that a last frame gets to leave.
+    private static let lastFrameSeconds = 10.0
+
+    private init(
+        _ channel: NIOAsyncChannel<InboundFrame, ByteBuffer>, _ frames: FrameReader.Progress, _ client: Accepted,
+        _ services: ConnectionServices
+    ) {
+        number = Self.numbers.add(1, ordering: .relaxed).newValue
+        self.channel = channel
+        self.frames = frames
+        self.services = services
+        (peer, seat) = (client.peer, client.seat)
+        outbox = Outbox(channel.channel, ledger: services.ledger, limit: services.limits.maxQueuedReplyBytes)
+        requests = RequestTable(limit: services.limits.maxRequestsPerConnection)
+    }
+
+    /// Takes over an accepted socket.
+    static func open(_ client: Accepted, _ services: ConnectionServices) async throws -> Connection {
+        let progress = FrameReader.Progress()
+        let channel = try await ClientBootstrap(group: NIOSingletons.posixEventLoopGroup)
+            // The end of what a client sends is not the end of what it waits for.
+            .channelOption(.allowRemoteHalfClosure, value: true)
+            .withConnectedSocket(client.descriptor) { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(
+                        FrameReader(ledger: services.ledger, progress: progress))
+                    return try NIOAsyncChannel<InboundFrame, ByteBuffer>(
+                        wrappingChannelSynchronously: channel,
+                        configuration: .init(backPressureStrategy: .init(lowWatermark: 1, highWatermark: 1)))
+                }
+            }
+        return Connection(channel, progress, client, services)
+    }
 
     /// For `ebbctl top`: nil before the handshake.
     var status: EbbClientStatus? {
-        let requests = running.withLock { $0.count }
-        return client.withLock { client in
-            client?.requests = UInt32(requests)
-            return client
-        }
-    }
-
-    private struct Request {
-        var handle: (any Cancellable)?
-        var isCancelled = false
-    }
-
-    private static let numbers = Atomic<UInt64>(0)
-
-    init(_ channel: NIOAsyncChannel<EbbEnvelope, EbbEnvelope>, handler: RequestHandler, logger: Logger) {
-        number = Self.numbers.add(1, ordering: .relaxed).newValue
-        self.channel = channel
-        self.handler = handler
-        self.logger = logger
-    }
-
-    /// Serves until the client closes, misbehaves, or the task is cancelled. Whatever is under way then is cancelled.
-    func run() async {
-        do {
-            let peer = try await Self.peer(of: channel.channel)
-            logger.debug("connected", metadata: ["peer": "\(peer)"])
-            try await channel.executeThenClose { inbound, outbound in
-                try await self.serve(inbound, outbound, peer)
-            }
-        } catch {
-            logger.debug("connection ended", metadata: ["error": "\(error)"])
-        }
-    }
-
-    /// The peer's credentials, from the kernel.
-    private static func peer(of channel: any Channel) async throws -> Peer {
-        guard let provider = channel as? any SocketOptionProvider else {
-            throw ServiceError(.internal, "the channel is no socket")
-        }
-        let credentials: ebb_peer = try await provider.unsafeGetSocketOption(
-            level: .socket, name: NIOBSDSocket.Option(rawValue: SO_PEERCRED)
-        ).get()
-        return Peer(credentials)
-    }
-
-    private typealias Inbound = NIOAsyncChannelInboundStream<EbbEnvelope>
-    private typealias Outbound = NIOAsyncChannelOutboundWriter<EbbEnvelope>
-
-    private func serve(_ inbound: Inbound, _ outbound: Outbound, _ peer: Peer) async throws {
-        do {
-            var envelopes = inbound.makeAsyncIterator()
-            guard let first = try await envelopes.next() else { return }
-            guard try await greet(first, outbound) else { return }
-            introduce(first.hello, peer)
-            try await withThrowingDiscardingTaskGroup { group in
-                defer {
-                    cancelAll()
-                    group.cancelAll()
-                }
-                while let envelope = try await envelopes.next() {
-                    try await self.accept(envelope, outbound, peer) { work in group.addTask { await work() } }
-                }
-            }
-        } catch let error as FrameError {
-            logger.info("closing a connection", metadata: ["peer": "\(peer)", "reason": "\(error)"])
-            let code: EbbCode = if case .tooLarge = error { .frameTooLarge } else { .badRequest }
-            try? await outbound.write(EbbEnvelope(id: 0, .failure(EbbFailure(code, error.description))))
-        }
-    }
-
-    private func greet(_ first: EbbEnvelope, _ outbound: Outbound) async throws -> Bool {
-        guard case .hello(let hello)? = first.body else {
-            let failure = EbbFailure(.badRequest, "the first frame must be Hello")
-            try await outbound.write(EbbEnvelope(id: first.id, .failure(failure)))
-            return false
-        }
-        let version = min(hello.versionMax, EbbProtocol.versions.upperBound)
-        guard version >= max(hello.versionMin, EbbProtocol.versions.lowerBound) else {
-            let failure = EbbFailure(
-                .unsupportedVersion,
-                "this daemon speaks version \(EbbProtocol.versions.lowerBound) to \(EbbProtocol.versions.upperBound), the client "
-                    + "\(hello.versionMin) to \(hello.versionMax)")
-            try await outbound.write(EbbEnvelope(id: first.id, .failure(failure)))
-            return false
-        }
-        var welcome = EbbWelcome()
-        welcome.version = version
-        welcome.server = "ebbd/\(EbbProtocol.release)"
-        welcome.features = ["generate", "chat", "tokenize", "modes", "embed", "events", "preferences", "pressure"]
-        welcome.limits.maxFrameBytes = UInt32(EbbProtocol.maxFrameBytes)
-        welcome.limits.maxInFlight = UInt32(EbbProtocol.maxInFlight)
-        try await outbound.write(EbbEnvelope(id: first.id, .welcome(welcome)))
-        return true
-    }
-
-    private func introduce(_ hello: EbbHello, _ peer: Peer) {
+        guard let name = greeting.withLock({ $0 }) else { return nil }
         var status = EbbClientStatus()
-        (status.pid, status.uid) = (peer.pid, peer.uid)
-        // Printed in terminals: no more than a name, and nothing that moves the cursor.
-        status.name = String(
-            hello.client.unicodeScalars.filter { $0.value >= 32 && $0.value != 127 }.map(Character.init).prefix(64))
-        client.withLock { $0 = status }
+        (status.pid, status.uid, status.name) = (peer.pid, peer.uid, name)
+        status.requests = UInt32(clamping: requests.count)
+        return status
     }
+
+    /// Requests that wait for their last answer to be queued.
+    var unanswered: Int { requests.unanswered }
+
+    // MARK: Its life
+
+    /// Serves until the end. Whatever is under way then is cancelled.
+    func run() async {
+        services.logger.debug("connected", metadata: ["peer": "\(peer)"])
+        let work = Task { await self.serveThenClose() }
+        channel.channel.closeFuture.whenComplete { _ in
+            // Wholly closed, not only its sending side: nobody waits for an answer.
+            self.requests.close(.cancelled)
+            self.outbox.closed()
+            work.cancel()
+        }
+        let watch = watch()
+        await work.value
+        watch.cancel()
+        let most = max(outbox.mostQueuedBytes, mostReceived.load(ordering: .relaxed))
+        if most >= HeapTrimmer.worthwhile { services.trimmer.trimSoon() }
+    }
+
+    /// Lets what is queued leave, then closes.
+    func finish(_ failure: ServiceError? = nil, within seconds: Double) {
+        outbox.finish(failure?.failure, within: seconds)
+    }
+
+    /// Ends all requests, with this as their answer, and lets none begin.
+    func fail(_ error: ServiceError) { requests.close(error) }
+
+    private func serveThenClose() async {
+        try? await channel.executeThenClose { inbound, _ in
+            var last: ServiceError?
+            do {
+                try await self.serve(inbound)
+            } catch {
+                last = self.farewell(error)
+            }
+            if last != nil { self.requests.close(.cancelled) }
+            self.outbox.finish(last?.failure, within: Self.lastFrameSeconds, patient: true)
+            try? await self.channel.channel.closeFuture.get()
+        }
+    }
+
+    /// What the client is told last.
+    private func farewell(_ error: any Error) -> ServiceError? {
+        switch error {
+        case let error as FrameError:
+            services.logger.info("closing a connection", metadata: ["peer": "\(peer)", "reason": "\(error)"])
+            if case .tooLarge = error { return ServiceError(.frameTooLarge, error.description) }
+            return ServiceError(.badRequest, error.description)
+        case let error as ServiceError: return error
+        default:
+            services.logger.debug("connection ended", metadata: ["error": "\(error)"])
+            return nil
+        }
+    }
+
+    private func serve(_ inbound: NIOAsyncChannelInboundStream<InboundFrame>) async throws {
+        var inbox = inbound.makeAsyncIterator()
+        guard let first = try await next(&inbox) else { return }
+        guard try await greet(first) else { return }
+        try await withThrowingDiscardingTaskGroup { group in
+            do {
+                while let frame = try await next(&inbox) {
+                    try await take(frame) { work in group.addTask { await work() } }
+                    await outbox.room()
+                }
+            } catch {
+                requests.close(.cancelled)
+                throw error
+            }
+        }
+    }
+
+    private func next(_ inbox: inout NIOAsyncChannelInboundStream<InboundFrame>.AsyncIterator) async throws
+        -> InboundFrame?
+    {
+        listeningSince.withLock { $0 = MonotonicClock.now() }
+        defer { listeningSince.withLock { $0 = nil } }
+        return try await inbox.next()
+    }
+
+    // MARK: The handshake
+
+    /// False where there is no service for this client.
+    private func greet(_ first: InboundFrame) async throws -> Bool {
+        guard case .payload(let payload, _) = first else { throw FrameError.malformed }
+        let outline = try payload.withUnsafeReadableBytes { try EnvelopeOutline($0) }
+        do {
+            guard outline.isHello, case .hello(let hello)? = try await FrameCoder.decode(payload).body else {
+                throw ServiceError(.badRequest, "the first frame must be Hello")
+            }
+            let welcome = try Handshake.welcome(for: hello, limits: services.limits)
+            greeting.withLock { $0 = Handshake.name(hello) }
+            try await answer(outline.id, .welcome(welcome))
+            return true
+        } catch let error as ServiceError {
+            try await answer(outline.id, .failure(error.failure))
+            return false
+        }
+    }
+
+    // MARK: Requests
 
     /// Starts the work of a request, or refuses it.
-    private func accept(
-        _ envelope: EbbEnvelope, _ outbound: Outbound, _ peer: Peer,
-        _ start: (@escaping @Sendable () async -> Void) -> Void
+    private func take(_ frame: InboundFrame, _ start: (@escaping @Sendable () async -> Void) -> Void) async throws {
+        switch frame {
+        case .refused(let id, let bytes):
+            let error = ServiceError(
+                .outOfMemory, "there is no memory for a request of \(bytes) bytes", retryAfter: 1000)
+            try await answer(id, .failure(error.failure))
+        case .payload(let payload, let reservation):
+            mostReceived.store(
+                max(mostReceived.load(ordering: .relaxed), payload.readableBytes), ordering: .relaxed)
+            let outline = try payload.withUnsafeReadableBytes { try EnvelopeOutline($0) }
+            do {
+                try check(outline)
+                let envelope = try await FrameCoder.decode(payload)
+                try await begin(envelope, bytes: payload.readableBytes, start)
+            } catch let error as ServiceError {
+                try await answer(outline.id, .failure(error.failure))
+            }
+            withExtendedLifetime(reservation) {}
+        }
+    }
+
+    /// What can be said of a request before it is decoded.
+    private func check(_ outline: EnvelopeOutline) throws {
+        guard outline.id != 0 else { throw ServiceError(.badRequest, "a request's id must not be 0") }
+        guard outline.body != nil else { throw ServiceError(.badRequest, "an unknown or empty request") }
+        guard !outline.hasAnswer else { throw ServiceError(.badRequest, "this message is no request") }
+        guard outline.messages <= EbbProtocol.maxMessages else {
+            throw ServiceError(
+                .badRequest, "a chat of \(outline.messages) messages; \(EbbProtocol.maxMessages) are possible")
+        }
+    }
+
+    private func begin(
+        _ envelope: EbbEnvelope, bytes: Int, _ start: (@escaping @Sendable () async -> Void) -> Void
     ) async throws {
         let id = envelope.id
-        func refuse(_ code: EbbCode, _ why: String, retry: UInt32? = nil) async throws {
-            try await outbound.write(
-                EbbEnvelope(id: id, .failure(EbbFailure(code, why, retryAfterMilliseconds: retry))))
-        }
-        guard let body = envelope.body else { return try await refuse(.badRequest, "an unknown or empty request") }
-        guard id != 0 else { return try await refuse(.badRequest, "a request's id must not be 0") }
-        if case .cancel(let cancel) = body {
-            self.cancel(cancel.request)
-            return try await outbound.write(EbbEnvelope(id: id, .done(EbbDone())))
-        }
-        enum Verdict { case accepted, taken, full }
-        let verdict = running.withLock { running -> Verdict in
-            if running[id] != nil { return .taken }
-            if running.count >= EbbProtocol.maxInFlight { return .full }
-            running[id] = Request()
-            return .accepted
-        }
-        switch verdict {
-        case .taken: return try await refuse(.badRequest, "a request with id \(id) is under way")
-        case .full:
-            return try await refuse(.overloaded, "\(EbbProtocol.maxInFlight) requests are under way", retry: 100)
-        case .accepted: start { await self.work(id, body, outbound, peer) }
-        }
-    }
-
-    private func work(_ id: UInt64, _ body: EbbEnvelope.OneOf_Body, _ outbound: Outbound, _ peer: Peer) async {
-        do {
-            try await handler.handle(
-                body, client: Client(peer: peer, connection: number),
-                reply: { try await outbound.write(EbbEnvelope(id: id, $0)) },
-                started: { self.attach($0, to: id) })
-            forget(id)
-        } catch {
-            forget(id)
-            let error = ServiceError.of(error)
-            if error.code == .slowReader {
-                logger.info("disconnecting a slow reader", metadata: ["peer": "\(peer)"])
-                channel.channel.close(promise: nil)
+        guard let body = envelope.body else { throw ServiceError(.badRequest, "an unknown or empty request") }
+        switch body {
+        case .cancel(let cancel):
+            requests.cancel(cancel.request)
+            try await answer(id, .done(EbbDone()))
+        case .ping(let ping):
+            // At once, so that one ping's answer is queued before the next is read.
+            var pong = EbbPong()
+            pong.payload = ping.payload
+            try await answer(id, .pong(pong))
+        default:
+            if services.handler.isDraining(), !Self.isAnsweredWhileDraining(body) { throw ServiceError.shuttingDown }
+            try requests.begin(id, bytes: bytes)
+            let work = Task { await self.work(id, body) }
+            requests.attach(work, to: id)
+            start {
+                await withTaskCancellationHandler {
+                    await work.value
+                } onCancel: {
+                    work.cancel()
+                }
             }
-            try? await outbound.write(EbbEnvelope(id: id, .failure(error.failure)))
         }
     }
 
-    private func forget(_ id: UInt64) { running.withLock { _ = $0.removeValue(forKey: id) } }
-
-    private func attach(_ handle: any Cancellable, to id: UInt64) {
-        let cancelled = running.withLock { running in
-            running[id]?.handle = handle
-            return running[id]?.isCancelled ?? true
-        }
-        if cancelled { handle.cancel() }
+    private static func isAnsweredWhileDraining(_ body: EbbEnvelope.OneOf_Body) -> Bool {
+        if case .getStatus = body { return true }
+        return false
     }
 
-    private func cancel(_ id: UInt64) {
-        let handle = running.withLock { running in
-            running[id]?.isCancelled = true
-            return running[id]?.handle
+    private func work(_ id: UInt64, _ body: EbbEnvelope.OneOf_Body) async {
+        defer { requests.answered() }
+        let isAnswered = Atomic<Bool>(false)
+        do {
+            try await services.handler.handle(
+                body, client: Client(peer: peer, connection: number),
+                reply: { body in
+                    if body.isLastAnswer {
+                        // The client may use the id again as soon as it reads this.
+                        self.requests.free(id)
+                        isAnswered.store(true, ordering: .relaxed)
+                    }
+                    try await self.answer(id, body)
+                },
+                started: { self.requests.attach($0, to: id) })
+            guard !isAnswered.load(ordering: .relaxed) else { return }
+            throw ServiceError.cancelled
+        } catch {
+            try? await answer(id, .failure(reason(id, error).failure))
         }
-        handle?.cancel()
     }
 
-    private func cancelAll() {
-        let handles = running.withLock { running in
-            for id in running.keys { running[id]?.isCancelled = true }
-            return running.values.compactMap(\.handle)
-        }
-        for handle in handles { handle.cancel() }
+    /// Why a request failed: what ended it, where it was ended.
+    private func reason(_ id: UInt64, _ error: any Error) -> ServiceError {
+        let ending = requests.free(id)
+        let error = ServiceError.of(error)
+        guard error.code == .cancelled else { return error }
+        return ending ?? (services.handler.isDraining() ? .shuttingDown : error)
     }
+
+    private func answer(_ id: UInt64, _ body: EbbEnvelope.OneOf_Body) async throws {
+        try await outbox.send(EbbEnvelope(id: id, body))
+    }
+
+    // MARK: Watching over it
+
+    /// Looks now and then for a client that does not go on: no handshake, half a frame, answers that it does not read.
+    private func watch() -> RepeatedTask {
+        let limits = services.limits
+        let start = MonotonicClock.now()
+        let period = min(2.5, max(0.02, min(limits.handshakeSeconds, limits.slowReaderSeconds) / 4))
+        let step = TimeAmount.milliseconds(Int64(period * 1000))
+        return channel.channel.eventLoop.scheduleRepeatedTask(initialDelay: step, delay: step) { _ in
+            self.look(now: MonotonicClock.now(), start)
+        }
+    }
+
+    private func look(now: Double, _ start: Double) {
+        let limits = services.limits
+        guard !outbox.isEnding else { return }
+        if outbox.stalled(now: now) >= limits.slowReaderSeconds {
+            end(
+                ServiceError(
+                    .slowReader, "nothing was read for \(Int(limits.slowReaderSeconds)) s while answers waited"),
+                dropping: true)
+        } else if greeting.withLock({ $0 }) == nil, now - start >= limits.handshakeSeconds {
+            end(ServiceError(.badRequest, "no handshake within \(Int(limits.handshakeSeconds)) s"))
+        } else if let begun = frames.unfinishedSince, let since = listeningSince.withLock({ $0 }),
+            now - max(begun, since) >= limits.slowReaderSeconds
+        {
+            end(ServiceError(.badRequest, "a frame was begun and not ended for \(Int(limits.slowReaderSeconds)) s"))
+        }
+    }
+
+    private func end(_ error: ServiceError, dropping: Bool = false) {
+        services.logger.info("closing a connection", metadata: ["peer": "\(peer)", "reason": "\(error)"])
+        outbox.finish(error.failure, dropping: dropping, within: Self.lastFrameSeconds)
+        requests.close(.cancelled)
+    }
+}
+
+/// What all connections use.
+struct ConnectionServices: Sendable {
+    let handler: RequestHandler
+    let limits: ServiceLimits
+    let ledger: Ledger
+    let trimmer: HeapTrimmer
+    let logger: Logger
 }

@@ -1,34 +1,34 @@
 import CEbbSystem
-import EbbProtocol
+import Dispatch
 import Engine
-import Glibc
 import Governor
 import Logging
 import ModelFormat
-import NIOCore
-import NIOPosix
 import ServiceLifecycle
 import Synchronization
 
 /// The daemon without its process: socket, connections, models, governor. Runs until it is told to stop gracefully, or
 /// its task is cancelled.
 public final class EbbService: Service {
-    private let configuration: ServiceConfiguration
-    private let logger: Logger
-    private let thread: EngineThread
-    private let registry: ModelRegistry
-    private let monitor: PressureMonitor
+    let configuration: ServiceConfiguration
+    let logger: Logger
+    let thread: EngineThread
+    let registry: ModelRegistry
+    let monitor: PressureMonitor
+    let events: EventHub
+    /// What accepted work may take, of all kinds.
+    let ledger: Ledger
+    let connections = Connections()
+    let started = ContinuousClock.now
     private let operatorSource: OperatorSource
-    private let events: EventHub
     private let access: AccessControl
-    private let state = Mutex(State())
-    private let started = ContinuousClock.now
-    private let lastBeats = Atomic<Int>(-1)
+    private let trimmer = HeapTrimmer()
+    private let entrance = Mutex<Entrance?>(nil)
 
-    private struct State {
-        var draining = false
-        var connections: [ObjectIdentifier: Connection] = [:]
-        var listener: (any Channel)?
+    /// Where clients come in.
+    private struct Entrance {
+        let listener: Listener
+        let arrivals: AsyncStream<Accepted>.Continuation
     }
 
     /// - Throws: ``ServiceError``, or ``EngineError`` where threads cannot be started.
@@ -36,6 +36,7 @@ public final class EbbService: Service {
         self.configuration = configuration
         self.logger = logger
         access = try AccessControl(adminGroup: configuration.adminGroup)
+        ledger = Ledger(room: configuration.policy.budget)
         let events = EventHub(logger: logger)
         let folder = StateFolder(path: configuration.state, logger: logger)
         let lost = LostModels()
@@ -69,11 +70,33 @@ public final class EbbService: Service {
     public func run(ready: @escaping @Sendable () -> Void) async throws {
         let file = try configuration.inheritedSocket == nil ? SocketFile(claiming: configuration.socket) : nil
         defer { withExtendedLifetime(file) {} }
-        let listener = try await listen()
-        state.withLock { $0.listener = listener.channel }
         if ebb_guard_install() != 0 { logger.warning("a model file that is cut short will end the daemon") }
         guard monitor.start() else { throw ServiceError(.internal, "cannot start the governor's thread") }
         defer { monitor.stop() }
+        let clients = try openEntrance()
+        announce()
+        ready()
+        let serving = Task { await self.serve(clients) }
+        await withTaskCancellationOrGracefulShutdownHandler {
+            await serving.value
+        } onCancelOrGracefulShutdown: {
+            Task { await self.drain() }
+        }
+        await stopEngine()
+    }
+
+    private func openEntrance() throws -> AsyncStream<Accepted> {
+        let limits = configuration.limits
+        let seats = Seats(
+            total: min(limits.maxConnections, Descriptors.roomForConnections), perUser: limits.maxConnectionsPerUser)
+        let (clients, arrivals) = AsyncStream.makeStream(of: Accepted.self)
+        let descriptor = try configuration.inheritedSocket ?? Listener.listen(configuration.socket)
+        let listener = try Listener(descriptor, seats: seats) { arrivals.yield($0) }
+        entrance.withLock { $0 = Entrance(listener: listener, arrivals: arrivals) }
+        return clients
+    }
+
+    private func announce() {
         for source in monitor.view.sources { logger.info("source \(source.name): \(source.reading.text)") }
         logger.info(
             "serving",
@@ -81,96 +104,65 @@ public final class EbbService: Service {
                 "socket": "\(configuration.socket)", "models": "\(configuration.models)",
                 "isa": "\(configuration.kernels.name)", "threads": "\(configuration.threads)",
             ])
-        ready()
-        let group = Task { try await self.accept(listener) }
-        await withTaskCancellationOrGracefulShutdownHandler {
-            _ = await group.result
-        } onCancelOrGracefulShutdown: {
-            Task { await self.drain() }
-        }
-        thread.stop()
     }
 
-    private typealias Client = NIOAsyncChannel<EbbEnvelope, EbbEnvelope>
-
-    private func listen() async throws -> NIOAsyncChannel<Client, Never> {
-        let bootstrap = ServerBootstrap(group: NIOSingletons.posixEventLoopGroup)
-        let client: @Sendable (any Channel) -> EventLoopFuture<Client> = { channel in
-            channel.eventLoop.makeCompletedFuture {
-                try channel.addEbbFraming()
-                return try NIOAsyncChannel(wrappingChannelSynchronously: channel)
+    /// Serves all that come, until the entrance is closed and they are gone.
+    private func serve(_ clients: AsyncStream<Accepted>) async {
+        let services = ConnectionServices(
+            handler: requestHandler(), limits: configuration.limits, ledger: ledger, trimmer: trimmer, logger: logger)
+        await withDiscardingTaskGroup { group in
+            for await client in clients {
+                group.addTask { await self.serve(client, services) }
             }
         }
-        if let inherited = configuration.inheritedSocket {
-            return try await bootstrap.bind(inherited, childChannelInitializer: client)
-        }
-        // The socket is born with mode 0660: a chmod afterwards would leave a moment for others.
-        let mask = umask(0o117)
-        defer { umask(mask) }
+    }
+
+    private func serve(_ client: Accepted, _ services: ConnectionServices) async {
         do {
-            return try await bootstrap.bind(unixDomainSocketPath: configuration.socket, childChannelInitializer: client)
+            let connection = try await Connection.open(client, services)
+            connections.add(connection)
+            await connection.run()
+            connections.remove(connection)
         } catch {
-            throw ServiceError(.internal, "cannot listen on \(configuration.socket): \(error)")
+            logger.debug("a client was gone at once", metadata: ["error": "\(error)"])
         }
     }
 
-    private func accept(_ listener: NIOAsyncChannel<Client, Never>) async throws {
-        let handler = RequestHandler(
+    private func requestHandler() -> RequestHandler {
+        RequestHandler(
             registry: registry, thread: thread, access: access, operatorSource: operatorSource,
             wakeMonitor: { self.monitor.wake() }, pressure: { self.monitor.view }, events: events,
-            statusReport: { try await self.status() },
-            isDraining: { self.state.withLock { $0.draining } })
-        try await withThrowingDiscardingTaskGroup { group in
-            try await listener.executeThenClose { clients in
-                for try await client in clients {
-                    group.addTask {
-                        let connection = Connection(client, handler: handler, logger: self.logger)
-                        self.state.withLock { $0.connections[ObjectIdentifier(connection)] = connection }
-                        await connection.run()
-                        self.state.withLock { _ = $0.connections.removeValue(forKey: ObjectIdentifier(connection)) }
-                    }
-                }
+            statusReport: { try await self.status() }, isDraining: { self.connections.isDraining })
+    }
+
+    /// Lets no one in any more.
+    func closeEntrance() { entrance.withLock { $0 }?.listener.stop() }
+
+    /// Ends the waiting for clients: ``run(ready:)`` returns once the connections are gone.
+    func endArrivals() { entrance.withLock { $0 }?.arrivals.finish() }
+
+    private func stopEngine() async {
+        let thread = thread
+        await withCheckedContinuation { continuation in
+            // It waits for the end of a step: not on a thread that tasks share.
+            DispatchQueue.global().async {
+                thread.stop()
+                continuation.resume()
             }
-            // The listener is closed: running requests had their grace in drain().
-            group.cancelAll()
         }
     }
 
-    /// Refuses new work, lets running requests end within the grace, then closes.
-    private func drain() async {
-        let listener = state.withLock { state in
-            defer { state.draining = true }
-            return state.draining ? nil : state.listener
-        }
-        guard let listener else { return }
-        let clock = ContinuousClock()
-        let end = clock.now + configuration.grace
-        var active = await activeRequests()
-        if active > 0 {
-            logger.info("draining", metadata: ["requests": "\(active)", "grace": "\(configuration.grace)"])
-        }
-        while active > 0, clock.now < end {
-            try? await clock.sleep(for: .milliseconds(20))
-            active = await activeRequests()
-        }
-        thread.post { $0.failAll(.shuttingDown) }
-        // A moment for the last frames to leave.
-        try? await clock.sleep(for: .milliseconds(50))
-        listener.close(promise: nil)
-    }
+    /// How long requests may go on when it is told to stop.
+    public var grace: Duration { configuration.grace }
+    /// The path of the socket; nil where it was handed over.
+    public var ownSocket: String? { configuration.inheritedSocket == nil ? configuration.socket : nil }
 
-    private func activeRequests() async -> Int { (try? await thread.perform { $0.activeRequests }) ?? 0 }
-
-    /// Stops as a signal would: no new work, a grace for what runs. Returns when the listener is closed.
-    public func stop() async { await drain() }
-
-    /// Whether the engine thread gets on: what the watchdog is told. A step may take long on a slow machine, so what
-    /// counts is that something has happened since the last question.
-    public func isAlive() -> Bool {
-        // Idle, it would sleep: this wakes it for a turn, which the next question finds.
-        thread.post { _ in }
-        let beats = thread.heartbeat.load(ordering: .relaxed)
-        return lastBeats.exchange(beats, ordering: .relaxed) != beats
+    /// The parts that the watchdog looks at.
+    public func liveness() -> Liveness {
+        let thread = thread
+        let engine = Liveness.Part(
+            name: "engine", progress: { thread.heartbeat.load(ordering: .relaxed) }, poke: { thread.post { _ in } })
+        return Liveness([engine] + Liveness.common(), now: MonotonicClock.now())
     }
 
     /// Replaces the policy's limits while running.
@@ -178,49 +170,6 @@ public final class EbbService: Service {
 
     /// Loads a model before anyone asks.
     public func load(_ name: String) async throws { _ = try await registry.require(name) }
-
-    /// What `ebbctl status` shows: memory as the kernel counts it now.
-    public func status() async throws -> EbbStatus {
-        var (status, regions) = try await thread.perform { core in
-            var status = EbbStatus()
-            status.models = core.models.map(\.status)
-            status.activeRequests = UInt32(core.activeRequests)
-            status.budgetBytes = UInt64(core.residency.policy.budget)
-            status.reserveBytes = UInt64(core.residency.policy.reserve)
-            return (status, core.models.map(\.regions))
-        }
-        for index in status.models.indices { regions[index].measure(into: &status.models[index]) }
-        describeProcess(&status)
-        let view = monitor.view
-        status.level = EbbLevel(rawValue: view.level.rawValue) ?? .nominal
-        status.sources = view.sources.map { seen in
-            var source = EbbSource()
-            (source.name, source.reading) = (seen.name, seen.reading.text)
-            source.level = EbbLevel(rawValue: seen.reading.level.rawValue) ?? .nominal
-            return source
-        }
-        let connections = state.withLock { Array($0.connections.values) }
-        status.connections = UInt32(connections.count)
-        status.clients = connections.compactMap(\.status).sorted { ($0.pid, $0.name) < ($1.pid, $1.name) }
-        return status
-    }
-
-    private func describeProcess(_ status: inout EbbStatus) {
-        status.server = "ebbd/\(EbbProtocol.release)"
-        status.pid = UInt32(getpid())
-        status.uptimeMs = UInt64((ContinuousClock.now - started).seconds * 1000)
-        status.availableBytes = UInt64(configuration.availableBytes())
-        status.isa = configuration.kernels.name
-        status.threads = UInt32(configuration.threads)
-        guard let memory = ProcessMemory.now() else { return }
-        status.anonymousBytes = UInt64(memory.anonymous)
-        status.fileBytes = UInt64(memory.file)
-        let models = status.models.reduce(0) {
-            $0 + $1.residentBytes + $1.expandedBytes + $1.kvBytes + $1.scratchBytes
-        }
-        let all = status.anonymousBytes + status.fileBytes
-        status.ownBytes = all > models ? all - models : 0
-    }
 }
 
 /// Carries the names of lost models from the engine thread to the registry, which is made after it.

@@ -7,7 +7,12 @@ import Synchronization
 /// Changes of level, mode and residency: told to every subscriber, and to the log, where the journal gets them as fields.
 final class EventHub: Sendable {
     private let logger: Logger
-    private let subscribers = Mutex<[UInt64: AsyncStream<EbbEvent>.Continuation]>([:])
+    private struct State {
+        var subscribers: [UInt64: AsyncStream<EbbEvent>.Continuation] = [:]
+        var hasEnded = false
+    }
+
+    private let state = Mutex(State())
     private let next = Atomic<UInt64>(0)
 
     /// Events that wait for a slow subscriber; the oldest are lost first.
@@ -20,10 +25,14 @@ final class EventHub: Sendable {
         let number = next.add(1, ordering: .relaxed).newValue
         let (events, continuation) = AsyncStream.makeStream(
             of: EbbEvent.self, bufferingPolicy: .bufferingNewest(Self.waiting))
-        subscribers.withLock { $0[number] = continuation }
-        continuation.onTermination = { [weak self] _ in
-            self?.subscribers.withLock { _ = $0.removeValue(forKey: number) }
+        let hasEnded = state.withLock { state in
+            if !state.hasEnded { state.subscribers[number] = continuation }
+            return state.hasEnded
         }
+        continuation.onTermination = { [weak self] _ in
+            self?.state.withLock { _ = $0.subscribers.removeValue(forKey: number) }
+        }
+        if hasEnded { continuation.finish() }
         return Subscription(events: events, continuation: continuation)
     }
 
@@ -39,10 +48,19 @@ final class EventHub: Sendable {
         func cancel() { continuation.finish() }
     }
 
+    /// Ends all subscriptions, those to come too; events still go to the log.
+    func end() {
+        let listeners = state.withLock { state in
+            state.hasEnded = true
+            return Array(state.subscribers.values)
+        }
+        for listener in listeners { listener.finish() }
+    }
+
     func publish(_ event: EbbEvent) {
         var event = event
         event.timeMs = UInt64(Date().timeIntervalSince1970 * 1000)
-        let listeners = subscribers.withLock { Array($0.values) }
+        let listeners = state.withLock { Array($0.subscribers.values) }
         for listener in listeners { listener.yield(event) }
         log(event)
     }

@@ -1,0 +1,102 @@
+/// What an envelope's bytes say of it, read without decoding them: an envelope of many empty messages takes forty times
+/// its bytes once it is decoded, so this is looked at first.
+public struct EnvelopeOutline: Sendable, Equatable {
+    /// 0 where there is none.
+    public private(set) var id: UInt64 = 0
+    /// The field numbers of its bodies (ebb.proto); the last one counts.
+    public private(set) var body: UInt64?
+    /// Whether a body is among them that only the daemon sends.
+    public private(set) var hasAnswer = false
+    public var isHello: Bool { body == Field.hello && !hasAnswer }
+    /// Messages of its conversation.
+    public private(set) var messages = 0
+
+    /// Field numbers of ebb.proto.
+    private enum Field {
+        static let id: UInt64 = 1
+        static let hello: UInt64 = 2
+        static let generate: UInt64 = 5
+        static let firstAnswer: UInt64 = 64
+        static let chatOfGenerate: UInt64 = 3
+        static let messagesOfChat: UInt64 = 1
+    }
+
+    /// - Parameter bytes: an envelope.
+    /// - Throws: ``FrameError/malformed`` where they are no protobuf.
+    public init(_ bytes: UnsafeRawBufferPointer) throws {
+        var reader = WireReader(bytes)
+        while let field = try reader.next() {
+            switch field.content {
+            case .number(let value) where field.number == Field.id: id = value
+            case .bytes(let content) where field.number > Field.id:
+                body = field.number
+                if field.number >= Field.firstAnswer { hasAnswer = true }
+                if field.number == Field.generate { try look(intoGenerate: content) }
+            default: break
+            }
+        }
+    }
+
+    private mutating func look(intoGenerate bytes: UnsafeRawBufferPointer) throws {
+        var reader = WireReader(bytes)
+        while let field = try reader.next() {
+            guard field.number == Field.chatOfGenerate, case .bytes(let chat) = field.content else { continue }
+            var members = WireReader(chat)
+            while let member = try members.next() {
+                if member.number == Field.messagesOfChat { messages += 1 }
+            }
+        }
+    }
+}
+
+/// Fields of a protobuf message, one after the other.
+private struct WireReader {
+    enum Content {
+        case number(UInt64)
+        case bytes(UnsafeRawBufferPointer)
+        /// Of a fixed width.
+        case other
+    }
+
+    private let bytes: UnsafeRawBufferPointer
+    private var at = 0
+
+    init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
+
+    /// nil at the end.
+    mutating func next() throws -> (number: UInt64, content: Content)? {
+        guard at < bytes.count else { return nil }
+        let tag = try varint()
+        let content: Content
+        switch tag & 7 {
+        case 0: content = .number(try varint())
+        case 1:
+            _ = try take(8)
+            content = .other
+        case 2: content = .bytes(try take(Int(clamping: try varint())))
+        case 5:
+            _ = try take(4)
+            content = .other
+        default: throw FrameError.malformed  // groups, which proto3 has not, and nothing else
+        }
+        return (tag >> 3, content)
+    }
+
+    private mutating func take(_ count: Int) throws -> UnsafeRawBufferPointer {
+        guard count <= bytes.count - at else { throw FrameError.malformed }
+        defer { at += count }
+        return UnsafeRawBufferPointer(rebasing: bytes[at..<at + count])
+    }
+
+    private mutating func varint() throws -> UInt64 {
+        var value: UInt64 = 0
+        for shift in stride(from: UInt64(0), to: 70, by: 7) {
+            guard at < bytes.count else { throw FrameError.malformed }
+            let byte = bytes[at]
+            at += 1
+            value |= UInt64(byte & 0x7f) << shift
+            if byte < 0x80 { return value }
+        }
+        throw FrameError.malformed
+    }
+}

@@ -1,0 +1,46 @@
+import EbbProtocol
+import Testing
+
+@Suite("What an envelope's bytes say before they are decoded")
+struct EnvelopeOutlineTests {
+    private func outline(_ envelope: EbbEnvelope) throws -> EnvelopeOutline {
+        let bytes: [UInt8] = try envelope.serializedBytes()
+        return try bytes.withUnsafeBytes { try EnvelopeOutline($0) }
+    }
+
+    @Test("A conversation's messages are counted, and the id is found")
+    func messages() throws {
+        var generate = EbbGenerate()
+        generate.model = "m"
+        var chat = EbbChat()
+        chat.messages = [EbbMessage](repeating: EbbMessage(), count: 300)
+        generate.chat = chat
+        let outline = try outline(EbbEnvelope(id: 70_000, .generate(generate)))
+        #expect(outline.id == 70_000 && outline.messages == 300 && !outline.hasAnswer && !outline.isHello)
+    }
+
+    @Test("Requests and answers are told apart, and a greeting is known")
+    func kinds() throws {
+        #expect(try outline(EbbEnvelope(id: 1, .hello(EbbHello()))).isHello)
+        #expect(try outline(EbbEnvelope(id: 1, .status(EbbStatus()))).hasAnswer)
+        #expect(try outline(EbbEnvelope(id: 1, .getStatus(EbbGetStatus()))).hasAnswer == false)
+        let empty = EbbEnvelope.with { $0.id = 4 }
+        #expect(try outline(empty).body == nil)
+    }
+
+    @Test("Bytes cut short, or that are no protobuf, are malformed and never trap")
+    func malformed() throws {
+        let bytes: [UInt8] = try EbbEnvelope(id: 9, .generate(.with { $0.chat.messages = [EbbMessage()] }))
+            .serializedBytes()
+        for count in 1..<bytes.count where count != 2 {
+            #expect(throws: FrameError.malformed) {
+                try bytes.prefix(count).withUnsafeBytes { try EnvelopeOutline($0) }
+            }
+        }
+        var random = SystemRandomNumberGenerator()
+        for _ in 0..<5000 {
+            let noise = (0..<Int.random(in: 0...40)).map { _ in UInt8.random(in: .min ... .max, using: &random) }
+            _ = try? noise.withUnsafeBytes { try EnvelopeOutline($0) }
+        }
+    }
+}
