@@ -69,11 +69,11 @@ public final class KVSequence {
     /// - Throws: ``EngineError`` where the context or the pool has no room; then nothing has changed.
     public func reserve(_ extra: Int) throws {
         guard count + extra <= limit else {
-            throw EngineError("the context is full: \(count) + \(extra) tokens, \(limit) are possible")
+            throw EngineError(.contextFull, "the context is full: \(count) + \(extra) tokens, \(limit) are possible")
         }
         let unwritable = unwritable(extra)
         guard missingBlocks(extra) + unwritable.count <= pool.availableBlocks else {
-            throw EngineError("the KV cache is full: other requests hold \(pool.usedBytes >> 20) MiB; try again later")
+            throw EngineError(.kvFull, "the KV cache is full: other requests hold \(pool.usedBytes >> 20) MiB")
         }
         for place in unwritable {
             if let block = pool.toWritable(tables[place]) { tables[place] = block }
@@ -192,7 +192,7 @@ public final class KVSequence {
                     let kind = try Self.word(fill)
                     guard kind & ~EBB_KV_INT8 == 0 else { throw Self.foreign }
                     guard let block = pool.allocate(like: kind) else {
-                        throw EngineError("the KV cache has no room for a parked conversation")
+                        throw EngineError(.kvFull, "the KV cache has no room for a parked conversation")
                     }
                     tables[layer * maxBlocks + allocated[layer]] = block
                     allocated[layer] += 1
@@ -214,5 +214,5 @@ public final class KVSequence {
         return word
     }
 
-    private static let foreign = EngineError("the parked conversation is not of this model")
+    private static let foreign = EngineError(.unusable, "the parked conversation is not of this model")
 }

@@ -48,7 +48,7 @@ final class EngineThread: Sendable {
             }, start.toOpaque())
         guard code == 0 else {
             start.release()
-            throw EngineError("cannot start the engine thread (error \(code))")
+            throw EngineError(.resources, "cannot start the engine thread (error \(code))")
         }
         pthread_detach(handle)
     }
