@@ -58,8 +58,7 @@ class HostedModel {
 
     static func cutShort(_ name: String) -> ServiceError {
         ServiceError(
-            .modelUnusable, "the file of \(name) was changed while it was in use; import the model again",
-            retryAfter: nil)
+            .modelUnusable, "the file of \(name) was changed while it was in use; import the model again")
     }
 
     // MARK: What the governor sees and does
