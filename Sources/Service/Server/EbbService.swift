@@ -16,6 +16,8 @@ public final class EbbService: Service {
     private let configuration: ServiceConfiguration
     private let logger: Logger
     private let thread: EngineThread
+    private let ledger: Ledger
+    private let texts: TextPool
     private let registry: ModelRegistry
     private let monitor: PressureMonitor
     private let operatorSource: OperatorSource
@@ -37,14 +39,17 @@ public final class EbbService: Service {
         self.logger = logger
         access = try AccessControl(adminGroup: configuration.adminGroup)
         let events = EventHub(logger: logger)
-        let folder = StateFolder(path: configuration.state, logger: logger)
+        let ledger = Ledger(room: configuration.policy.budget)
+        let texts = TextPool(limits: configuration.limits, ledger: ledger)
+        let folder = StateFolder(path: configuration.state, texts: texts, logger: logger)
         let lost = LostModels()
         let thread = try EngineThread(
             policy: configuration.policy, events: events, parkingFolder: folder.parkingFolder,
             availableBytes: configuration.availableBytes, onLost: { lost.report($0) })
         let registry = ModelRegistry(
-            store: ModelStore(folder: configuration.models), thread: thread,
-            pool: try WorkerPool(threads: configuration.threads), configuration: configuration, state: folder)
+            store: ModelStore(folder: configuration.models), thread: thread, texts: texts,
+            workers: try WorkerPool(threads: configuration.threads), access: access, configuration: configuration,
+            state: folder)
         lost.listen { name in Task { await registry.forget(name) } }
         operatorSource = OperatorSource()
         monitor = PressureMonitor(
@@ -55,11 +60,13 @@ public final class EbbService: Service {
                 GovernorNews(
                     view: view, available: configuration.availableBytes(), now: MonotonicClock.now()))
         }
+        (self.ledger, self.texts) = (ledger, texts)
         (self.thread, self.registry, self.events) = (thread, registry, events)
     }
 
     deinit {
         monitor.stop()
+        texts.stop()
         thread.stop()
     }
 
@@ -116,7 +123,8 @@ public final class EbbService: Service {
 
     private func accept(_ listener: NIOAsyncChannel<Client, Never>) async throws {
         let handler = RequestHandler(
-            registry: registry, thread: thread, access: access, operatorSource: operatorSource,
+            registry: registry, thread: thread, texts: texts, ledger: ledger, limits: configuration.limits,
+            access: access, operatorSource: operatorSource,
             wakeMonitor: { self.monitor.wake() }, pressure: { self.monitor.view }, events: events,
             statusReport: { try await self.status() },
             isDraining: { self.state.withLock { $0.draining } })
@@ -153,13 +161,16 @@ public final class EbbService: Service {
             try? await clock.sleep(for: .milliseconds(20))
             active = await activeRequests()
         }
+        texts.stop()
         thread.post { $0.failAll(.shuttingDown) }
         // A moment for the last frames to leave.
         try? await clock.sleep(for: .milliseconds(50))
         listener.close(promise: nil)
     }
 
-    private func activeRequests() async -> Int { (try? await thread.perform { $0.activeRequests }) ?? 0 }
+    private func activeRequests() async -> Int {
+        texts.count + ((try? await thread.perform { $0.activeRequests }) ?? 0)
+    }
 
     /// Stops as a signal would: no new work, a grace for what runs. Returns when the listener is closed.
     public func stop() async { await drain() }
@@ -177,7 +188,7 @@ public final class EbbService: Service {
     public func setPolicy(_ policy: Policy) { thread.post { core in core.residency.setPolicy(policy, core.models) } }
 
     /// Loads a model before anyone asks.
-    public func load(_ name: String) async throws { _ = try await registry.require(name) }
+    public func load(_ name: String) async throws { _ = try await registry.require(name, .daemon) }
 
     /// What `ebbctl status` shows: memory as the kernel counts it now.
     public func status() async throws -> EbbStatus {
