@@ -1,17 +1,17 @@
 /// How often users may have models loaded by their requests. Pure.
-struct LoadRate {
+package struct LoadRate {
     /// Loads of one user in a minute.
-    static let most = 8
+    package static let most = 8
     private static let span = 60.0
 
     private var starts: [UInt32: [Double]] = [:]
 
-    init() {}
+    package init() {}
 
     /// Counts a load.
     /// - Parameter now: monotonic seconds.
     /// - Returns: seconds until the user may; nil where the user may now.
-    mutating func admit(_ uid: UInt32, now: Double) -> Double? {
+    package mutating func admit(_ uid: UInt32, now: Double) -> Double? {
         for (uid, times) in starts {
             let recent = times.filter { now - $0 < Self.span }
             starts[uid] = recent.isEmpty ? nil : recent

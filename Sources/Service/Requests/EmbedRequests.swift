@@ -16,7 +16,9 @@ extension RequestHandler {
             try job.reserve(Tokenizer.workingBytes(forUTF8Count: longest), for: "a text of \(longest) bytes")
             return try request.texts.map { text in
                 try job.demandWanted()
-                return EncoderModel.tokens(text, model.tokenizer, limit: model.contextLimit)
+                let ids = try model.tokenizer.encode(
+                    text, addSpecial: true, parseSpecial: false, isCancelled: { job.isCancelled })
+                return EncoderModel.cut(ids, limit: model.contextLimit)
             }
         }
         let count = tokens.reduce(0) { $0 + $1.count }

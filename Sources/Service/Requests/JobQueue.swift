@@ -1,7 +1,7 @@
 /// Jobs in the order in which they are to run: by priority, then users in turns, then their connections in turns, then
 /// first come, first served. A turn is as long as its job costs. Pure.
-struct JobQueue<Job> {
-    typealias Number = UInt64
+package struct JobQueue<Job> {
+    package typealias Number = UInt64
 
     fileprivate struct Entry {
         let number: Number
@@ -23,13 +23,13 @@ struct JobQueue<Job> {
     private var origins: [Number: RequestOrigin] = [:]
     private var last: Number = 0
 
-    init() {}
+    package init() {}
 
-    var count: Int { origins.count }
+    package var count: Int { origins.count }
 
     /// - Parameter cost: in any unit, the same for all jobs.
     /// - Returns: the job's number, to ``remove(_:)`` it.
-    mutating func add(_ job: Job, _ origin: RequestOrigin, cost: Int) -> Number {
+    package mutating func add(_ job: Job, _ origin: RequestOrigin, cost: Int) -> Number {
         last &+= 1
         origins[last] = origin
         let entry = Entry(number: last, cost: cost, job: job)
@@ -39,7 +39,7 @@ struct JobQueue<Job> {
     }
 
     /// Takes the next job out.
-    mutating func next() -> Job? {
+    package mutating func next() -> Job? {
         for index in classes.indices {
             guard let uid = classes[index].turns.next, let entry = classes[index].users[uid]?.next() else { continue }
             origins[entry.number] = nil
@@ -51,7 +51,7 @@ struct JobQueue<Job> {
     }
 
     /// Takes a job out before its turn; nil where it has had it.
-    mutating func remove(_ number: Number) -> Job? {
+    package mutating func remove(_ number: Number) -> Job? {
         guard let origin = origins.removeValue(forKey: number) else { return nil }
         let index = origin.priority.rawValue
         let job = classes[index].users[origin.uid]?.remove(number, origin.connection)
@@ -66,7 +66,7 @@ struct JobQueue<Job> {
     }
 
     /// Takes all out.
-    mutating func removeAll() -> [Job] {
+    package mutating func removeAll() -> [Job] {
         var jobs: [Job] = []
         while let job = next() { jobs.append(job) }
         return jobs

@@ -2,7 +2,7 @@ import Governor
 import Synchronization
 
 /// An answer that several may wait for, each for as long as it likes. The first answer counts.
-final class Promise<Value: Sendable>: Sendable {
+package final class Promise<Value: Sendable>: Sendable {
     private enum Waiter {
         case waiting(CheckedContinuation<Value, any Error>)
         /// It gave up before it had begun to wait.
@@ -17,10 +17,10 @@ final class Promise<Value: Sendable>: Sendable {
 
     private let state = Mutex(State())
 
-    init() {}
+    package init() {}
 
     /// Answers all that wait, and those who come later.
-    func keep(_ answer: Result<Value, any Error>) {
+    package func keep(_ answer: Result<Value, any Error>) {
         let waiters = state.withLock { state -> [UInt64: Waiter] in
             guard state.answer == nil else { return [:] }
             state.answer = answer
@@ -33,7 +33,7 @@ final class Promise<Value: Sendable>: Sendable {
     /// The answer. Only this one's waiting ends with its task's cancellation, or its deadline.
     /// - Parameter deadline: monotonic seconds.
     /// - Throws: what it was answered with; ``ServiceError/cancelled``, ``ServiceError/deadlineExceeded``.
-    func value(by deadline: Double? = nil) async throws -> Value {
+    package func value(by deadline: Double? = nil) async throws -> Value {
         let number = state.withLock { state in
             state.next += 1
             return state.next

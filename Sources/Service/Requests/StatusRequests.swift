@@ -21,7 +21,7 @@ extension RequestHandler {
 extension EbbStatus {
     /// The same for a user who may not control: clients and requests are the user's own, and nothing tells how much others
     /// ask. Models, their layers and their memory are everybody's.
-    func seen(by uid: UInt32) -> EbbStatus {
+    package func seen(by uid: UInt32) -> EbbStatus {
         var status = self
         status.clients = clients.filter { $0.uid == uid }
         status.connections = UInt32(clamping: status.clients.count)
@@ -48,7 +48,7 @@ extension EbbModelStatus {
 extension EbbEvent {
     /// Levels, modes and residency are everybody's, models' names among them; how many steps a model has run tells how
     /// much others ask, and what a dropped conversation gave back how long it was.
-    var seenByUsers: EbbEvent {
+    package var seenByUsers: EbbEvent {
         var event = self
         event.step = 0
         if kind == .residency { event.freedBytes = 0 }

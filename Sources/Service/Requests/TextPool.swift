@@ -7,8 +7,8 @@ import Synchronization
 /// A few threads for what computes or waits outside of the engine: tokenizing, template rendering, files. Neither an
 /// actor nor the threads that serve connections ever do such work. Each lane has threads and a fair queue of its own, so
 /// that a short text does not wait behind a long one, nor either of them behind a disk.
-final class TextPool: Sendable {
-    enum Lane: Int, CaseIterable, Sendable {
+package final class TextPool: Sendable {
+    package enum Lane: Int, CaseIterable, Sendable {
         /// Texts that take some milliseconds.
         case short
         /// Longer texts. Their threads give way to the engine's and the connections'.
@@ -17,7 +17,7 @@ final class TextPool: Sendable {
         case files
 
         /// The lane for a text of so many bytes.
-        static func text(bytes: Int) -> Lane { bytes <= 32 << 10 ? .short : .long }
+        package static func text(bytes: Int) -> Lane { bytes <= 32 << 10 ? .short : .long }
     }
 
     private let lanes: [WorkLane]
@@ -36,7 +36,7 @@ final class TextPool: Sendable {
     private static let fileThreads = 4
 
     /// Starts no thread yet: the first job of a lane does.
-    init(limits: ServiceLimits, ledger: Ledger) {
+    package init(limits: ServiceLimits, ledger: Ledger) {
         self.limits = limits
         self.ledger = ledger
         lanes = Lane.allCases.map { lane in
@@ -51,14 +51,14 @@ final class TextPool: Sendable {
     deinit { stop() }
 
     /// Jobs that wait or run.
-    var count: Int { lanes.reduce(0) { $0 + $1.count } }
+    package var count: Int { lanes.reduce(0) { $0 + $1.count } }
 
     /// Has a thread do something, and waits for it: no longer than until the task is cancelled, the origin's deadline, or
     /// ``stop()``. Work that has begun is told so by its job, and nobody waits for its end.
     /// - Parameter cost: bytes of text, or another measure of a turn's length within the lane.
     /// - Throws: what the work throws; ``ServiceError``: OVERLOADED where too much waits, CANCELLED, DEADLINE_EXCEEDED,
     ///   SHUTTING_DOWN.
-    func run<Value: Sendable>(
+    package func run<Value: Sendable>(
         _ lane: Lane, _ origin: RequestOrigin, cost: Int,
         _ work: @escaping @Sendable (TextJob) throws -> Value
     ) async throws -> Value {
@@ -111,7 +111,7 @@ final class TextPool: Sendable {
 
     /// Fails all that waits or runs with SHUTTING_DOWN, at once: nobody waits for a thread that is in the middle of
     /// something. New jobs are refused.
-    func stop() { for lane in lanes { lane.stop() } }
+    package func stop() { for lane in lanes { lane.stop() } }
 }
 
 extension Dictionary where Value == Int {

@@ -44,7 +44,7 @@ public struct ServiceError: Error, CustomStringConvertible, Sendable {
     }
 
     /// Any error as one for a client.
-    static func of(_ error: any Error) -> ServiceError {
+    package static func of(_ error: any Error) -> ServiceError {
         switch error {
         case let error as ServiceError: error
         case let error as EngineError: of(error)
@@ -72,11 +72,11 @@ public struct ServiceError: Error, CustomStringConvertible, Sendable {
     /// What the system refuses for the moment, whatever the file: descriptors and memory.
     private static let passingCodes: Set<Int32> = [EMFILE, ENFILE, ENOMEM, EAGAIN]
 
-    var failure: EbbFailure { EbbFailure(code, description, retryAfterMilliseconds: retryAfter) }
+    package var failure: EbbFailure { EbbFailure(code, description, retryAfterMilliseconds: retryAfter) }
 
-    static let shuttingDown = ServiceError(.shuttingDown, "the daemon is shutting down", retryAfter: 1000)
-    static let cancelled = ServiceError(.cancelled, "the request was cancelled")
-    static let deadlineExceeded = ServiceError(
+    package static let shuttingDown = ServiceError(.shuttingDown, "the daemon is shutting down", retryAfter: 1000)
+    package static let cancelled = ServiceError(.cancelled, "the request was cancelled")
+    package static let deadlineExceeded = ServiceError(
         .deadlineExceeded, "the request's deadline passed before it was answered")
 }
 
