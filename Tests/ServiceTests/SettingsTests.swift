@@ -29,7 +29,7 @@ struct SettingsTests {
         #expect(settings.policy == Self.policy && settings.limits == ServiceLimits())
     }
 
-    private static let sizes: [(String, Int)] = [
+    private static let rightSizes: [(String, Int)] = [
         ("512M", 536_870_912),
         ("512m", 536_870_912),
         ("512 MiB", 536_870_912),
@@ -47,7 +47,7 @@ struct SettingsTests {
         ("16G", 17_179_869_184),
     ]
 
-    @Test("Sizes are written as people write them", arguments: sizes)
+    @Test("Sizes are written as people write them", arguments: rightSizes)
     func sizes(text: String, bytes: Int) throws {
         #expect(try read(#"{"memoryBudget": "\#(text)"}"#).policy.budget == bytes)
     }

@@ -28,14 +28,14 @@ enum ExitStatus: Int32, CaseIterable {
     var meaning: String {
         switch self {
         case .done: "done"
-        case .failed: "something else failed: the output cannot be written, the disk is full, an error inside ebbd"
+        case .failed: "failed otherwise: the output cannot be written, an error inside ebbd"
         case .unreachable: "ebbd cannot be reached, went away, or speaks another version"
         case .unknownModel: "there is no model of that name"
         case .notPermitted: "not permitted"
-        case .overloaded: "too busy, no memory, or shutting down: the sentence says whether and when to try again"
-        case .unusable: "a model, recipe or calibration cannot be used: damaged, or of a kind that Ebb does not know"
+        case .overloaded: "too busy, no memory, or ending: the sentence says when to try again"
+        case .unusable: "a model or another file cannot be used: damaged, or of an unknown kind"
         case .cancelled: "the request was cancelled"
-        case .badInput: "the input is wrong: a line of it, a missing file, a text that is too long for the model"
+        case .badInput: "the input is wrong: a line, a missing file, a text that is too long"
         case .deadline: "the deadline passed"
         case .usage: "the command line is wrong"
         case .outputClosed: "the reader of the output went away (as after SIGPIPE)"
