@@ -55,6 +55,11 @@ public class LayeredModel {
         weights.linears(of: layer).reduce(0) { $0 + $1.pointee.expandedBytes(precision) }
     }
 
+    /// Whether every matrix is quantized in the file.
+    private(set) lazy var isQuantized = (0..<layerCount).allSatisfy {
+        weights.linears(of: $0).allSatisfy(\.pointee.isQuantized)
+    }
+
     public func isExpanded(_ layer: Int) -> Bool { expansions[layer] != nil }
 
     public var expandedLayers: Int { expansions.count { $0 != nil } }

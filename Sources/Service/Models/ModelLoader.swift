@@ -66,7 +66,8 @@ struct ModelLoader: Sendable {
                 name: name, tokenizer: model.tokenizer, template: model.template, templateProblem: nil,
                 contextLimit: model.contextLimit, isEncoder: false, embeddingSize: 0)
             hosted = HostedDecoder(
-                name: name, decoder: model, wish: wish, choice: choice, prefixBytes: configuration.prefixBytes)
+                name: name, decoder: model, wish: wish, choice: choice, prefixBytes: configuration.prefixBytes,
+                limits: configuration.limits)
         }
         hosted.costs = state.costs(key)
         return Built(loaded: loaded, hosted: hosted, costsKey: key)

@@ -75,7 +75,7 @@ struct ParkingFile {
             try tokens.withUnsafeMutableBytes { try fill($0) }
             try sequence.read(fill)
             guard sequence.count == tokens.count else { throw FormatError("\(path) is damaged") }
-            return PrefixCache.Entry(tokens: tokens, sequence: sequence)
+            return PrefixCache.Entry(tokens: tokens, sequence: sequence, uid: 0, isShared: false)
         }
     }
 }

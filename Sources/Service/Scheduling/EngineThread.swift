@@ -20,13 +20,14 @@ final class EngineThread: Sendable {
 
     /// Starts the thread.
     /// - Parameters:
+    ///   - ledger: what accepted work may take.
     ///   - parkingFolder: where conversations of parked models go; nil to drop them.
     ///   - availableBytes: what the system, and the own control group, could give now.
     ///   - onLost: told of a model that is gone because its file is.
     /// - Throws: ``EngineError`` where the system has no thread to give.
     init(
-        policy: Policy, events: EventHub, parkingFolder: String?, availableBytes: @escaping @Sendable () -> Int,
-        onLost: @escaping @Sendable (String) -> Void
+        policy: Policy, events: EventHub, ledger: Ledger, limits: ServiceLimits, parkingFolder: String?,
+        availableBytes: @escaping @Sendable () -> Int, onLost: @escaping @Sendable (String) -> Void
     ) throws {
         let start = Unmanaged.passRetained(
             Start(self) { news in
@@ -35,7 +36,7 @@ final class EngineThread: Sendable {
                     residency: Residency(
                         policy: policy, events: events, news: news, parkingFolder: parkingFolder,
                         availableBytes: availableBytes),
-                    onLost: onLost)
+                    ledger: ledger, limits: limits, onLost: onLost)
             })
         var handle = pthread_t()
         let code = pthread_create(

@@ -44,7 +44,8 @@ public final class EbbService: Service {
         let folder = StateFolder(path: configuration.state, texts: texts, logger: logger)
         let lost = LostModels()
         let thread = try EngineThread(
-            policy: configuration.policy, events: events, parkingFolder: folder.parkingFolder,
+            policy: configuration.policy, events: events, ledger: Ledger(room: configuration.policy.budget),
+            limits: configuration.limits, parkingFolder: folder.parkingFolder,
             availableBytes: configuration.availableBytes, onLost: { lost.report($0) })
         let registry = ModelRegistry(
             store: ModelStore(folder: configuration.models), thread: thread, texts: texts,
@@ -151,6 +152,7 @@ public final class EbbService: Service {
             return state.draining ? nil : state.listener
         }
         guard let listener else { return }
+        thread.post { $0.isDraining = true }
         let clock = ContinuousClock()
         let end = clock.now + configuration.grace
         var active = await activeRequests()
@@ -196,6 +198,7 @@ public final class EbbService: Service {
             var status = EbbStatus()
             status.models = core.models.map(\.status)
             status.activeRequests = UInt32(core.activeRequests)
+            status.queuedRequests = UInt32(core.queuedRequests)
             status.budgetBytes = UInt64(core.residency.policy.budget)
             status.reserveBytes = UInt64(core.residency.policy.reserve)
             return (status, core.models.map(\.regions))
