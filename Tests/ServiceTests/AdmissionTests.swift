@@ -27,7 +27,9 @@ struct AdmissionTests {
         for turn in 0..<700 {
             if turn < 500, Int.random(in: 0..<12, using: &random) == 0 {
                 let beginning = beginnings[Int.random(in: 0..<3, using: &random)]
-                let own = (0..<Int.random(in: 1...60, using: &random)).map { _ in Int32.random(in: 3..<250, using: &random) }
+                let own = (0..<Int.random(in: 1...60, using: &random)).map { _ in
+                    Int32.random(in: 3..<250, using: &random)
+                }
                 var request = HostedTestModel.request(
                     Array(beginning.prefix(Int.random(in: 0...120, using: &random))) + own,
                     tokens: Bool.random(using: &random) ? nil : Int.random(in: 1...60, using: &random),

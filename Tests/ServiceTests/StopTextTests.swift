@@ -18,7 +18,8 @@ struct StopTextTests {
     func property() {
         var random = TestRandom(seed: 9)
         func word(_ most: Int) -> String {
-            String((0..<Int.random(in: 0...most, using: &random)).map { _ in "abé".randomElement(using: &random) ?? "a" })
+            String(
+                (0..<Int.random(in: 0...most, using: &random)).map { _ in "abé".randomElement(using: &random) ?? "a" })
         }
         for _ in 0..<3000 {
             let stops = (0..<Int.random(in: 0...4, using: &random)).map { _ in word(5) }

@@ -56,7 +56,7 @@ final class HostedDecoder: HostedModel {
             member: FairQueue.Member(id: requests, origin: request.origin), request: request, handle: handle,
             goal: goal, bytes: decoder.kvBytes(tokens: goal))
         if queue.entries.isEmpty, isWithinShare(entry), begin(entry) { return }
-        if isHopeless(entry) || entry.bytes > desk.room { throw refusal(entry) }
+        guard isAwaited, entry.bytes <= desk.room else { throw refusal(entry) }
         try mayWait()
         queue.append(entry)
         beginWaiting()
@@ -68,17 +68,20 @@ final class HostedDecoder: HostedModel {
         return min(decoder.contextLimit, overflow ? .max : sum)
     }
 
-    /// Whether nothing runs whose memory would come back for it.
-    private func isHopeless(_ entry: QueuedGeneration) -> Bool { running.isEmpty && !desk.isAwaited }
+    /// Whether generations run, here or elsewhere, whose memory will come back.
+    private var isAwaited: Bool { !running.isEmpty || desk.isAwaited }
 
     private func refusal(_ entry: QueuedGeneration) -> ServiceError {
         let what = "a context of \(entry.request.prompt.count) tokens and its answer"
         if let why = desk.refusal(what, entry.bytes) { return ServiceError(.outOfMemory, why, retryAfter: 1000) }
         func mib(_ bytes: Int) -> String { "\((max(0, bytes) + (1 << 20) - 1) >> 20) MiB" }
+        let room =
+            entry.bytes <= desk.room
+            ? "others hold what Ebb may take for now" : "there is room for \(mib(desk.room)) in all"
         return ServiceError(
             .outOfMemory,
-            "\(what) needs \(mib(entry.bytes)) of KV cache; there is room for \(mib(desk.room)) in all. Ask for fewer "
-                + "tokens (max_tokens), or raise memoryBudget in the settings", retryAfter: 5000)
+            "\(what) needs \(mib(entry.bytes)) of KV cache; \(room). Ask for fewer tokens (max_tokens), or raise "
+                + "memoryBudget in the settings", retryAfter: 5000)
     }
 
     private func isWithinShare(_ entry: QueuedGeneration) -> Bool {
@@ -92,7 +95,7 @@ final class HostedDecoder: HostedModel {
         while let entry = queue.first(where: isWithinShare) {
             if begin(entry) {
                 queue.remove(entry, cost: entry.goal)
-            } else if isHopeless(entry) {
+            } else if !isAwaited, entry.bytes > desk.room || desk.refusal("a context", entry.bytes) != nil {
                 // The room has become smaller since it was accepted.
                 entry.handle.send(.failed(refusal(entry)))
                 queue.remove(entry, cost: 0)
