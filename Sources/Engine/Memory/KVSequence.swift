@@ -6,8 +6,9 @@ import CKernels
 public final class KVSequence {
     let pool: KVPool
     let layers: Int
-    private let maxBlocks: Int
-    private let tables: UnsafeMutablePointer<UInt32>
+    /// Blocks of a layer that the tables have room for: as many as were needed so far.
+    private var maxBlocks = 0
+    private var tables = UnsafeMutablePointer<UInt32>.allocate(capacity: 0)
     /// Blocks that a layer uses in a ring; 0 where it keeps every token.
     private let rings: [Int]
     private var allocated: [Int]
@@ -16,20 +17,32 @@ public final class KVSequence {
     /// Tokens that it may hold at most.
     public let limit: Int
 
-    init(pool: KVPool, rings: [Int], limit: Int) {
+    package init(pool: KVPool, rings: [Int], limit: Int) {
         self.pool = pool
         self.rings = rings
         layers = rings.count
         self.limit = limit
-        maxBlocks = (limit + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock
-        tables = .allocate(capacity: layers * maxBlocks)
-        tables.initialize(repeating: 0, count: layers * maxBlocks)
         allocated = Array(repeating: 0, count: layers)
     }
 
     deinit {
         releaseBlocks()
         tables.deallocate()
+    }
+
+    /// Makes the tables long enough for some tokens.
+    private func makeTables(tokens: Int) {
+        let needed = (0..<layers).reduce(0) { max($0, blocks($1, tokens: tokens)) }
+        guard needed > maxBlocks else { return }
+        let longest = (limit + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock
+        let room = min(longest, max(needed, 2 * maxBlocks))
+        let longer = UnsafeMutablePointer<UInt32>.allocate(capacity: layers * room)
+        longer.initialize(repeating: 0, count: layers * room)
+        for layer in 0..<layers {
+            (longer + layer * room).update(from: tables + layer * maxBlocks, count: allocated[layer])
+        }
+        tables.deallocate()
+        (tables, maxBlocks) = (longer, room)
     }
 
     private func releaseBlocks() {
@@ -86,6 +99,7 @@ public final class KVSequence {
         guard count + extra <= limit else {
             throw EngineError(.contextFull, "the context is full: \(count) + \(extra) tokens, \(limit) are possible")
         }
+        makeTables(tokens: count + extra)
         let unwritable = unwritable(extra)
         guard missingBlocks(extra) + unwritable.count <= pool.availableBlocks else {
             throw EngineError(.kvFull, "the KV cache is full: other requests hold \(pool.usedBytes >> 20) MiB")
@@ -120,7 +134,7 @@ public final class KVSequence {
     }
 
     /// Counts tokens whose keys and values all layers have stored.
-    func advance(_ tokens: Int) { count += tokens }
+    package func advance(_ tokens: Int) { count += tokens }
 
     func table(_ layer: Int) -> UnsafePointer<UInt32> { UnsafePointer(tables + layer * maxBlocks) }
 
@@ -160,23 +174,31 @@ public final class KVSequence {
         return whole
     }
 
-    /// A sequence that begins with this one's first tokens, and shares their blocks.
+    /// A sequence that begins with this one's first tokens, and shares their blocks; nil where too many sequences share
+    /// them already.
     /// - Parameter tokens: as ``shareable(_:)`` returns them.
-    public func fork(_ tokens: Int) -> KVSequence {
+    public func fork(_ tokens: Int) -> KVSequence? {
         let fork = KVSequence(pool: pool, rings: rings, limit: limit)
+        fork.makeTables(tokens: tokens)
         for layer in 0..<layers {
-            let taken = min(blocks(layer, tokens: tokens), allocated[layer])
-            for index in 0..<taken {
-                pool.retain(tables[layer * maxBlocks + index])
-                fork.tables[layer * maxBlocks + index] = tables[layer * maxBlocks + index]
+            for block in blocks(layer).prefix(blocks(layer, tokens: tokens)) {
+                // What it has shared so far goes back with it.
+                guard pool.retain(block) else { return nil }
+                fork.tables[layer * fork.maxBlocks + fork.allocated[layer]] = block
+                fork.allocated[layer] += 1
             }
-            fork.allocated[layer] = taken
         }
         fork.count = tokens
         return fork
     }
 
     // MARK: Parking
+
+    /// All that the layout of what ``write(_:)`` hands over depends on, besides the tokens.
+    public var layout: [UInt32] {
+        let sizes = [KVPool.tokensPerBlock, pool.kvHeads, pool.headDim, pool.blockBytes, pool.int8BlockBytes]
+        return (sizes + rings).map { UInt32(clamping: $0) }
+    }
 
     /// Hands over everything it takes to make the sequence again, in pieces.
     public func write(_ piece: (UnsafeRawBufferPointer) throws -> Void) rethrows {
@@ -200,15 +222,15 @@ public final class KVSequence {
         do {
             let tokens = Int(try Self.word(fill))
             guard tokens <= limit, try Self.word(fill) == layers else { throw Self.foreign }
+            guard missingBlocks(tokens) <= pool.availableBlocks + pool.availableInt8Blocks else { throw Self.noRoom }
+            makeTables(tokens: tokens)
             for layer in 0..<layers {
                 let expected = blocks(layer, tokens: tokens)
                 guard try Self.word(fill) == expected else { throw Self.foreign }
                 for _ in 0..<expected {
                     let kind = try Self.word(fill)
                     guard kind & ~EBB_KV_INT8 == 0 else { throw Self.foreign }
-                    guard let block = pool.allocate(like: kind) else {
-                        throw EngineError(.kvFull, "the KV cache has no room for a parked conversation")
-                    }
+                    guard let block = pool.allocate(like: kind) else { throw Self.noRoom }
                     tables[layer * maxBlocks + allocated[layer]] = block
                     allocated[layer] += 1
                 }
@@ -229,5 +251,6 @@ public final class KVSequence {
         return word
     }
 
+    private static let noRoom = EngineError(.kvFull, "the KV cache has no room for a parked conversation")
     private static let foreign = EngineError(.unusable, "the parked conversation is not of this model")
 }
