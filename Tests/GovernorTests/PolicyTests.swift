@@ -47,6 +47,16 @@ struct PolicyTests {
         #expect(count([model(expanded: 4)], situation(calm: 0)) == [4])
     }
 
+    @Test("Nothing grows while a source is unknown, and nothing goes for it")
+    func unknownSource() {
+        var unsure = situation()
+        unsure.isSure = false
+        #expect(count([model(expanded: 4)], unsure) == [4])
+        var eager = policy
+        eager.calmBeforeGrowth = 0
+        #expect(eager.decide(unsure, [model(expanded: 4)]).expanded[0].count { $0 } == 4)
+    }
+
     @Test("Less available than the reserve gives layers back without any pressure")
     func reserveIsKept() {
         #expect(count([model(expanded: 10)], situation(available: 38 * Self.mib)) == [8])

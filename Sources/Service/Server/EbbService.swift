@@ -210,7 +210,8 @@ public final class EbbService: Service {
         status.sources = view.sources.map { seen in
             var source = EbbSource()
             (source.name, source.reading) = (seen.name, seen.reading.text)
-            source.level = EbbLevel(rawValue: seen.reading.level.rawValue) ?? .nominal
+            source.level = seen.reading.level.flatMap { EbbLevel(rawValue: $0.rawValue) } ?? .nominal
+            source.unknown = seen.reading.level == nil
             return source
         }
         let connections = state.withLock { Array($0.connections.values) }

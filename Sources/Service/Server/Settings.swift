@@ -12,8 +12,8 @@ public struct Settings: Sendable, Equatable {
     /// Bytes of a settings file at most.
     private static let limit = 64 << 10
 
-    /// Bytes of memory that this machine has.
-    public static var machine: Int { SystemMemory.now()?.total ?? 4 << 30 }
+    /// Bytes of memory that this process may have: the machine's, or what a container leaves it.
+    public static var machine: Int { MemoryLimit.now().bytes }
 
     /// Reads a file, once.
     /// - Throws: ``FormatError`` that names the file, the key, and what is possible.
