@@ -44,7 +44,7 @@ struct ModelLoader: Sendable {
 
     private func admit(_ name: String, anonymous: Int, mapped: Int) async throws {
         let verdict = try await thread.perform { core in
-            core.residency.admission(core.models).verdictOnLoad(name, anonymous: anonymous, mapped: mapped)
+            core.memory.admission().verdictOnLoad(name, anonymous: anonymous, mapped: mapped)
         }
         if case .refused(let why) = verdict { throw ServiceError(.outOfMemory, why, retryAfter: 5000) }
     }

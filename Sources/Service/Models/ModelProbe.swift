@@ -18,7 +18,7 @@ struct ModelProbe: Sendable {
                 try await Task.sleep(for: .seconds(1))
                 if try await thread.perform({ $0.activeRequests }) == 0 { break }
             }
-            let admission = try await thread.perform { $0.residency.admission($0.models) }
+            let admission = try await thread.perform { $0.memory.admission() }
             guard admission.level == .nominal else { return }
             let most = max(0, admission.available - admission.policy.reserve) / 2
             // A thread of its own: those of the connections, and of texts, must not wait for arithmetic.

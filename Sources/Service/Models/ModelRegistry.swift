@@ -135,7 +135,7 @@ actor ModelRegistry {
         let new = choice
         thread.post { core in
             core.model(name)?.choice = new
-            core.residency.govern(core.models)
+            core.memory.govern()
         }
         try await state.set(new, of: name)
     }

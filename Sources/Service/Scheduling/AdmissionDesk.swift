@@ -10,15 +10,19 @@ final class AdmissionDesk {
     /// Why the system has no memory for so many bytes of something; nil where it has.
     var refusal: (String, Int) -> String? = { _, _ in nil }
 
-    init(ledger: Ledger) { self.ledger = ledger }
+    /// Promises bytes, or nil where there is no room.
+    var promise: (Ledger.Kind, Int) -> Ledger.Reservation?
+
+    init(ledger: Ledger) {
+        self.ledger = ledger
+        promise = ledger.reserve
+    }
 
     /// Bytes that can be promised when nothing else is.
     var room: Int { ledger.room }
 
     /// Whether running generations, of any model, hold memory that will come back.
     var isAwaited: Bool { ledger.entries.contains { $0.kind == .kv && $0.bytes > 0 } }
-
-    func promise(_ kind: Ledger.Kind, _ bytes: Int) -> Ledger.Reservation? { ledger.reserve(kind, bytes) }
 
     /// Has the least recently used of all kept conversations dropped, if bytes are promised that would do.
     /// - Returns: false where there is none, or all of them together would not do.

@@ -3,8 +3,8 @@ import Governor
 
 /// What the engine thread owns: the loaded models, and which of their layers are expanded.
 final class EngineCore {
-    private(set) var models: [HostedModel] = []
-    let residency: Residency
+    let memory: MemoryManager
+    var models: [HostedModel] { memory.models }
     /// Told when a model is no more because its file is.
     private let onLost: @Sendable (String) -> Void
 
@@ -18,20 +18,24 @@ final class EngineCore {
     private static let quantum = 10_000
 
     /// Whether the service is about to end: what has been accepted goes on, nothing else begins.
-    var isDraining = false
+    var isDraining: Bool {
+        get { memory.isDraining }
+        set { memory.isDraining = newValue }
+    }
 
     init(
-        heartbeat: @escaping () -> Void, residency: Residency, ledger: Ledger, limits: ServiceLimits,
+        heartbeat: @escaping () -> Void, memory: MemoryManager, limits: ServiceLimits,
         onLost: @escaping @Sendable (String) -> Void
     ) {
         self.heartbeat = heartbeat
-        self.residency = residency
+        self.memory = memory
         self.onLost = onLost
         self.limits = QueueLimits(limits)
-        desk = AdmissionDesk(ledger: ledger)
+        desk = AdmissionDesk(ledger: memory.ledger)
+        desk.promise = memory.promise
         desk.models = { [unowned self] in self.models }
         desk.refusal = { [unowned self] what, bytes in
-            let verdict = self.residency.admission(self.models).verdict(what, anonymous: bytes)
+            let verdict = self.memory.admission().verdict(what, anonymous: bytes)
             return if case .refused(let why) = verdict { why } else { nil }
         }
     }
@@ -39,19 +43,15 @@ final class EngineCore {
     func model(_ name: String) -> HostedModel? { models.first { $0.name == name } }
 
     func add(_ model: HostedModel) {
-        models.append(model)
         (model as? HostedDecoder)?.desk = desk
         model.model.betweenLayers = { [weak self] in self?.governWithinStep() }
-        residency.tell(.residency, model, "loaded", "a request or the operator asked for it")
-        residency.govern(models)
+        memory.add(model, "a request or the operator asked for it")
     }
 
     func remove(_ name: String, reason: String = "the operator unloaded it") throws {
         guard let model = model(name) else { throw ServiceError(.unknownModel, "\(name) is not loaded") }
         model.failAll(ServiceError(.modelUnusable, "\(name) was unloaded"))
-        models.removeAll { $0 === model }
-        residency.forget(model)
-        residency.tell(.residency, model, "unloaded", reason)
+        memory.remove(model, reason)
     }
 
     var activeRequests: Int { models.reduce(0) { $0 + $1.activeRequests } }
@@ -67,7 +67,7 @@ final class EngineCore {
         for model in models where model.model.file.isCutShort {
             lose(model, "its file was cut short while it was mapped")
         }
-        let busy = residency.work(models, stepSeconds: worked ? MonotonicClock.now() - start : nil)
+        let busy = memory.work(stepSeconds: worked ? MonotonicClock.now() - start : nil)
         return worked || busy
     }
 
@@ -108,7 +108,7 @@ final class EngineCore {
         guard let hosted = model(name) as? Host else {
             throw ServiceError(.modelUnusable, "\(name) was unloaded", retryAfter: 100)
         }
-        residency.wake(hosted, "a request")
+        memory.wake(hosted, "a request")
         return hosted
     }
 
@@ -125,22 +125,19 @@ final class EngineCore {
         // What the other mode has computed is not what this one is asked for.
         if model.wish != wish { _ = model.dropPrefixes() }
         model.wish = wish
-        residency.govern(models)
+        memory.govern()
     }
 
     // MARK: The governor
 
     func govern(_ news: GovernorNews) {
         lookAtFiles(now: news.now)
-        residency.take(news, models)
-        residency.govern(models)
+        memory.govern(news)
     }
 
     private func governWithinStep() {
         heartbeat()
-        guard let news = residency.urgentNews() else { return }
-        residency.take(news, models)
-        residency.shrink(models)
+        memory.governWithinStep()
     }
 
     private var lastLook = 0.0

@@ -20,7 +20,7 @@ final class EngineThread: Sendable {
 
     /// Starts the thread.
     /// - Parameters:
-    ///   - ledger: what accepted work may take.
+    ///   - ledger: what accepted work may take; the thread sets its room.
     ///   - parkingFolder: where conversations of parked models go; nil to drop them.
     ///   - availableBytes: what the system, and the own control group, could give now.
     ///   - onLost: told of a model that is gone because its file is.
@@ -33,10 +33,10 @@ final class EngineThread: Sendable {
             Start(self) { news in
                 EngineCore(
                     heartbeat: { [unowned self] in _ = self.heartbeat.add(1, ordering: .relaxed) },
-                    residency: Residency(
-                        policy: policy, events: events, news: news, parkingFolder: parkingFolder,
+                    memory: MemoryManager(
+                        policy: policy, events: events, news: news, ledger: ledger, parkingFolder: parkingFolder,
                         availableBytes: availableBytes),
-                    ledger: ledger, limits: limits, onLost: onLost)
+                    limits: limits, onLost: onLost)
             })
         var handle = pthread_t()
         let code = pthread_create(

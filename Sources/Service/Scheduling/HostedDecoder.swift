@@ -131,7 +131,7 @@ final class HostedDecoder: HostedModel {
             let promised = running.reduce(0) { $0 + $1.sequence.outstandingBlocks(to: $1.goal) }
             let free = decoder.kvPool.availableBlocks - promised
             if blocks <= free {
-                if let promise = desk.promise(.kv, bytes), desk.refusal("a context", bytes) == nil { return promise }
+                if let promise = desk.promise(.kv, bytes) { return promise }
                 guard desk.giveWay(for: bytes) else { return nil }
             } else {
                 let kept = prefixes.byteCount / decoder.kvPool.blockBytes
@@ -323,9 +323,9 @@ final class HostedDecoder: HostedModel {
     func park(in folder: String?) -> String? {
         var lost: String?
         if prefixes.count > 0, let folder {
-            let file = ParkingFile(path: "\(folder)/\(name).kv")
+            let file = ParkingFile(in: folder, of: decoder, named: name)
             do {
-                try file.write(prefixes.entries)
+                try file.write(prefixes.entries.map(\.parked))
                 parking = file
             } catch {
                 lost = "its conversations were dropped: \(error)"
@@ -342,7 +342,7 @@ final class HostedDecoder: HostedModel {
         self.parking = nil
         // What cannot be read, or has no room, costs the time of a prefill, nothing else.
         for entry in (try? parking.take(decoder.makeSequence)) ?? [] {
-            prefixes.keep(entry) { desk.promise(.prefixes, $0) }
+            prefixes.keep(PrefixCache.Entry(entry)) { desk.promise(.prefixes, $0) }
         }
     }
 

@@ -44,7 +44,7 @@ public final class EbbService: Service {
         let folder = StateFolder(path: configuration.state, texts: texts, logger: logger)
         let lost = LostModels()
         let thread = try EngineThread(
-            policy: configuration.policy, events: events, ledger: Ledger(room: configuration.policy.budget),
+            policy: configuration.policy, events: events, ledger: ledger,
             limits: configuration.limits, parkingFolder: folder.parkingFolder,
             availableBytes: configuration.availableBytes, onLost: { lost.report($0) })
         let registry = ModelRegistry(
@@ -187,7 +187,7 @@ public final class EbbService: Service {
     }
 
     /// Replaces the policy's limits while running.
-    public func setPolicy(_ policy: Policy) { thread.post { core in core.residency.setPolicy(policy, core.models) } }
+    public func setPolicy(_ policy: Policy) { thread.post { core in core.memory.setPolicy(policy) } }
 
     /// Loads a model before anyone asks.
     public func load(_ name: String) async throws { _ = try await registry.require(name, .daemon) }
@@ -199,8 +199,8 @@ public final class EbbService: Service {
             status.models = core.models.map(\.status)
             status.activeRequests = UInt32(core.activeRequests)
             status.queuedRequests = UInt32(core.queuedRequests)
-            status.budgetBytes = UInt64(core.residency.policy.budget)
-            status.reserveBytes = UInt64(core.residency.policy.reserve)
+            status.budgetBytes = UInt64(core.memory.policy.budget)
+            status.reserveBytes = UInt64(core.memory.policy.reserve)
             return (status, core.models.map(\.regions))
         }
         for index in status.models.indices { regions[index].measure(into: &status.models[index]) }
