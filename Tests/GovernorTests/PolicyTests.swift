@@ -131,7 +131,8 @@ struct PolicyTests {
             let level = PressureLevel.allCases.randomElement(using: &random) ?? .nominal
             body(
                 Situation(
-                    level: level, calm: level == .nominal ? Double.random(in: 0...30, using: &random) : 0,
+                    level: level, isSure: Bool.random(using: &random),
+                    calm: level == .nominal ? Double.random(in: 0...30, using: &random) : 0,
                     strained: level == .nominal ? 0 : Double.random(in: 0...30, using: &random),
                     available: Int.random(in: -20 * Self.mib...(200 * Self.mib), using: &random),
                     peak: Int.random(in: 0...(300 * Self.mib), using: &random),
@@ -177,10 +178,10 @@ struct PolicyTests {
         }
     }
 
-    @Test("At a level that is not nominal nothing new is expanded")
+    @Test("At a level that is not nominal, or while a source is unknown, nothing new is expanded")
     func noGrowthUnderPressure() {
         situations { situation, models in
-            guard situation.level > .nominal else { return }
+            guard situation.level > .nominal || !situation.isSure else { return }
             for (model, layers) in zip(models, policy.decide(situation, models).expanded) {
                 for (layer, will) in zip(model.layers, layers) { #expect(layer.isExpanded || !will) }
             }

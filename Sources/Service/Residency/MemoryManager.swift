@@ -130,6 +130,9 @@ final class MemoryManager {
     /// Promises memory of the engine thread's. Expansions that stand in its way go at once.
     /// - Returns: nil where there is no room for it, whatever gives way.
     func promise(_ kind: Ledger.Kind, _ bytes: Int) -> Ledger.Reservation? {
+        last.available = availableBytes()
+        expandedThen = expandedBytes
+        balance()
         guard let reservation = ledger.reserve(kind, bytes) else { return nil }
         if expandedBytes > 0 { dropLayers(decide()) }
         return reservation
