@@ -93,7 +93,9 @@ let package = Package(
         // Fuzzing: what reads outside data, as functions; and its corpus and findings as tests.
         .target(
             name: "FuzzTargets",
-            dependencies: ["EbbProtocol", "Engine", "ModelFormat", "Quantization", "TestKit", "Text"] + nio,
+            dependencies: [
+                "Conversion", "EbbProtocol", "Engine", "ModelFormat", "Quantization", "Service", "TestKit", "Text",
+            ] + nio,
             path: "Tests/Fuzz/Targets", swiftSettings: swift),
         .testTarget(
             name: "FuzzTests", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Replay", swiftSettings: swift),

@@ -42,7 +42,7 @@ struct TextPoolTests {
 
     /// Waits until something holds.
     private func until(_ condition: () -> Bool) async throws {
-        for _ in 0..<12_000 where !condition() { try await Task.sleep(for: .milliseconds(5)) }
+        for _ in 0..<60_000 where !condition() { try await Task.sleep(for: .milliseconds(5)) }
         #expect(condition())
     }
 

@@ -22,7 +22,8 @@ struct ReplayTests {
         }
     }
 
-    @Test("A target's seeds are within its bounds, and one at least is read without an error", arguments: FuzzTarget.all)
+    @Test(
+        "A target's seeds are within its bounds, and one at least is read without an error", arguments: FuzzTarget.all)
     func seeds(target: FuzzTarget) throws {
         let seeds = try target.seeds()
         #expect(seeds.allSatisfy { $0.count <= target.longest })

@@ -7,8 +7,11 @@ import Text
 extension FuzzTarget {
     /// A text for each kind of tokenizer. Some are repeated up to 64 KB: what is not linear shows as a hang.
     static let text = FuzzTarget("text") {
-        ["ab ba\n<s>é", "e\u{323}\u{301}", "中文 ab", "   \t\r\n1234 it's", "<|im_start|></s>[SEP]", "\u{1100}\u{1161}\u{11a8}"]
-            .map { [0] + Array($0.utf8) }
+        [
+            "ab ba\n<s>é", "e\u{323}\u{301}", "中文 ab", "   \t\r\n1234 it's", "<|im_start|></s>[SEP]",
+            "\u{1100}\u{1161}\u{11a8}",
+        ]
+        .map { [0] + Array($0.utf8) }
     } run: { bytes in
         guard let first = bytes.first else { return }
         var text = String(decoding: bytes.dropFirst(), as: UTF8.self)
@@ -71,7 +74,8 @@ extension FuzzTarget {
 
     /// A template, and messages and tools for it.
     static let template = FuzzTarget("template") {
-        let messages = #"[{"role": "user", "content": "Hi", "n": 1}, {"role": "assistant", "content": null, "l": [1.5, true]}]"#
+        let messages =
+            #"[{"role": "user", "content": "Hi", "n": 1}, {"role": "assistant", "content": null, "l": [1.5, true]}]"#
         return [
             "{% for m in messages %}<s>{{ m.role | upper }}\n{{ m['content'] }}{% endfor %}",
             "{%- set ns = namespace(n=0) -%}{% for x in range(1, 9, 2) %}{% set ns.n = ns.n + x %}{% endfor %}{{ ns.n }}",
