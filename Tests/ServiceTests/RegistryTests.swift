@@ -163,6 +163,8 @@ struct RegistryTests {
         #expect(rate.admit(2, now: 10) == nil)
         #expect(rate.admit(1, now: 60.5) == nil)
         #expect(rate.admit(1, now: 60.6) != nil)
+        rate.forgive(1)
+        #expect(rate.admit(1, now: 60.6) == nil)
     }
 }
 

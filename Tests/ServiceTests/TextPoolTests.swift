@@ -161,7 +161,7 @@ struct TextPoolTests {
         let texts: @Sendable () -> Int? = { ledger.entries.first { $0.kind == .texts }?.bytes }
         try await pool.run(.short, origin(), cost: 1) { job in
             try job.reserve(1000, for: "a text")
-            #expect(texts() == 1000)
+            #expect(texts() == 1001)
         }
         try await until { texts() == 0 }
         let held = ledger.reserve(.kv, 1 << 19)

@@ -21,4 +21,7 @@ package struct LoadRate {
         starts[uid] = times + [now]
         return nil
     }
+
+    /// Takes a user's last load back: it came to nothing, since there is no such model.
+    package mutating func forgive(_ uid: UInt32) { _ = starts[uid]?.popLast() }
 }

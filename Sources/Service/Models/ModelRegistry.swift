@@ -10,6 +10,8 @@ actor ModelRegistry {
     private struct Load {
         let number: UInt64
         let promise: Promise<LoadedModel>
+        /// The user that it counts for; nil where it counts for none.
+        let uid: UInt32?
     }
 
     private let catalog: ModelCatalog
@@ -59,13 +61,14 @@ actor ModelRegistry {
         guard loading < Self.mostLoads else {
             throw ServiceError(.overloaded, "\(loading) models are being loaded", retryAfter: 1000)
         }
-        if let peer, !access.mayControl(peer), let wait = rate.admit(peer.uid, now: MonotonicClock.now()) {
+        let uid = peer.flatMap { access.mayControl($0) ? nil : $0.uid }
+        if let uid, let wait = rate.admit(uid, now: MonotonicClock.now()) {
             throw ServiceError(
-                .overloaded, "uid \(peer.uid) has had \(LoadRate.most) models loaded in a minute",
+                .overloaded, "uid \(uid) has had \(LoadRate.most) models loaded in a minute",
                 retryAfter: UInt32(clamping: Int(wait.rounded(.up)) * 1000))
         }
         lastLoad += 1
-        let load = Load(number: lastLoad, promise: Promise())
+        let load = Load(number: lastLoad, promise: Promise(), uid: uid)
         loads[name] = load
         loading += 1
         // A task of its own: the client that asked first may go.
@@ -78,7 +81,9 @@ actor ModelRegistry {
         do {
             answer = .success(try install(try await loader.load(name, origin), load))
         } catch {
-            answer = .failure(ServiceError.of(error))
+            let error = ServiceError.of(error)
+            if error.code == .unknownModel, let uid = load.uid { rate.forgive(uid) }
+            answer = .failure(error)
         }
         loading -= 1
         if loads[name]?.number == load.number { loads[name] = nil }

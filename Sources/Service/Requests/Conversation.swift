@@ -36,6 +36,11 @@ struct Conversation {
         return try template.render(messages: messages, tools: tools, addGenerationPrompt: true, timeLimit: seconds)
     }
 
-    /// Bytes that a chat takes at most while it is rendered: values, what the template makes of them, the prompt.
-    static func workingBytes(forUTF8Count count: Int) -> Int { count * 12 + (64 << 10) }
+    /// Bytes that a chat takes at most while it is rendered: its values, what the template makes of them, the prompt.
+    /// - Parameter bytes: what ``RequestBounds`` counts it as.
+    static func workingBytes(_ chat: EbbChat, bytes: Int) -> Int {
+        // Two bytes of JSON can be a value of its own.
+        let json = chat.messages.reduce(chat.toolsJson.utf8.count) { $0 + $1.moreJson.utf8.count }
+        return bytes * 12 + json * 64 + (64 << 10)
+    }
 }

@@ -33,7 +33,7 @@ extension RequestHandler {
         let tokens = try await texts.run(.text(bytes: bytes), origin, cost: bytes) { job in
             let prompt: String
             if case .chat(let chat)? = request.input {
-                try job.reserve(Conversation.workingBytes(forUTF8Count: bytes), for: "a chat of \(bytes) bytes")
+                try job.reserve(Conversation.workingBytes(chat, bytes: bytes), for: "a chat of \(bytes) bytes")
                 prompt = try Conversation(chat).prompt(model, seconds: seconds)
                 try bounds.demand(prompt.utf8.count, "the chat, rendered by the model's template,")
             } else {

@@ -55,15 +55,18 @@ package final class TextPool: Sendable {
 
     /// Has a thread do something, and waits for it: no longer than until the task is cancelled, the origin's deadline, or
     /// ``stop()``. Work that has begun is told so by its job, and nobody waits for its end.
-    /// - Parameter cost: bytes of text, or another measure of a turn's length within the lane.
-    /// - Throws: what the work throws; ``ServiceError``: OVERLOADED where too much waits, CANCELLED, DEADLINE_EXCEEDED,
-    ///   SHUTTING_DOWN.
+    /// - Parameter cost: bytes of text, which are promised meanwhile; of files another measure of a turn's length.
+    /// - Throws: what the work throws; ``ServiceError``: OVERLOADED where too much waits, OUT_OF_MEMORY, CANCELLED,
+    ///   DEADLINE_EXCEEDED, SHUTTING_DOWN.
     package func run<Value: Sendable>(
         _ lane: Lane, _ origin: RequestOrigin, cost: Int,
         _ work: @escaping @Sendable (TextJob) throws -> Value
     ) async throws -> Value {
         if let deadline = origin.deadline, deadline <= MonotonicClock.now() { throw ServiceError.deadlineExceeded }
         try Task.checkCancellation()
+        // A text that waits takes memory too; what its work takes besides, the job promises when it begins.
+        let held = lane == .files ? nil : try ledger.promise(.texts, cost, for: "a text of \(cost) bytes")
+        defer { withExtendedLifetime(held) {} }
         try enter(origin)
         defer { leave(origin) }
         let promise = Promise<Value>()
