@@ -133,6 +133,21 @@ struct RecipeTests {
         #expect(throws: FormatError.self) { try RecipeFile.read(folder.file("r.json")) }
     }
 
+    @Test(
+        "A key of a recipe that is none is refused by its name",
+        arguments: [
+            (
+                #"{"rules": [{"tensors": ".*", "bits": 4}, {"tensors": ".*", "bits": 4, "blok": 16}]}"#,
+                "\"blok\" in rule 2"
+            ),
+            (#"{"rules": [], "rule": 1}"#, "\"rule\" is unknown"),
+        ])
+    func unknownKey(text: String, words: String) throws {
+        try folder.write("r.json", Array("\u{feff}\(text)\r\n".utf8))
+        let error = #expect(throws: FormatError.self) { try RecipeFile.read(folder.file("r.json")) }
+        #expect(error?.description.contains(words) == true, "\(error?.description ?? "")")
+    }
+
     @Test("A file whose fixed input scales are impossible or contradict each other is refused, not run")
     func hostileScales() throws {
         let source = try source()

@@ -93,15 +93,18 @@ struct ExitTests {
         }
     }
 
-    @Test("The help lists the codes")
+    @Test("The help and the README list the codes")
     func help() throws {
         let help = try Programs.run("ebbctl", ["--help"])
         #expect(help.code == 0)
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appending(path: "../..").standardized
+            .path
+        let readme = try String(contentsOfFile: root + "/README.md", encoding: .utf8)
         for code in [0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 64, 141] {
             let isListed = help.output.split(separator: "\n").contains { line in
                 line.split(separator: " ").first == Substring("\(code)")
             }
-            #expect(isListed, "\(code)")
+            #expect(isListed && readme.contains("\n| \(code) | "), "\(code)")
         }
         #expect(!help.output.split(separator: "\n").contains { $0.count > 80 })
     }

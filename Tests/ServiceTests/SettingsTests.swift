@@ -100,6 +100,16 @@ struct SettingsTests {
         #expect(error.contains("\"colour\"") && error.contains("these are: memoryBudget, memoryReserve"), "\(error)")
     }
 
+    @Test("docs/settings.md lists every key")
+    func documented() throws {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appending(path: "../..").standardized
+            .path
+        let page = try String(contentsOfFile: root + "/docs/settings.md", encoding: .utf8)
+        let keys = refusal(#"{"colour": "red"}"#).split(separator: ": ").last?.split(separator: ", ") ?? []
+        #expect(keys.count == 17)
+        for key in keys { #expect(page.contains("\n| \(key) | "), "\(key)") }
+    }
+
     @Test("What is no JSON object is refused, with the place")
     func noObject() {
         #expect(refusal("nonsense").contains("byte 0"))

@@ -53,7 +53,12 @@ struct ScoreCommand: ParsableCommand {
         let lines = TextLines.standardInput()
         while let line = try lines.nextText() {
             let ids = try TextLine(line, of: lines).tokens(model.tokenizer)
-            let score = try model.score(ids, top: top, greedy: greedy) { try writer?.append($0) }
+            let score: Score
+            do {
+                score = try model.score(ids, top: top, greedy: greedy) { try writer?.append($0) }
+            } catch let error as EngineError where ExitStatus(of: error) == .badInput {
+                throw lines.wrong(line.number, "cannot be scored: \(error)")
+            }
             try JSONOutput.line(
                 Result(
                     ids: score.ids, argmax: score.argmax, mean_nll: score.meanNLL,

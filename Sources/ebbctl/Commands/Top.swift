@@ -156,12 +156,14 @@ struct TopView {
             Human.padded(name, 10) + Human.padded(Human.bytes(bytes), 10, left: true) + "  " + rest
         }
         let limits = "budget \(Human.bytes(status.budgetBytes)), reserve \(Human.bytes(status.reserveBytes))"
-        return [
-            row("in RAM", history.bytes), row("expanded", history.expanded),
-            line("promised", status.ledger.reduce(0) { $0 &+ $1.bytes }, Status.promises(status) ?? ""),
-            line("heap", status.heapBytes, "and \(Human.bytes(status.heapFreeBytes)) free"),
-            line("available", status.availableBytes, limits), "",
-        ]
+        var lines = [row("in RAM", history.bytes), row("expanded", history.expanded)]
+        if status.heapBytes > 0 {
+            lines.append(line("heap", status.heapBytes, "and \(Human.bytes(status.heapFreeBytes)) free"))
+        }
+        if let promises = Status.promises(status) {
+            lines.append(line("promised", status.ledger.reduce(0) { $0 &+ $1.bytes }, promises))
+        }
+        return lines + [line("available", status.availableBytes, limits), ""]
     }
 
     private var models: [String] {

@@ -1,12 +1,12 @@
 import ArgumentParser
-import EbbClient
+import EbbProtocol
 import Glibc
 
 extension EbbCtl {
     /// Ends with an error: one sentence on standard error, and the code of its class.
     static func end(with error: any Error) -> Never {
         if let status = ExitStatus(of: error) {
-            if status != .outputClosed { report("Error: \(sentence(error).printable)") }
+            if status != .outputClosed { report("Error: \("\(error)".printable)") }
             Glibc.exit(status.rawValue)
         }
         // The argument parser's: help and versions are no errors and go to standard output.
@@ -27,14 +27,5 @@ extension EbbCtl {
     private static func report(_ text: String) {
         if isatty(STDERR_FILENO) != 0 { Terminal.control("\r\u{1b}[K") }
         Terminal.error(text)
-    }
-
-    /// What went wrong, and, where the daemon says so, when to try again.
-    private static func sentence(_ error: any Error) -> String {
-        guard let error = error as? ClientError, case .refused = error.kind, let wait = error.retryAfter else {
-            return "\(error)"
-        }
-        let seconds = Double(wait.components.seconds) + Double(wait.components.attoseconds) * 1e-18
-        return "\(error) (try again \(seconds < 0.05 ? "now" : "in \(Human.decimal(seconds, 1)) s"))"
     }
 }

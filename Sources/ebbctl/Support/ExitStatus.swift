@@ -5,6 +5,7 @@ import EbbProtocol
 import Engine
 import Glibc
 import ModelFormat
+import Quantization
 import Text
 
 /// How ebbctl ends: scripts read the number, people the sentence on standard error.
@@ -58,7 +59,8 @@ extension ExitStatus {
         case is InputError: self = .badInput
         case let error as FormatError: self = error.systemCode.map(ExitStatus.init(systemCode:)) ?? .unusable
         case is TextError: self = .unusable
-        case is EngineError: self = .failed
+        case let error as EngineError: self.init(error.kind)
+        case is SchemeError: self = .badInput
         case is CancellationError: self = .cancelled
         default: return nil
         }
@@ -85,10 +87,18 @@ extension ExitStatus {
         }
     }
 
+    private init(_ kind: EngineError.Kind) {
+        switch kind {
+        case .invalid, .contextFull: self = .badInput
+        case .kvFull, .resources: self = .overloaded
+        case .numeric, .unusable: self = .unusable
+        }
+    }
+
     private init(systemCode: Int32) {
         switch systemCode {
         case EACCES, EPERM, EROFS: self = .notPermitted
-        case ENOMEM: self = .overloaded
+        case ENOMEM, EMFILE, ENFILE, EAGAIN: self = .overloaded
         case ENOENT, ENOTDIR, EISDIR, ENAMETOOLONG, ELOOP: self = .badInput
         default: self = .failed
         }
