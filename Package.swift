@@ -89,6 +89,6 @@ let package = Package(
         tests("EbbProtocolTests", ["EbbProtocol"] + nio),
         tests(
             "ServiceTests", ["Service", "Conversion", "EbbClient", "EbbProtocol", "Engine", "Governor", "TestKit", log]),
-        tests("ProgramTests", ["EbbClient", "TestKit"]),
+        tests("ProgramTests", ["EbbClient", "ModelFormat", "TestKit"]),
     ]
 )

@@ -63,8 +63,12 @@ actor ModelRegistry {
         }
     }
 
+    private func names() throws -> [String] {
+        do { return try store.names() } catch { throw ServiceError(.internal, "\(error)", retryAfter: 1000) }
+    }
+
     private func demandKnown(_ name: String) throws {
-        let known = store.names()
+        let known = try names()
         guard !known.contains(name) else { return }
         let hint = known.isEmpty ? "none is imported yet" : "there are " + known.joined(separator: ", ")
         throw ServiceError(.unknownModel, "no model is named \"\(name)\": \(hint)")
@@ -191,8 +195,9 @@ actor ModelRegistry {
     }
 
     /// All models of the folder.
-    func list() -> [EbbModel] {
-        store.names().map { name in
+    /// - Throws: ``ServiceError`` where it cannot be read.
+    func list() throws -> [EbbModel] {
+        try names().map { name in
             var model = EbbModel()
             model.name = name
             model.loaded = loads[name] != nil

@@ -111,6 +111,7 @@ struct EbbDaemon: AsyncParsableCommand {
         configuration.state = state ?? Self.defaultState
         configuration.prefixBytes = prefixCache << 20
         configuration.probesModes = probe
+        ModelStore(folder: configuration.models).removeLeftovers()
         if let settings { configuration.policy = try Settings(path: settings).policy }
         configuration.levelDwell = configuration.policy.dwell
         let service = try EbbService(configuration, logger: logger)

@@ -41,7 +41,7 @@ struct RequestHandler: Sendable {
             try await reply(.text(text))
         case .listModels:
             var models = EbbModels()
-            models.models = await registry.list()
+            models.models = try await registry.list()
             try await reply(.models(models))
         case .getStatus: try await reply(.status(try await statusReport()))
         case .load(let request):
