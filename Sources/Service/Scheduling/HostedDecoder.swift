@@ -49,7 +49,9 @@ final class HostedDecoder: HostedModel {
         let rows = batch.reduce(0) { $0 + $1.tokens.count }
         decoder.isBypassed = bypasses(manyRows: rows >= Self.manyRows)
         do {
-            try decoder.run(batch) { index, _, logits in
+            try decoder.run(batch) { index, error in
+                members[index].fail(ServiceError(.modelUnusable, "\(name): \(error)"))
+            } onLogits: { index, _, logits in
                 // Weights that could not be read make no tokens.
                 guard !decoder.file.isCutShort else { return members[index].fail(Self.cutShort(name)) }
                 members[index].take(logits, modeChanges: modeChanges)

@@ -60,10 +60,19 @@ final class HostedEncoder: HostedModel {
         let (texts, owners) = batch()
         do {
             encoder.isBypassed = bypasses(manyRows: true)
-            let embeddings = try encoder.embed(texts)
+            let embeddings = try encoder.embedEach(texts)
             guard !encoder.file.isCutShort else { throw Self.cutShort(name) }
             promptTokens += texts.reduce(0) { $0 + $1.count }
-            for (owner, embedding) in zip(owners, embeddings) { jobs[owner].embeddings.append(embedding) }
+            var failed: Set<Int> = []
+            for (owner, embedding) in zip(owners, embeddings) {
+                switch embedding {
+                case .success(let values): jobs[owner].embeddings.append(values)
+                case .failure(let error):
+                    jobs[owner].request.finish(.failure(ServiceError(.modelUnusable, "\(name): \(error)")))
+                    failed.insert(owner)
+                }
+            }
+            for owner in failed.sorted(by: >) { jobs.remove(at: owner) }
         } catch {
             for owner in Set(owners).sorted(by: >) {
                 jobs.remove(at: owner).request.finish(.failure(ServiceError.of(error)))
