@@ -6,7 +6,7 @@ import Quantization
 public enum RecipeFile {
     /// - Throws: ``FormatError`` that says where the file is wrong.
     public static func read(_ path: String) throws -> Recipe {
-        guard let data = FileManager.default.contents(atPath: path) else { throw FormatError("cannot read \(path)") }
+        let data = Data(try SmallFile.read(path, limit: 16 << 20))
         do {
             return try JSONDecoder().decode(Recipe.self, from: data)
         } catch let DecodingError.keyNotFound(key, context) {

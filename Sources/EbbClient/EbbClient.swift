@@ -82,12 +82,19 @@ public final class EbbClient: Sendable {
         request.sampling = options.sampling
         request.maxTokens = UInt32(clamping: options.maxTokens ?? 0)
         request.stop = options.stop
+        request.priority = options.priority.value
+        request.deadlineMs = options.deadline?.deadlineMilliseconds ?? 0
+        request.reproducible = options.isReproducible
+        request.sharedPrefix = options.sharesPrefix
         return Generation(answers: try await open().stream(.generate(request)))
     }
 
     /// The embeddings of texts, in their order, by an encoder. Any number of texts: requests of at most 256 texts and
     /// 2 MiB follow each other.
-    public func embed(_ model: String, texts: [String]) async throws -> [[Float]] {
+    /// - Parameter deadline: for each of those requests, from its arrival; nil for any time.
+    public func embed(
+        _ model: String, texts: [String], priority: RequestPriority = .normal, deadline: Duration? = nil
+    ) async throws -> [[Float]] {
         var found: [[Float]] = []
         var rest = texts[...]
         while !rest.isEmpty {
@@ -98,7 +105,8 @@ public final class EbbClient: Sendable {
             }
             let piece = taken.isEmpty ? rest.prefix(1) : taken
             var request = EbbEmbed()
-            (request.model, request.texts) = (model, Array(piece))
+            (request.model, request.texts, request.priority) = (model, Array(piece), priority.value)
+            request.deadlineMs = deadline?.deadlineMilliseconds ?? 0
             guard case .embeddings(let answer) = try await open().call(.embed(request)),
                 answer.vectors.count == piece.count
             else { throw Self.unexpected }

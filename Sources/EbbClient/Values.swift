@@ -15,7 +15,34 @@ public struct ChatMessage: Sendable, Hashable {
     }
 }
 
-/// How tokens are chosen; nil fields have the daemon's defaults.
+/// Whose requests are served first. Within a priority users, their connections and their requests take turns.
+public enum RequestPriority: String, Sendable, Hashable, CaseIterable {
+    /// Someone is waiting: served before the others.
+    case interactive
+    case normal
+    /// Runs in what the others leave.
+    case background
+
+    var value: EbbPriority {
+        switch self {
+        case .interactive: .interactive
+        case .normal: .normal
+        case .background: .background
+        }
+    }
+}
+
+extension Duration {
+    /// Whole milliseconds for the protocol's deadlines, at least 1: 0 would mean none.
+    var deadlineMilliseconds: UInt32 {
+        let (seconds, attoseconds) = components
+        guard seconds >= 0 else { return 1 }
+        guard seconds < 4_294_967 else { return .max }
+        return UInt32(clamping: max(1, seconds * 1000 + attoseconds / 1_000_000_000_000_000))
+    }
+}
+
+/// How tokens are chosen and when; nil fields have the daemon's defaults.
 public struct GenerationOptions: Sendable, Hashable {
     public var maxTokens: Int?
     public var temperature: Float?
@@ -26,6 +53,14 @@ public struct GenerationOptions: Sendable, Hashable {
     public var seed: UInt64?
     /// Texts that end the generation; they are not part of the answer.
     public var stop: [String] = []
+    public var priority = RequestPriority.normal
+    /// From the request's arrival: within this time it is answered, or fails; nil for any time.
+    public var deadline: Duration?
+    /// All steps in one arithmetic, so that equal requests give equal texts whatever the governor does meanwhile. A request
+    /// with a seed is reproducible without this.
+    public var isReproducible = false
+    /// The kept conversation may be continued by requests of other users too; else it is the own user's alone.
+    public var sharesPrefix = false
 
     public init() {}
 

@@ -47,6 +47,11 @@ public final class DecoderModel: LayeredModel {
     private let rings: [Int]
     private var logitsMemory: AnonymousMemory
 
+    /// Next tokens of so many sequences can go through one step and get the same bits as each alone, on every instruction
+    /// set: more rows, or floats, go through kernels that add in another order.
+    /// - Parameter isDequantized: whether all layers run dequantized, or all in memory_low.
+    public func steadyRows(isDequantized: Bool) -> Int { !isDequantized && isQuantized ? 4 : 1 }
+
     /// Rows of logits that are computed at a time.
     static let logitsRows = 32
 
@@ -154,6 +159,7 @@ public final class DecoderModel: LayeredModel {
 
     private static func fault(_ place: String) -> EngineError {
         EngineError(
+            .numeric,
             "the computation has become NaN or infinite in \(place); the model's weights are damaged, or not made for this "
                 + "arithmetic (ebbctl verify looks at them)")
     }

@@ -41,7 +41,11 @@ public final class EncoderModel: LayeredModel {
 
     /// The same, without the model.
     public static func tokens(_ text: String, _ tokenizer: Tokenizer, limit: Int) -> [Int32] {
-        let ids = tokenizer.encode(text, addSpecial: true, parseSpecial: false)
+        cut(tokenizer.encode(text, addSpecial: true, parseSpecial: false), limit: limit)
+    }
+
+    /// Tokens of a text, with [CLS] and [SEP], cut to what the model takes.
+    public static func cut(_ ids: [Int32], limit: Int) -> [Int32] {
         guard ids.count > limit, let end = ids.last else { return ids }
         return Array(ids.prefix(limit - 1)) + [end]
     }
@@ -86,6 +90,7 @@ public final class EncoderModel: LayeredModel {
 
     private static func fault(_ place: String) -> EngineError {
         EngineError(
+            .numeric,
             "the embedding has become NaN or infinite in \(place); the model's weights are damaged (ebbctl verify looks at "
                 + "them)")
     }

@@ -15,7 +15,7 @@ struct FolderFile {
         guard access(path, F_OK) == 0 || errno != ENOENT else {
             throw FormatError("\(path) is missing: a model folder needs config.json, model.safetensors, tokenizer.json")
         }
-        bytes = Data(try RegularFile.read(path, limit: Self.limit))
+        bytes = Data(try SmallFile.read(path, limit: Self.limit))
     }
 
     /// nil where there is no such file.

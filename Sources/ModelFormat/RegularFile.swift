@@ -23,23 +23,4 @@ enum RegularFile {
         }
         return (fd, info)
     }
-
-    /// The bytes of a file.
-    /// - Throws: ``FormatError``, also where there are more than `limit`.
-    static func read(_ path: String, limit: Int) throws -> [UInt8] {
-        let (fd, info) = try open(path)
-        defer { close(fd) }
-        guard info.st_size <= limit else {
-            throw FormatError("\(path) has \(info.st_size) bytes: at most \(limit) are read")
-        }
-        return try [UInt8](unsafeUninitializedCapacity: Int(info.st_size)) { buffer, count in
-            while count < buffer.count, let base = buffer.baseAddress {
-                let n = Glibc.read(fd, base + count, buffer.count - count)
-                if n < 0, errno == EINTR { continue }
-                guard n >= 0 else { throw FormatError.system("cannot read \(path)") }
-                if n == 0 { break }
-                count += n
-            }
-        }
-    }
 }

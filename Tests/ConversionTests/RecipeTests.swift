@@ -120,7 +120,7 @@ struct RecipeTests {
     @Test("An empty calibration file, and GPTQ without one, are refused")
     func calibration() throws {
         try folder.write("empty.txt", Array(" \n\n".utf8))
-        let error = #expect(throws: FormatError.self) { try CalibrationTexts.read(folder.file("empty.txt")) }
+        let error = #expect(throws: InputError.self) { try CalibrationTexts.read(folder.file("empty.txt")) }
         #expect(error?.description.contains("empty") == true)
         #expect(throws: FormatError.self) { try CalibrationTexts.read(folder.file("none.txt")) }
         #expect(refusal(MiniLM.uniform(4, .gptq))?.contains("calibration") == true)

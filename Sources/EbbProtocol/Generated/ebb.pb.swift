@@ -43,6 +43,9 @@ public nonisolated enum EbbCode: SwiftProtobuf.Enum, Swift.CaseIterable {
   case frameTooLarge // = 11
   case slowReader // = 12
   case `internal` // = 13
+
+  /// The request's deadline passed before it was answered.
+  case deadlineExceeded // = 14
   case UNRECOGNIZED(Int)
 
   public init() {
@@ -65,6 +68,7 @@ public nonisolated enum EbbCode: SwiftProtobuf.Enum, Swift.CaseIterable {
     case 11: self = .frameTooLarge
     case 12: self = .slowReader
     case 13: self = .internal
+    case 14: self = .deadlineExceeded
     default: self = .UNRECOGNIZED(rawValue)
     }
   }
@@ -85,6 +89,7 @@ public nonisolated enum EbbCode: SwiftProtobuf.Enum, Swift.CaseIterable {
     case .frameTooLarge: return 11
     case .slowReader: return 12
     case .internal: return 13
+    case .deadlineExceeded: return 14
     case .UNRECOGNIZED(let i): return i
     }
   }
@@ -105,6 +110,50 @@ public nonisolated enum EbbCode: SwiftProtobuf.Enum, Swift.CaseIterable {
     .frameTooLarge,
     .slowReader,
     .internal,
+    .deadlineExceeded,
+  ]
+
+}
+
+/// Whose requests are served first. Within a priority users, their connections and their requests take turns.
+public nonisolated enum EbbPriority: SwiftProtobuf.Enum, Swift.CaseIterable {
+  public typealias RawValue = Int
+  case normal // = 0
+
+  /// Someone is waiting: served before the others.
+  case interactive // = 1
+
+  /// Runs in what the others leave.
+  case background // = 2
+  case UNRECOGNIZED(Int)
+
+  public init() {
+    self = .normal
+  }
+
+  public init?(rawValue: Int) {
+    switch rawValue {
+    case 0: self = .normal
+    case 1: self = .interactive
+    case 2: self = .background
+    default: self = .UNRECOGNIZED(rawValue)
+    }
+  }
+
+  public var rawValue: Int {
+    switch self {
+    case .normal: return 0
+    case .interactive: return 1
+    case .background: return 2
+    case .UNRECOGNIZED(let i): return i
+    }
+  }
+
+  // The compiler won't synthesize support with the UNRECOGNIZED case.
+  public static let allCases: [EbbPriority] = [
+    .normal,
+    .interactive,
+    .background,
   ]
 
 }
@@ -555,6 +604,9 @@ public nonisolated struct EbbLimits: Sendable {
   /// Requests of one connection that may be under way at once.
   public var maxInFlight: UInt32 = 0
 
+  /// Bytes of text in one request: prompts, messages, texts to embed or tokenize.
+  public var maxTextBytes: UInt32 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -667,8 +719,21 @@ public nonisolated struct EbbGenerate: Sendable {
   /// 0: until the model ends or the context is full.
   public var maxTokens: UInt32 = 0
 
-  /// Texts that end the generation; they are not part of the answer.
+  /// Texts that end the generation; they are not part of the answer. They are looked for in what the model writes, special
+  /// tokens included.
   public var stop: [String] = []
+
+  public var priority: EbbPriority = .normal
+
+  /// Milliseconds from the request's arrival within which it must be answered; 0 for any time.
+  public var deadlineMs: UInt32 = 0
+
+  /// All steps in one arithmetic (memory_low, unless the model is pinned), so that equal requests give equal texts whatever
+  /// the governor does meanwhile. A request that sets a seed is reproducible without this.
+  public var reproducible: Bool = false
+
+  /// The kept conversation may be continued by requests of other users too; else it is the own user's alone.
+  public var sharedPrefix: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -799,6 +864,11 @@ public nonisolated struct EbbEmbed: Sendable {
 
   /// At most 256.
   public var texts: [String] = []
+
+  public var priority: EbbPriority = .normal
+
+  /// As in Generate.
+  public var deadlineMs: UInt32 = 0
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1339,9 +1409,33 @@ public nonisolated struct EbbStatus: @unchecked Sendable {
     set {_uniqueStorage()._reserveBytes = newValue}
   }
 
+  /// Of the asking user; all for those who may control.
   public var clients: [EbbClientStatus] {
     get {_storage._clients}
     set {_uniqueStorage()._clients = newValue}
+  }
+
+  /// Requests that are accepted and wait for memory or for their turn.
+  public var queuedRequests: UInt32 {
+    get {_storage._queuedRequests}
+    set {_uniqueStorage()._queuedRequests = newValue}
+  }
+
+  /// What accepted requests and connections may take, by kind: promised, not measured.
+  public var ledger: [EbbLedgerEntry] {
+    get {_storage._ledger}
+    set {_uniqueStorage()._ledger = newValue}
+  }
+
+  /// Of the heap: bytes in use, and free bytes that the process still holds.
+  public var heapBytes: UInt64 {
+    get {_storage._heapBytes}
+    set {_uniqueStorage()._heapBytes = newValue}
+  }
+
+  public var heapFreeBytes: UInt64 {
+    get {_storage._heapFreeBytes}
+    set {_uniqueStorage()._heapFreeBytes = newValue}
   }
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -1349,6 +1443,21 @@ public nonisolated struct EbbStatus: @unchecked Sendable {
   public init() {}
 
   fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+public nonisolated struct EbbLedgerEntry: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// One word: kv, prompts, texts, replies, prefixes, expanding.
+  public var kind: String = String()
+
+  public var bytes: UInt64 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
 }
 
 public nonisolated struct EbbClientStatus: Sendable {
@@ -1380,6 +1489,9 @@ public nonisolated struct EbbSource: Sendable {
   public var reading: String = String()
 
   public var level: EbbLevel = .nominal
+
+  /// It cannot be read: its level says nothing.
+  public var unknown: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1522,6 +1634,17 @@ public nonisolated struct EbbModelStatus: @unchecked Sendable {
     set {_uniqueStorage()._kvBlocks = newValue}
   }
 
+  /// Requests that wait for memory or for their turn, and bytes of KV cache that are reserved for accepted ones.
+  public var queuedRequests: UInt32 {
+    get {_storage._queuedRequests}
+    set {_uniqueStorage()._queuedRequests = newValue}
+  }
+
+  public var reservedKvBytes: UInt64 {
+    get {_storage._reservedKvBytes}
+    set {_uniqueStorage()._reservedKvBytes = newValue}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -1534,7 +1657,11 @@ public nonisolated struct EbbModelStatus: @unchecked Sendable {
 fileprivate nonisolated let _protobuf_package = "ebb.v1"
 
 nonisolated extension EbbCode: SwiftProtobuf._ProtoNameProviding {
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0CODE_UNSPECIFIED\0\u{1}BAD_REQUEST\0\u{1}UNSUPPORTED_VERSION\0\u{1}UNKNOWN_MODEL\0\u{1}MODEL_UNUSABLE\0\u{1}PERMISSION_DENIED\0\u{1}OVERLOADED\0\u{1}OUT_OF_MEMORY\0\u{1}CONTEXT_FULL\0\u{1}CANCELLED\0\u{1}SHUTTING_DOWN\0\u{1}FRAME_TOO_LARGE\0\u{1}SLOW_READER\0\u{1}INTERNAL\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0CODE_UNSPECIFIED\0\u{1}BAD_REQUEST\0\u{1}UNSUPPORTED_VERSION\0\u{1}UNKNOWN_MODEL\0\u{1}MODEL_UNUSABLE\0\u{1}PERMISSION_DENIED\0\u{1}OVERLOADED\0\u{1}OUT_OF_MEMORY\0\u{1}CONTEXT_FULL\0\u{1}CANCELLED\0\u{1}SHUTTING_DOWN\0\u{1}FRAME_TOO_LARGE\0\u{1}SLOW_READER\0\u{1}INTERNAL\0\u{1}DEADLINE_EXCEEDED\0")
+}
+
+nonisolated extension EbbPriority: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0NORMAL\0\u{1}INTERACTIVE\0\u{1}BACKGROUND\0")
 }
 
 nonisolated extension EbbMode: SwiftProtobuf._ProtoNameProviding {
@@ -2137,7 +2264,7 @@ nonisolated extension EbbWelcome: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension EbbLimits: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Limits"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}max_frame_bytes\0\u{3}max_in_flight\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}max_frame_bytes\0\u{3}max_in_flight\0\u{3}max_text_bytes\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2147,6 +2274,7 @@ nonisolated extension EbbLimits: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt32Field(value: &self.maxFrameBytes) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.maxInFlight) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.maxTextBytes) }()
       default: break
       }
     }
@@ -2159,12 +2287,16 @@ nonisolated extension EbbLimits: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if self.maxInFlight != 0 {
       try visitor.visitSingularUInt32Field(value: self.maxInFlight, fieldNumber: 2)
     }
+    if self.maxTextBytes != 0 {
+      try visitor.visitSingularUInt32Field(value: self.maxTextBytes, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: EbbLimits, rhs: EbbLimits) -> Bool {
     if lhs.maxFrameBytes != rhs.maxFrameBytes {return false}
     if lhs.maxInFlight != rhs.maxInFlight {return false}
+    if lhs.maxTextBytes != rhs.maxTextBytes {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2326,7 +2458,7 @@ nonisolated extension EbbFailure: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension EbbGenerate: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Generate"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}prompt\0\u{1}chat\0\u{1}sampling\0\u{3}max_tokens\0\u{1}stop\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}prompt\0\u{1}chat\0\u{1}sampling\0\u{3}max_tokens\0\u{1}stop\0\u{1}priority\0\u{3}deadline_ms\0\u{1}reproducible\0\u{3}shared_prefix\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2359,6 +2491,10 @@ nonisolated extension EbbGenerate: SwiftProtobuf.Message, SwiftProtobuf._Message
       case 4: try { try decoder.decodeSingularMessageField(value: &self._sampling) }()
       case 5: try { try decoder.decodeSingularUInt32Field(value: &self.maxTokens) }()
       case 6: try { try decoder.decodeRepeatedStringField(value: &self.stop) }()
+      case 7: try { try decoder.decodeSingularEnumField(value: &self.priority) }()
+      case 8: try { try decoder.decodeSingularUInt32Field(value: &self.deadlineMs) }()
+      case 9: try { try decoder.decodeSingularBoolField(value: &self.reproducible) }()
+      case 10: try { try decoder.decodeSingularBoolField(value: &self.sharedPrefix) }()
       default: break
       }
     }
@@ -2392,6 +2528,18 @@ nonisolated extension EbbGenerate: SwiftProtobuf.Message, SwiftProtobuf._Message
     if !self.stop.isEmpty {
       try visitor.visitRepeatedStringField(value: self.stop, fieldNumber: 6)
     }
+    if self.priority != .normal {
+      try visitor.visitSingularEnumField(value: self.priority, fieldNumber: 7)
+    }
+    if self.deadlineMs != 0 {
+      try visitor.visitSingularUInt32Field(value: self.deadlineMs, fieldNumber: 8)
+    }
+    if self.reproducible != false {
+      try visitor.visitSingularBoolField(value: self.reproducible, fieldNumber: 9)
+    }
+    if self.sharedPrefix != false {
+      try visitor.visitSingularBoolField(value: self.sharedPrefix, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2401,6 +2549,10 @@ nonisolated extension EbbGenerate: SwiftProtobuf.Message, SwiftProtobuf._Message
     if lhs._sampling != rhs._sampling {return false}
     if lhs.maxTokens != rhs.maxTokens {return false}
     if lhs.stop != rhs.stop {return false}
+    if lhs.priority != rhs.priority {return false}
+    if lhs.deadlineMs != rhs.deadlineMs {return false}
+    if lhs.reproducible != rhs.reproducible {return false}
+    if lhs.sharedPrefix != rhs.sharedPrefix {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2542,7 +2694,7 @@ nonisolated extension EbbSampling: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension EbbEmbed: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Embed"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}texts\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}texts\0\u{1}priority\0\u{3}deadline_ms\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2552,6 +2704,8 @@ nonisolated extension EbbEmbed: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.model) }()
       case 2: try { try decoder.decodeRepeatedStringField(value: &self.texts) }()
+      case 3: try { try decoder.decodeSingularEnumField(value: &self.priority) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.deadlineMs) }()
       default: break
       }
     }
@@ -2564,12 +2718,20 @@ nonisolated extension EbbEmbed: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if !self.texts.isEmpty {
       try visitor.visitRepeatedStringField(value: self.texts, fieldNumber: 2)
     }
+    if self.priority != .normal {
+      try visitor.visitSingularEnumField(value: self.priority, fieldNumber: 3)
+    }
+    if self.deadlineMs != 0 {
+      try visitor.visitSingularUInt32Field(value: self.deadlineMs, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: EbbEmbed, rhs: EbbEmbed) -> Bool {
     if lhs.model != rhs.model {return false}
     if lhs.texts != rhs.texts {return false}
+    if lhs.priority != rhs.priority {return false}
+    if lhs.deadlineMs != rhs.deadlineMs {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3335,7 +3497,7 @@ nonisolated extension EbbGetStatus: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension EbbStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Status"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}server\0\u{1}pid\0\u{3}uptime_ms\0\u{1}level\0\u{1}sources\0\u{1}models\0\u{3}anonymous_bytes\0\u{3}file_bytes\0\u{3}available_bytes\0\u{1}connections\0\u{3}active_requests\0\u{1}isa\0\u{1}threads\0\u{3}own_bytes\0\u{3}budget_bytes\0\u{3}reserve_bytes\0\u{1}clients\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}server\0\u{1}pid\0\u{3}uptime_ms\0\u{1}level\0\u{1}sources\0\u{1}models\0\u{3}anonymous_bytes\0\u{3}file_bytes\0\u{3}available_bytes\0\u{1}connections\0\u{3}active_requests\0\u{1}isa\0\u{1}threads\0\u{3}own_bytes\0\u{3}budget_bytes\0\u{3}reserve_bytes\0\u{1}clients\0\u{3}queued_requests\0\u{1}ledger\0\u{3}heap_bytes\0\u{3}heap_free_bytes\0")
 
   fileprivate class _StorageClass {
     var _server: String = String()
@@ -3355,6 +3517,10 @@ nonisolated extension EbbStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     var _budgetBytes: UInt64 = 0
     var _reserveBytes: UInt64 = 0
     var _clients: [EbbClientStatus] = []
+    var _queuedRequests: UInt32 = 0
+    var _ledger: [EbbLedgerEntry] = []
+    var _heapBytes: UInt64 = 0
+    var _heapFreeBytes: UInt64 = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -3382,6 +3548,10 @@ nonisolated extension EbbStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       _budgetBytes = source._budgetBytes
       _reserveBytes = source._reserveBytes
       _clients = source._clients
+      _queuedRequests = source._queuedRequests
+      _ledger = source._ledger
+      _heapBytes = source._heapBytes
+      _heapFreeBytes = source._heapFreeBytes
     }
   }
 
@@ -3417,6 +3587,10 @@ nonisolated extension EbbStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
         case 15: try { try decoder.decodeSingularUInt64Field(value: &_storage._budgetBytes) }()
         case 16: try { try decoder.decodeSingularUInt64Field(value: &_storage._reserveBytes) }()
         case 17: try { try decoder.decodeRepeatedMessageField(value: &_storage._clients) }()
+        case 18: try { try decoder.decodeSingularUInt32Field(value: &_storage._queuedRequests) }()
+        case 19: try { try decoder.decodeRepeatedMessageField(value: &_storage._ledger) }()
+        case 20: try { try decoder.decodeSingularUInt64Field(value: &_storage._heapBytes) }()
+        case 21: try { try decoder.decodeSingularUInt64Field(value: &_storage._heapFreeBytes) }()
         default: break
         }
       }
@@ -3476,6 +3650,18 @@ nonisolated extension EbbStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       if !_storage._clients.isEmpty {
         try visitor.visitRepeatedMessageField(value: _storage._clients, fieldNumber: 17)
       }
+      if _storage._queuedRequests != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._queuedRequests, fieldNumber: 18)
+      }
+      if !_storage._ledger.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._ledger, fieldNumber: 19)
+      }
+      if _storage._heapBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._heapBytes, fieldNumber: 20)
+      }
+      if _storage._heapFreeBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._heapFreeBytes, fieldNumber: 21)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -3502,10 +3688,49 @@ nonisolated extension EbbStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
         if _storage._budgetBytes != rhs_storage._budgetBytes {return false}
         if _storage._reserveBytes != rhs_storage._reserveBytes {return false}
         if _storage._clients != rhs_storage._clients {return false}
+        if _storage._queuedRequests != rhs_storage._queuedRequests {return false}
+        if _storage._ledger != rhs_storage._ledger {return false}
+        if _storage._heapBytes != rhs_storage._heapBytes {return false}
+        if _storage._heapFreeBytes != rhs_storage._heapFreeBytes {return false}
         return true
       }
       if !storagesAreEqual {return false}
     }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbLedgerEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".LedgerEntry"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{1}bytes\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.kind) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.bytes) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.kind.isEmpty {
+      try visitor.visitSingularStringField(value: self.kind, fieldNumber: 1)
+    }
+    if self.bytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.bytes, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbLedgerEntry, rhs: EbbLedgerEntry) -> Bool {
+    if lhs.kind != rhs.kind {return false}
+    if lhs.bytes != rhs.bytes {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3558,7 +3783,7 @@ nonisolated extension EbbClientStatus: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
 nonisolated extension EbbSource: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Source"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}reading\0\u{1}level\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}reading\0\u{1}level\0\u{1}unknown\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3569,6 +3794,7 @@ nonisolated extension EbbSource: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       case 1: try { try decoder.decodeSingularStringField(value: &self.name) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.reading) }()
       case 3: try { try decoder.decodeSingularEnumField(value: &self.level) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.unknown) }()
       default: break
       }
     }
@@ -3584,6 +3810,9 @@ nonisolated extension EbbSource: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if self.level != .nominal {
       try visitor.visitSingularEnumField(value: self.level, fieldNumber: 3)
     }
+    if self.unknown != false {
+      try visitor.visitSingularBoolField(value: self.unknown, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3591,6 +3820,7 @@ nonisolated extension EbbSource: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if lhs.name != rhs.name {return false}
     if lhs.reading != rhs.reading {return false}
     if lhs.level != rhs.level {return false}
+    if lhs.unknown != rhs.unknown {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3598,7 +3828,7 @@ nonisolated extension EbbSource: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ModelStatus"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}mode\0\u{1}layers\0\u{3}expanded_layers\0\u{3}mapped_bytes\0\u{3}resident_bytes\0\u{3}expanded_bytes\0\u{3}kv_bytes\0\u{3}scratch_bytes\0\u{3}active_requests\0\u{3}context_tokens\0\u{3}prefill_rate\0\u{3}decode_rate\0\u{1}architecture\0\u{1}preference\0\u{1}priority\0\u{1}costs\0\u{1}parked\0\u{3}prompt_tokens\0\u{3}generated_tokens\0\u{1}prefixes\0\u{3}prefix_bytes\0\u{3}kv_blocks_int8\0\u{3}kv_blocks\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}mode\0\u{1}layers\0\u{3}expanded_layers\0\u{3}mapped_bytes\0\u{3}resident_bytes\0\u{3}expanded_bytes\0\u{3}kv_bytes\0\u{3}scratch_bytes\0\u{3}active_requests\0\u{3}context_tokens\0\u{3}prefill_rate\0\u{3}decode_rate\0\u{1}architecture\0\u{1}preference\0\u{1}priority\0\u{1}costs\0\u{1}parked\0\u{3}prompt_tokens\0\u{3}generated_tokens\0\u{1}prefixes\0\u{3}prefix_bytes\0\u{3}kv_blocks_int8\0\u{3}kv_blocks\0\u{3}queued_requests\0\u{3}reserved_kv_bytes\0")
 
   fileprivate class _StorageClass {
     var _name: String = String()
@@ -3625,6 +3855,8 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
     var _prefixBytes: UInt64 = 0
     var _kvBlocksInt8: UInt32 = 0
     var _kvBlocks: UInt32 = 0
+    var _queuedRequests: UInt32 = 0
+    var _reservedKvBytes: UInt64 = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -3659,6 +3891,8 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
       _prefixBytes = source._prefixBytes
       _kvBlocksInt8 = source._kvBlocksInt8
       _kvBlocks = source._kvBlocks
+      _queuedRequests = source._queuedRequests
+      _reservedKvBytes = source._reservedKvBytes
     }
   }
 
@@ -3701,6 +3935,8 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
         case 22: try { try decoder.decodeSingularUInt64Field(value: &_storage._prefixBytes) }()
         case 23: try { try decoder.decodeSingularUInt32Field(value: &_storage._kvBlocksInt8) }()
         case 24: try { try decoder.decodeSingularUInt32Field(value: &_storage._kvBlocks) }()
+        case 25: try { try decoder.decodeSingularUInt32Field(value: &_storage._queuedRequests) }()
+        case 26: try { try decoder.decodeSingularUInt64Field(value: &_storage._reservedKvBytes) }()
         default: break
         }
       }
@@ -3785,6 +4021,12 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
       if _storage._kvBlocks != 0 {
         try visitor.visitSingularUInt32Field(value: _storage._kvBlocks, fieldNumber: 24)
       }
+      if _storage._queuedRequests != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._queuedRequests, fieldNumber: 25)
+      }
+      if _storage._reservedKvBytes != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._reservedKvBytes, fieldNumber: 26)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -3818,6 +4060,8 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
         if _storage._prefixBytes != rhs_storage._prefixBytes {return false}
         if _storage._kvBlocksInt8 != rhs_storage._kvBlocksInt8 {return false}
         if _storage._kvBlocks != rhs_storage._kvBlocks {return false}
+        if _storage._queuedRequests != rhs_storage._queuedRequests {return false}
+        if _storage._reservedKvBytes != rhs_storage._reservedKvBytes {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -80,8 +80,10 @@ public final class KVPool {
     public var int8Blocks: Int { bytes.used }
     /// Bytes of the blocks in use.
     public var usedBytes: Int { halves.used * halves.blockBytes + bytes.used * bytes.blockBytes }
+    /// Blocks that there can be.
+    public var capacity: Int { halves.capacity }
     /// Blocks that can still be handed out.
-    var availableBlocks: Int { halves.capacity - halves.used }
+    public var availableBlocks: Int { halves.capacity - halves.used }
     /// The parts of the mappings that blocks have been handed out of.
     var regions: [MemoryRegion] { [halves.touched, bytes.touched] }
 

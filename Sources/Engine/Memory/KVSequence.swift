@@ -65,15 +65,30 @@ public final class KVSequence {
         return (0..<layers).reduce(0) { $0 + max(0, blocks($1, tokens: end) - allocated[$1]) }
     }
 
+    /// Blocks in f16 that it may still take until it holds `tokens` tokens: those it has not got yet, and copies of those
+    /// that will be written to and may not be, since they are shared or have turned int8. What a sequence takes or gives
+    /// up on its way changes this and the pool's ``KVPool/availableBlocks`` alike, so that room once found stays.
+    public func outstandingBlocks(to tokens: Int) -> Int {
+        let extra = min(limit, tokens) - count
+        return extra > 0 ? missingBlocks(extra) + unwritable(extra).count : 0
+    }
+
+    /// Bytes of those of its blocks that other sequences use too.
+    public var sharedByteCount: Int {
+        (0..<layers).reduce(0) { sum, layer in
+            blocks(layer).reduce(sum) { $0 + (pool.isShared($1) ? pool.content($1).count : 0) }
+        }
+    }
+
     /// Makes room for `extra` more tokens.
     /// - Throws: ``EngineError`` where the context or the pool has no room; then nothing has changed.
     public func reserve(_ extra: Int) throws {
         guard count + extra <= limit else {
-            throw EngineError("the context is full: \(count) + \(extra) tokens, \(limit) are possible")
+            throw EngineError(.contextFull, "the context is full: \(count) + \(extra) tokens, \(limit) are possible")
         }
         let unwritable = unwritable(extra)
         guard missingBlocks(extra) + unwritable.count <= pool.availableBlocks else {
-            throw EngineError("the KV cache is full: other requests hold \(pool.usedBytes >> 20) MiB; try again later")
+            throw EngineError(.kvFull, "the KV cache is full: other requests hold \(pool.usedBytes >> 20) MiB")
         }
         for place in unwritable {
             if let block = pool.toWritable(tables[place]) { tables[place] = block }
@@ -93,8 +108,8 @@ public final class KVSequence {
         let last = (count + max(1, extra) - 1) / KVPool.tokensPerBlock
         var places: [Int] = []
         for layer in 0..<layers where allocated[layer] > 0 {
-            let span = rings[layer] > 0 ? first...min(last, first + rings[layer] - 1) : first...last
-            for index in span {
+            let end = rings[layer] > 0 ? first + rings[layer] - 1 : allocated[layer] - 1
+            for index in first..<max(first, min(last, end) + 1) {
                 let index = rings[layer] > 0 ? index % rings[layer] : index
                 guard index < allocated[layer] else { continue }
                 let place = layer * maxBlocks + index
@@ -192,7 +207,7 @@ public final class KVSequence {
                     let kind = try Self.word(fill)
                     guard kind & ~EBB_KV_INT8 == 0 else { throw Self.foreign }
                     guard let block = pool.allocate(like: kind) else {
-                        throw EngineError("the KV cache has no room for a parked conversation")
+                        throw EngineError(.kvFull, "the KV cache has no room for a parked conversation")
                     }
                     tables[layer * maxBlocks + allocated[layer]] = block
                     allocated[layer] += 1
@@ -214,5 +229,5 @@ public final class KVSequence {
         return word
     }
 
-    private static let foreign = EngineError("the parked conversation is not of this model")
+    private static let foreign = EngineError(.unusable, "the parked conversation is not of this model")
 }

@@ -9,17 +9,38 @@ final class EngineCore {
     private let onLost: @Sendable (String) -> Void
 
     private let heartbeat: () -> Void
+    private let desk: AdmissionDesk
+    private let limits: QueueLimits
+    /// Whose step is next: models take turns in microseconds of their steps.
+    private var order = DeficitRoundRobin<String>()
 
-    init(heartbeat: @escaping () -> Void, residency: Residency, onLost: @escaping @Sendable (String) -> Void) {
+    /// Microseconds of a model's turn: a step of few rows takes less, and then another follows.
+    private static let quantum = 10_000
+
+    /// Whether the service is about to end: what has been accepted goes on, nothing else begins.
+    var isDraining = false
+
+    init(
+        heartbeat: @escaping () -> Void, residency: Residency, ledger: Ledger, limits: ServiceLimits,
+        onLost: @escaping @Sendable (String) -> Void
+    ) {
         self.heartbeat = heartbeat
         self.residency = residency
         self.onLost = onLost
+        self.limits = QueueLimits(limits)
+        desk = AdmissionDesk(ledger: ledger)
+        desk.models = { [unowned self] in self.models }
+        desk.refusal = { [unowned self] what, bytes in
+            let verdict = self.residency.admission(self.models).verdict(what, anonymous: bytes)
+            return if case .refused(let why) = verdict { why } else { nil }
+        }
     }
 
     func model(_ name: String) -> HostedModel? { models.first { $0.name == name } }
 
     func add(_ model: HostedModel) {
         models.append(model)
+        (model as? HostedDecoder)?.desk = desk
         model.model.betweenLayers = { [weak self] in self?.governWithinStep() }
         residency.tell(.residency, model, "loaded", "a request or the operator asked for it")
         residency.govern(models)
@@ -35,16 +56,64 @@ final class EngineCore {
 
     var activeRequests: Int { models.reduce(0) { $0 + $1.activeRequests } }
 
-    /// One step of every model that has work, and a piece of what the governor wants done. False if nothing was to do.
+    /// Requests that wait for memory or for their turn.
+    var queuedRequests: Int { models.reduce(0) { $0 + $1.waiting.count } }
+
+    /// A step of the model whose turn it is, and a piece of what the governor wants done. False if nothing was to do.
     func turn() -> Bool {
         let start = MonotonicClock.now()
-        var worked = false
-        for model in models where model.step() { worked = true }
+        for model in models { model.attend(now: start) }
+        let worked = step()
         for model in models where model.model.file.isCutShort {
             lose(model, "its file was cut short while it was mapped")
         }
         let busy = residency.work(models, stepSeconds: worked ? MonotonicClock.now() - start : nil)
         return worked || busy
+    }
+
+    private func step() -> Bool {
+        let urgencies = models.compactMap { model in model.urgency.map { (model, $0) } }
+        let isForeground = urgencies.contains { $0.1 != .background }
+        let ready = urgencies.filter { !isForeground || $0.1 != .background }.map(\.0)
+        order.keep(Set(models.map(\.name)))
+        guard let name = order.next(among: ready.map(\.name), quantum: { _ in Self.quantum }), let model = model(name)
+        else { return false }
+        let start = MonotonicClock.now()
+        let worked = model.step()
+        order.charge(name, Int(clamping: Int64((MonotonicClock.now() - start) * 1e6)))
+        return worked
+    }
+
+    /// Takes a generation on, or refuses it at once.
+    /// - Throws: ``ServiceError`` where it cannot be served.
+    func submit(_ request: GenerationRequest, to name: String, _ handle: GenerationHandle) throws {
+        let hosted: HostedDecoder = try host(name, of: request.origin)
+        try hosted.submit(request, handle) { try demandQueue(request.origin) }
+    }
+
+    /// Takes texts to embed on; a refusal is their answer.
+    func submit(_ request: EmbeddingRequest, to name: String) {
+        do {
+            let hosted: HostedEncoder = try host(name, of: request.origin)
+            try hosted.submit(request) { try demandQueue(request.origin) }
+        } catch {
+            request.finish(.failure(error))
+        }
+    }
+
+    /// The model that a request is for, awake.
+    private func host<Host: HostedModel>(_ name: String, of origin: RequestOrigin) throws -> Host {
+        if isDraining { throw ServiceError.shuttingDown }
+        if let late = ServiceError.late(origin, now: MonotonicClock.now()) { throw late }
+        guard let hosted = model(name) as? Host else {
+            throw ServiceError(.modelUnusable, "\(name) was unloaded", retryAfter: 100)
+        }
+        residency.wake(hosted, "a request")
+        return hosted
+    }
+
+    private func demandQueue(_ origin: RequestOrigin) throws {
+        try limits.demandRoom(for: origin, among: models.flatMap(\.waiting))
     }
 
     func failAll(_ error: ServiceError) {
@@ -94,7 +163,7 @@ final class EngineCore {
     }
 
     private func lose(_ model: HostedModel, _ reason: String) {
-        model.failAll(HostedModel.cutShort(model.name))
+        model.failAll(.changedFile(model.name))
         try? remove(model.name, reason: reason)
         onLost(model.name)
     }

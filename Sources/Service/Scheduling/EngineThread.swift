@@ -14,19 +14,20 @@ final class EngineThread: Sendable {
     private let mailbox = Mutex(Mailbox())
     private let bell = DispatchSemaphore(value: 0)
     private let ended = DispatchSemaphore(value: 0)
-    private let news = NewsBox()
+    private let news = PressureInbox()
     /// Counts turns and layers: a thread that counts is alive.
     let heartbeat = Atomic<Int>(0)
 
     /// Starts the thread.
     /// - Parameters:
+    ///   - ledger: what accepted work may take.
     ///   - parkingFolder: where conversations of parked models go; nil to drop them.
     ///   - availableBytes: what the system, and the own control group, could give now.
     ///   - onLost: told of a model that is gone because its file is.
     /// - Throws: ``EngineError`` where the system has no thread to give.
     init(
-        policy: Policy, events: EventHub, parkingFolder: String?, availableBytes: @escaping @Sendable () -> Int,
-        onLost: @escaping @Sendable (String) -> Void
+        policy: Policy, events: EventHub, ledger: Ledger, limits: ServiceLimits, parkingFolder: String?,
+        availableBytes: @escaping @Sendable () -> Int, onLost: @escaping @Sendable (String) -> Void
     ) throws {
         let start = Unmanaged.passRetained(
             Start(self) { news in
@@ -35,7 +36,7 @@ final class EngineThread: Sendable {
                     residency: Residency(
                         policy: policy, events: events, news: news, parkingFolder: parkingFolder,
                         availableBytes: availableBytes),
-                    onLost: onLost)
+                    ledger: ledger, limits: limits, onLost: onLost)
             })
         var handle = pthread_t()
         let code = pthread_create(
@@ -48,7 +49,7 @@ final class EngineThread: Sendable {
             }, start.toOpaque())
         guard code == 0 else {
             start.release()
-            throw EngineError("cannot start the engine thread (error \(code))")
+            throw EngineError(.resources, "cannot start the engine thread (error \(code))")
         }
         pthread_detach(handle)
     }
@@ -56,8 +57,8 @@ final class EngineThread: Sendable {
     private final class Start {
         let thread: EngineThread
         /// Makes what the thread owns, on the thread.
-        let core: (NewsBox) -> EngineCore
-        init(_ thread: EngineThread, core: @escaping (NewsBox) -> EngineCore) {
+        let core: (PressureInbox) -> EngineCore
+        init(_ thread: EngineThread, core: @escaping (PressureInbox) -> EngineCore) {
             (self.thread, self.core) = (thread, core)
         }
     }
@@ -119,34 +120,5 @@ final class EngineThread: Sendable {
         guard first else { return }
         bell.signal()
         ended.wait()
-    }
-}
-
-/// The last word of the governor, until the engine thread takes it: between two steps, or, when it is bad news, between
-/// two layers.
-final class NewsBox: Sendable {
-    private let box = Mutex<GovernorNews?>(nil)
-    /// The level of what is in the box; looked at between layers without a lock.
-    private let level = Atomic<Int>(0)
-
-    func put(_ news: GovernorNews) {
-        box.withLock { box in
-            var news = news
-            // A word that came with an event must not lose its time to a tick that follows at once.
-            if let before = box, news.view.wokenAt == nil { news.view.wokenAt = before.view.wokenAt }
-            box = news
-        }
-        level.store(news.view.level.rawValue, ordering: .relaxed)
-    }
-
-    func take() -> GovernorNews? {
-        box.withLock { box in
-            defer { box = nil }
-            return box
-        }
-    }
-
-    func takeIfWorse(than known: PressureLevel) -> GovernorNews? {
-        level.load(ordering: .relaxed) > known.rawValue ? take() : nil
     }
 }

@@ -64,7 +64,7 @@ struct Import: ParsableCommand {
             bytes: imported.byteCount, sourceBytes: source.byteCount, tensors: imported.names.count, seconds: seconds)
         if json { return try JSONOutput.line(result) }
         let ratio = Human.decimal(Double(result.bytes) / Double(result.sourceBytes), 3)
-        Terminal.out(
+        try Terminal.out(
             """
             imported \(name): \(result.tensors) tensors, \(Human.bytes(result.bytes)) (\(ratio) x the source), \
             \(Human.decimal(seconds, 1)) s

@@ -1,0 +1,159 @@
+import EbbProtocol
+import Engine
+import Governor
+import ModelFormat
+import Text
+
+/// Which models are loaded, and being loaded. Models are loaded by request or by their first use; several requests that
+/// need the same model wait for one load, which no client's going ends. The actor itself never waits for a disk.
+actor ModelRegistry {
+    private struct Load {
+        let number: UInt64
+        let promise: Promise<LoadedModel>
+    }
+
+    private let catalog: ModelCatalog
+    private let loader: ModelLoader
+    private let probe: ModelProbe
+    private let thread: EngineThread
+    private let texts: TextPool
+    private let access: AccessControl
+    private let configuration: ServiceConfiguration
+    private let state: StateFolder
+    private var models: [String: LoadedModel] = [:]
+    private var loads: [String: Load] = [:]
+    private var lastLoad: UInt64 = 0
+    /// Loads that have not ended, forsaken ones included.
+    private var loading = 0
+    private var rate = LoadRate()
+
+    /// Loads at once; one more is refused.
+    private static let mostLoads = 8
+
+    init(
+        store: ModelStore, thread: EngineThread, texts: TextPool, workers: WorkerPool, access: AccessControl,
+        configuration: ServiceConfiguration, state: StateFolder
+    ) {
+        catalog = ModelCatalog(store)
+        loader = ModelLoader(
+            catalog: catalog, thread: thread, texts: texts, workers: workers, configuration: configuration,
+            state: state)
+        probe = ModelProbe(store: store, thread: thread, configuration: configuration, state: state)
+        self.thread = thread
+        self.texts = texts
+        self.access = access
+        self.configuration = configuration
+        self.state = state
+    }
+
+    /// The model of that name, loaded.
+    /// - Parameter peer: who asks; nil for the daemon itself. Who may not control may have so many loaded in a minute.
+    /// - Throws: ``ServiceError``; waiting ends with the task's cancellation or the origin's deadline, the load does not.
+    func require(_ name: String, _ origin: RequestOrigin, peer: Peer? = nil) async throws -> LoadedModel {
+        if let model = models[name] { return model }
+        let load = try loads[name] ?? begin(name, origin, peer)
+        return try await load.promise.value(by: origin.deadline)
+    }
+
+    private func begin(_ name: String, _ origin: RequestOrigin, _ peer: Peer?) throws -> Load {
+        guard loading < Self.mostLoads else {
+            throw ServiceError(.overloaded, "\(loading) models are being loaded", retryAfter: 1000)
+        }
+        if let peer, !access.mayControl(peer), let wait = rate.admit(peer.uid, now: MonotonicClock.now()) {
+            throw ServiceError(
+                .overloaded, "uid \(peer.uid) has had \(LoadRate.most) models loaded in a minute",
+                retryAfter: UInt32(clamping: Int(wait.rounded(.up)) * 1000))
+        }
+        lastLoad += 1
+        let load = Load(number: lastLoad, promise: Promise())
+        loads[name] = load
+        loading += 1
+        // A task of its own: the client that asked first may go.
+        Task { await carryOut(load, name, origin) }
+        return load
+    }
+
+    private func carryOut(_ load: Load, _ name: String, _ origin: RequestOrigin) async {
+        let answer: Result<LoadedModel, any Error>
+        do {
+            answer = .success(try install(try await loader.load(name, origin), load))
+        } catch {
+            answer = .failure(ServiceError.of(error))
+        }
+        loading -= 1
+        if loads[name]?.number == load.number { loads[name] = nil }
+        load.promise.keep(answer)
+    }
+
+    /// Gives a model to the engine. What is said to the engine here and in ``unload(_:)`` comes to it in the same order.
+    private func install(_ built: ModelLoader.Built, _ load: Load) throws -> LoadedModel {
+        let name = built.loaded.name
+        guard loads[name]?.number == load.number else { throw Self.unloaded(name) }
+        let accepted = thread.post { core in
+            // Lost by the engine, and not yet forgotten here.
+            if core.model(name) != nil { try? core.remove(name, reason: "it is loaded anew") }
+            core.add(built.hosted)
+        }
+        guard accepted else { throw ServiceError.shuttingDown }
+        models[name] = built.loaded
+        if configuration.probesModes, built.hosted.costs == nil { probe.start(name, costsKey: built.costsKey) }
+        return built.loaded
+    }
+
+    private static func unloaded(_ name: String) -> ServiceError {
+        ServiceError(.modelUnusable, "\(name) was unloaded while it was being loaded", retryAfter: 100)
+    }
+
+    /// A model's tokenizer. Nothing is loaded for it.
+    func tokenizer(_ name: String, _ origin: RequestOrigin) async throws -> Tokenizer {
+        if let model = models[name] { return model.tokenizer }
+        return try await texts.run(.files, origin, cost: 1) { [catalog] _ in try catalog.tokenizer(name) }
+    }
+
+    /// Unloads a model, or ends the wait for one that is being loaded.
+    /// - Throws: ``ServiceError`` where it is neither.
+    func unload(_ name: String) async throws {
+        if let load = loads.removeValue(forKey: name) { return load.promise.keep(.failure(Self.unloaded(name))) }
+        guard models.removeValue(forKey: name) != nil else {
+            throw ServiceError(.unknownModel, "\(name) is not loaded")
+        }
+        // Where the engine has lost it meanwhile, so much the better.
+        thread.post { try? $0.remove(name) }
+        try await thread.perform { _ in }
+    }
+
+    /// The engine has lost a model: the next request loads it anew.
+    func forget(_ name: String) { models[name] = nil }
+
+    /// Sets what is asked for a model, loaded or not, and keeps it.
+    func prefer(
+        _ name: String, _ origin: RequestOrigin, _ change: (inout StateFolder.Choice) -> Void
+    ) async throws {
+        try await texts.run(.files, origin, cost: 1) { [catalog] _ in _ = try catalog.demandKnown(name) }
+        var choice = state.choice(name)
+        change(&choice)
+        let new = choice
+        thread.post { core in
+            core.model(name)?.choice = new
+            core.residency.govern(core.models)
+        }
+        try await state.set(new, of: name)
+    }
+
+    /// All models of the folder.
+    func list(_ origin: RequestOrigin) async throws -> [EbbModel] {
+        let entries = try await texts.run(.files, origin, cost: 1) { [catalog] job in
+            try catalog.scan { try job.demandWanted() }
+        }
+        return entries.map { entry in
+            var model = EbbModel(entry, isLoaded: models[entry.name] != nil, choice: state.choice(entry.name))
+            if let identity = entry.identity,
+                let costs = state.costs(
+                    loader.costsKey(entry.name, byteCount: identity.byteCount, modified: identity.modified))
+            {
+                model.costs = EbbModeCosts(costs)
+            }
+            return model
+        }
+    }
+}

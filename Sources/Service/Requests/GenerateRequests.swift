@@ -1,0 +1,75 @@
+import EbbProtocol
+import Engine
+import Text
+
+/// Generations: a prompt or a conversation becomes tokens, and tokens a stream of text.
+extension RequestHandler {
+    func generate(_ request: EbbGenerate, _ client: Client, _ reply: Reply) async throws {
+        try refuseWhileDraining()
+        let origin = try client.origin(request.priority, deadlineMilliseconds: request.deadlineMs)
+        let sampling = SamplingParameters(request.sampling)
+        try sampling.validate()
+        let bytes = try RequestBounds(limits).bytes(of: request)
+        let model = try await registry.require(request.model, origin, peer: client.peer)
+        try model.demand(encoder: false)
+        let tokens = try await prompt(request, bytes, origin, model)
+        let held = try ledger.promise(
+            .prompts, tokens.count * MemoryLayout<Int32>.size * 2, for: "a prompt of \(tokens.count) tokens")
+        defer { withExtendedLifetime(held) {} }
+        var wanted = GenerationRequest(
+            prompt: tokens, sampling: sampling, maxTokens: request.maxTokens > 0 ? Int(request.maxTokens) : nil,
+            stop: request.stop, origin: origin)
+        wanted.isReproducible = request.reproducible || request.sampling.hasSeed
+        wanted.sharesPrefix = request.sharedPrefix
+        try await stream(wanted, model.name, reply)
+    }
+
+    /// The prompt's tokens: a conversation is rendered first.
+    private func prompt(
+        _ request: EbbGenerate, _ bytes: Int, _ origin: RequestOrigin, _ model: LoadedModel
+    ) async throws -> [Int32] {
+        let bounds = RequestBounds(limits)
+        let seconds = limits.templateSeconds
+        let tokens = try await texts.run(.text(bytes: bytes), origin, cost: bytes) { job in
+            let prompt: String
+            if case .chat(let chat)? = request.input {
+                try job.reserve(Conversation.workingBytes(forUTF8Count: bytes), for: "a chat of \(bytes) bytes")
+                prompt = try Conversation(chat).prompt(model, seconds: seconds)
+                try bounds.demand(prompt.utf8.count, "the chat, rendered by the model's template,")
+            } else {
+                prompt = request.prompt
+            }
+            try job.demandWanted()
+            let count = prompt.utf8.count
+            try job.reserve(Tokenizer.workingBytes(forUTF8Count: count), for: "a prompt of \(count) bytes")
+            // A template writes what the model wants at the beginning itself.
+            let isRendered = if case .chat? = request.input { true } else { false }
+            return try model.tokenizer.encode(
+                prompt, addSpecial: !isRendered, parseSpecial: true, isCancelled: { job.isCancelled })
+        }
+        guard !tokens.isEmpty else { throw ServiceError(.badRequest, "the prompt is empty") }
+        guard tokens.count < model.contextLimit else {
+            throw ServiceError(
+                .contextFull,
+                "the prompt has \(tokens.count) tokens, the context of \(model.name) \(model.contextLimit)")
+        }
+        return tokens
+    }
+
+    /// Has the engine generate, and passes on what it says.
+    private func stream(_ wanted: GenerationRequest, _ name: String, _ reply: Reply) async throws {
+        let handle = GenerationHandle()
+        defer { handle.cancel() }
+        try await thread.perform { try $0.submit(wanted, to: name, handle) }
+        for await event in handle.events {
+            switch event {
+            case .delta(let text, let tokens): try await reply(.delta(EbbDelta(text, tokens: tokens)))
+            case .finished(let summary): return try await reply(.finished(EbbFinished(summary)))
+            case .failed(let error): throw error
+            }
+            handle.taken()
+        }
+        // The stream of a task that was cancelled ends without a last word.
+        throw ServiceError.cancelled
+    }
+}

@@ -1,0 +1,76 @@
+import EbbProtocol
+import Engine
+import Governor
+
+/// Answers requests: each kind in a file of its own. One for all connections.
+struct RequestHandler: Sendable {
+    let registry: ModelRegistry
+    let thread: EngineThread
+    let texts: TextPool
+    let ledger: Ledger
+    let limits: ServiceLimits
+    let access: AccessControl
+    let operatorSource: OperatorSource
+    let wakeMonitor: @Sendable () -> Void
+    let pressure: @Sendable () -> PressureView
+    let events: EventHub
+    let statusReport: @Sendable () async throws -> EbbStatus
+    let isDraining: @Sendable () -> Bool
+
+    typealias Reply = @Sendable (EbbEnvelope.OneOf_Body) async throws -> Void
+
+    /// Answers one request with all its messages.
+    /// - Parameter started: told once, at the beginning, what ends the request wherever it is.
+    /// - Throws: ``ServiceError`` and whatever else went wrong: the caller answers with a Failure.
+    func handle(
+        _ body: EbbEnvelope.OneOf_Body, client: Client, reply: @escaping Reply, started: (any Cancellable) -> Void
+    ) async throws {
+        let work = Task { try await answer(body, client, reply) }
+        started(RequestTask(work))
+        try await withTaskCancellationHandler {
+            try await work.value
+        } onCancel: {
+            work.cancel()
+        }
+    }
+
+    /// Ends a request by ending its task.
+    private final class RequestTask: Cancellable {
+        private let task: Task<Void, any Error>
+        init(_ task: Task<Void, any Error>) { self.task = task }
+        func cancel() { task.cancel() }
+    }
+
+    private func answer(_ body: EbbEnvelope.OneOf_Body, _ client: Client, _ reply: Reply) async throws {
+        switch body {
+        case .ping(let request): try await reply(.pong(EbbPong(request)))
+        case .generate(let request): try await generate(request, client, reply)
+        case .embed(let request): try await reply(.embeddings(try await embed(request, client)))
+        case .tokenize(let request): try await reply(.tokens(try await tokenize(request, client)))
+        case .detokenize(let request): try await reply(.text(try await detokenize(request, client)))
+        case .listModels: try await reply(.models(try await listModels(client)))
+        case .load(let request): try await reply(.status(try await load(request, client)))
+        case .unload(let request): try await reply(.done(try await unload(request, client)))
+        case .setMode(let request): try await reply(.done(try await setMode(request, client)))
+        case .setPreference(let request): try await reply(.done(try await setPreference(request, client)))
+        case .setPressure(let request): try await reply(.done(try setPressure(request, client)))
+        case .getStatus: try await reply(.status(try await status(client)))
+        case .subscribe: try await subscribe(client, reply)
+        case .hello, .cancel, .welcome, .pong, .failure, .delta, .finished, .tokens, .text, .models, .done, .status,
+            .embeddings, .event:
+            throw ServiceError(.badRequest, "this message is no request")
+        }
+    }
+
+    func refuseWhileDraining() throws {
+        if isDraining() { throw ServiceError.shuttingDown }
+    }
+
+    func demandControl(_ client: Client, _ what: String) throws {
+        guard access.mayControl(client.peer) else {
+            throw ServiceError(
+                .permissionDenied,
+                "uid \(client.peer.uid) may not \(what): root, the daemon's user and the admin group may")
+        }
+    }
+}

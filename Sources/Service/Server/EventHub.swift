@@ -1,0 +1,72 @@
+import EbbProtocol
+import Foundation
+import Governor
+import Logging
+import Synchronization
+
+/// Changes of level, mode and residency: told to every subscriber, and to the log, where the journal gets them as fields.
+final class EventHub: Sendable {
+    private let logger: Logger
+    private let subscribers = Mutex<[UInt64: AsyncStream<EbbEvent>.Continuation]>([:])
+    private let next = Atomic<UInt64>(0)
+
+    /// Events that wait for a slow subscriber; the oldest are lost first.
+    private static let waiting = 4096
+
+    init(logger: Logger) { self.logger = logger }
+
+    /// Events from now on, until the subscription is cancelled or let go.
+    func subscribe() -> Subscription {
+        let number = next.add(1, ordering: .relaxed).newValue
+        let (events, continuation) = AsyncStream.makeStream(
+            of: EbbEvent.self, bufferingPolicy: .bufferingNewest(Self.waiting))
+        subscribers.withLock { $0[number] = continuation }
+        continuation.onTermination = { [weak self] _ in
+            self?.subscribers.withLock { _ = $0.removeValue(forKey: number) }
+        }
+        return Subscription(events: events, continuation: continuation)
+    }
+
+    /// A client's stream of events.
+    final class Subscription: Cancellable {
+        let events: AsyncStream<EbbEvent>
+        private let continuation: AsyncStream<EbbEvent>.Continuation
+
+        init(events: AsyncStream<EbbEvent>, continuation: AsyncStream<EbbEvent>.Continuation) {
+            (self.events, self.continuation) = (events, continuation)
+        }
+
+        func cancel() { continuation.finish() }
+    }
+
+    func publish(_ event: EbbEvent) {
+        var event = event
+        event.timeMs = UInt64(Date().timeIntervalSince1970 * 1000)
+        let listeners = subscribers.withLock { Array($0.values) }
+        for listener in listeners { listener.yield(event) }
+        log(event)
+    }
+
+    private func log(_ event: EbbEvent) {
+        var metadata: Logger.Metadata = ["EBB_REASON": "\(event.reason)", "EBB_EVENT": "\(event.what)"]
+        if !event.model.isEmpty { metadata["EBB_MODEL"] = "\(event.model)" }
+        switch event.kind {
+        case .level: metadata["EBB_LEVEL"] = "\(event.what)"
+        case .mode:
+            metadata["EBB_MODE"] = event.what == "expanded" ? "dequantized" : "memory_low"
+            metadata["EBB_EXPANDED_LAYERS"] = "\(event.expandedLayers)"
+        default: break
+        }
+        if event.freedBytes != 0 { metadata["EBB_FREED_BYTES"] = "\(event.freedBytes)" }
+        logger.info("\(Self.sentence(event))", metadata: metadata)
+    }
+
+    private static func sentence(_ event: EbbEvent) -> String {
+        switch event.kind {
+        case .level: "pressure \(event.what)"
+        case .mode:
+            "\(event.model): \(event.what) \(event.changedLayers.count) layers; \(event.expandedLayers) of \(event.layers) are expanded"
+        default: "\(event.model): \(event.what)"
+        }
+    }
+}
