@@ -89,7 +89,7 @@ let package = Package(
         tests("EbbProtocolTests", ["EbbProtocol"] + nio),
         tests(
             "ServiceTests", ["Service", "Conversion", "EbbClient", "EbbProtocol", "Engine", "Governor", "TestKit", log]),
-        tests("ProgramTests", ["EbbClient", "TestKit"]),
+        tests("ProgramTests", ["EbbClient", "ModelFormat", "TestKit"]),
         // Fuzzing: what reads outside data, as functions; and its corpus and findings as tests.
         .target(
             name: "FuzzTargets",

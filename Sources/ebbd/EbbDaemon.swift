@@ -113,6 +113,7 @@ struct EbbDaemon: AsyncParsableCommand {
         configuration.state = state ?? Self.defaultState
         configuration.prefixBytes = prefixCache << 20
         configuration.probesModes = probe
+        ModelStore(folder: configuration.models).removeLeftovers()
         if let settings {
             let read = try Settings(path: settings)
             (configuration.policy, configuration.limits) = (read.policy, read.limits)

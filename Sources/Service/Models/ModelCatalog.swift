@@ -37,7 +37,7 @@ final class ModelCatalog: Sendable {
     /// - Parameter check: asked before each file is opened; throws to end it.
     /// - Throws: ``ServiceError`` where the folder cannot be read.
     func scan(_ check: () throws -> Void = {}) throws -> [Entry] {
-        let names = store.names()
+        let names = try names()
         let known = kept.withLock { $0.entries }
         var found: [String: Entry] = [:]
         for name in names {
@@ -88,8 +88,12 @@ final class ModelCatalog: Sendable {
         }
     }
 
+    private func names() throws -> [String] {
+        do { return try store.names() } catch { throw ServiceError.of(error) }
+    }
+
     private func unknown(_ name: String) throws -> ServiceError {
-        let known = store.names()
+        let known = try names()
         let listed = known.prefix(Self.mostNames).joined(separator: ", ")
         let hint =
             known.isEmpty

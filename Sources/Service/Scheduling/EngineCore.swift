@@ -147,8 +147,10 @@ final class EngineCore {
         guard now - lastLook >= 1 else { return }
         lastLook = now
         for model in models {
-            switch model.model.file.change {
-            case .none: break
+            switch model.model.file.look() {
+            case .unchanged: break
+            // What it finds shows at the next look.
+            case .touched: model.model.file.recheck { _ in }
             case .damaged: lose(model, "its file was written over while it was mapped")
             case .replaced where model.activeRequests == 0:
                 lose(model, "its file was replaced; the next request loads the new one")

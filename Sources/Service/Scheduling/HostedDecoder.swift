@@ -251,7 +251,9 @@ final class HostedDecoder: HostedModel {
             case nil: bypasses(manyRows: rows >= Self.manyRows)
             }
         do {
-            try decoder.run(inputs) { index, _, logits in
+            try decoder.run(inputs) { index, error in
+                members[index].fail(ServiceError.of(error))
+            } onLogits: { index, _, logits in
                 // Weights that could not be read make no tokens.
                 guard !decoder.file.isCutShort else { return members[index].fail(.changedFile(name)) }
                 members[index].accept(logits)

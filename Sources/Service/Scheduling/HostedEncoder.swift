@@ -97,10 +97,17 @@ final class HostedEncoder: HostedModel {
         guard !texts.isEmpty else { return false }
         do {
             encoder.isBypassed = bypasses(manyRows: true)
-            let embeddings = try encoder.embed(texts)
+            let embeddings = try encoder.embedEach(texts)
             guard !encoder.file.isCutShort else { throw ServiceError.changedFile(name) }
             record.promptTokens += texts.reduce(0) { $0 + $1.count }
-            for (owner, embedding) in zip(owners, embeddings) { jobs[owner].embeddings.append(embedding) }
+            var failed: [UInt64: EngineError] = [:]
+            for (owner, embedding) in zip(owners, embeddings) {
+                switch embedding {
+                case .success(let values): jobs[owner].embeddings.append(values)
+                case .failure(let error): failed[jobs[owner].member.id] = error
+                }
+            }
+            for (id, error) in failed { fail([id], ServiceError.of(error)) }
         } catch {
             fail(Set(owners.map { jobs[$0].member.id }), ServiceError.of(error))
         }

@@ -108,7 +108,11 @@ extension HostedModel {
     }
 
     /// Whether what a step has computed may be given out as a result: the file is what it was.
-    var isFileIntact: Bool { model.file.change != .damaged }
+    var isFileIntact: Bool {
+        let look = model.file.look()
+        // One that was touched is rare, and nothing is final before its bytes have been compared.
+        return look != .damaged && (look != .touched || model.file.recheck() != .damaged)
+    }
 
     // MARK: What the governor sees and does
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import EbbProtocol
+import Engine
 import ModelFormat
 
 struct Inspect: ParsableCommand {
@@ -80,7 +81,7 @@ struct Inspect: ParsableCommand {
 struct Verify: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "verify",
-        abstract: "Read a model's weights and compare their checksums.",
+        abstract: "Read a model's weights, compare their checksums, and look for NaN and infinity.",
         discussion: """
             EXAMPLES
               ebbctl verify smollm2
@@ -95,6 +96,7 @@ struct Verify: ParsableCommand {
         let file = try folder.open(model)
         var progress = ProgressLine("verifying \(model)")
         try file.verify { progress.update($0) }
+        try ModelFamilies.check(file)
         progress.clear()
         try Terminal.out("\(model.printable): all \(file.names.count) tensors are intact\n")
     }
