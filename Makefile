@@ -4,7 +4,7 @@ CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
 BIN := .build/release
 prefix ?= /usr
 
-.PHONY: bench-scaling static deb system-test install-files bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
+.PHONY: fuzz asan tsan ubsan soak bench-fairness bench-scaling static deb system-test install-files bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
 
 setup:
 	@scripts/setup
@@ -19,6 +19,36 @@ test: setup
 
 test-arm: setup
 	@scripts/test-arm
+
+# libFuzzer over everything that reads outside data, SECONDS a target; see Tests/Fuzz.
+fuzz: SECONDS ?= 60
+fuzz: setup
+	EBB_FUZZ=1 swift build -c release --scratch-path .build-fuzz --sanitize=fuzzer --sanitize=address --product ebb-fuzz \
+	    -Xswiftc -sanitize-coverage=edge,trace-cmp,inline-8bit-counters,pc-table
+	@scripts/fuzz .build-fuzz/release $(SECONDS)
+
+# The tests under a sanitizer; FILTER names some of them.
+asan: setup
+	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
+	@scripts/sanitize address '$(FILTER)'
+
+tsan: setup
+	@scripts/fetch-model smollm2 minilm
+	@scripts/sanitize thread '$(or $(FILTER),ServiceTests|GovernorTests|EbbProtocolTests)'
+
+# Kernels and their comparison program.
+ubsan:
+	@scripts/sanitize undefined
+
+# Clients that misbehave, MINUTES long, and what a daemon has left of them.
+soak: MINUTES ?= 5
+soak: build
+	@scripts/fetch-model smollm2
+	@Tests/Soak/run $(BIN) $(CACHE) $(MINUTES)
+
+bench-fairness: build
+	@scripts/fetch-model smollm2 minilm
+	@Benchmarks/fairness $(BIN) $(CACHE)
 
 lint:
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Examples

@@ -89,6 +89,22 @@ let package = Package(
         tests("EbbProtocolTests", ["EbbProtocol"] + nio),
         tests(
             "ServiceTests", ["Service", "Conversion", "EbbClient", "EbbProtocol", "Engine", "Governor", "TestKit", log]),
-        tests("ProgramTests", ["EbbClient", "TestKit"]),
+        tests("ProgramTests", ["EbbClient", "ModelFormat", "TestKit"]),
+        // Fuzzing: what reads outside data, as functions; and its corpus and findings as tests.
+        .target(
+            name: "FuzzTargets",
+            dependencies: [
+                "Conversion", "EbbProtocol", "Engine", "ModelFormat", "Quantization", "Service", "TestKit", "Text",
+            ] + nio,
+            path: "Tests/Fuzz/Targets", swiftSettings: swift),
+        .testTarget(
+            name: "FuzzTests", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Replay", swiftSettings: swift),
     ]
 )
+
+// The program has its main from libFuzzer: it links with --sanitize=fuzzer alone (scripts/fuzz).
+if Context.environment["EBB_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "ebb-fuzz", dependencies: ["FuzzTargets"], path: "Tests/Fuzz/Program", swiftSettings: swift))
+}

@@ -176,8 +176,9 @@ public struct Advice: Sendable {
         let uselessLoss: Double
 
         func measure(_ plan: Plan, model: RunnableModel) throws -> Candidate {
-            let path = TemporaryPath.new(".ebb")
-            defer { unlink(path) }
+            let folder = try WorkFolder()
+            let path = folder.file()
+            defer { withExtendedLifetime(folder) {} }
             let quantizer = Quantizer(source, calibration: calibration, threads: threads)
             if let recipe = plan.recipe {
                 try quantizer.write(try QuantizationPlan(source, recipe), to: path)

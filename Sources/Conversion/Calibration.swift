@@ -137,7 +137,7 @@ public struct Calibration: Codable, Sendable {
 
     /// - Throws: ``FormatError`` for a file that cannot be read or is no calibration.
     public static func read(_ path: String) throws -> Calibration {
-        guard let data = FileManager.default.contents(atPath: path) else { throw FormatError("cannot read \(path)") }
+        let data = Data(try SmallFile.read(path, limit: 1 << 30))
         do {
             return try JSONDecoder().decode(Calibration.self, from: data)
         } catch {

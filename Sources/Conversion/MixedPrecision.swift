@@ -68,8 +68,9 @@ public struct MixedPrecision {
     }
 
     private func measure(_ recipe: Recipe, isUniform: Bool) throws -> Choice {
-        let path = TemporaryPath.new(".ebb")
-        defer { unlink(path) }
+        let folder = try WorkFolder()
+        let path = folder.file()
+        defer { withExtendedLifetime(folder) {} }
         try write(try QuantizationPlan(source, recipe), path)
         let file = try EbbFile(path: path)
         let model = try RunnableModel(EbbSource(file), expanded: false, threads: threads)

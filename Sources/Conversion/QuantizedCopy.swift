@@ -25,8 +25,12 @@ public struct QuantizedCopy {
     }
 
     /// Writes `destination`. `progress` hears a fraction, 0...1.
+    /// - Parameter check: looks at the finished file before it gets its name.
     /// - Throws: ``FormatError`` or `SchemeError`; then no file is left.
-    public func write(to destination: String, progress: (Double) -> Void = { _ in }) throws {
+    public func write(
+        to destination: String, checking check: (EbbFile) throws -> Void = { _ in },
+        progress: (Double) -> Void = { _ in }
+    ) throws {
         let writer = try EbbWriter(destination: destination, metadata: try metadata(), shapes: shapes)
         var done = 0
         let total = max(1, source.floatBytes)
@@ -37,7 +41,7 @@ public struct QuantizedCopy {
             done += item.tensor.floatBytes
         }
         for vector in vectors { try vector.values.withUnsafeBytes { try writer.append($0) } }
-        try writer.finish()
+        try writer.finish(checking: check)
         progress(1)
     }
 

@@ -1,3 +1,4 @@
+import Engine
 import Foundation
 import ModelFormat
 import Quantization
@@ -13,7 +14,8 @@ public struct Quantizer {
         (self.source, self.calibration, self.threads) = (source, calibration, threads)
     }
 
-    /// - Throws: ``FormatError`` where a method needs calibration texts and there are none, or what else goes wrong.
+    /// - Throws: ``FormatError`` where a method needs calibration texts and there are none, where the result is no model
+    ///   that can be run, or what else goes wrong.
     public func write(_ plan: QuantizationPlan, to path: String, progress: (Double) -> Void = { _ in }) throws {
         var copy = QuantizedCopy(source, plan, jobs: threads)
         if plan.needsCalibration {
@@ -25,7 +27,7 @@ public struct Quantizer {
             copy.codes =
                 try GPTQRun(source, plan, model: model, texts: model.tokens(calibration), jobs: threads).codes
         }
-        try copy.write(to: path, progress: progress)
+        try copy.write(to: path, checking: ModelFamilies.check, progress: progress)
     }
 
     /// Full-graph INT8.
@@ -36,7 +38,7 @@ public struct Quantizer {
         var copy = QuantizedCopy(source, plan, jobs: threads)
         copy.columnFactors = int8.columnFactors
         copy.vectors = int8.vectors
-        try copy.write(to: path, progress: progress)
+        try copy.write(to: path, checking: ModelFamilies.check, progress: progress)
         return plan
     }
 }

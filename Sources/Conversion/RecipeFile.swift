@@ -1,14 +1,19 @@
 import Foundation
 import ModelFormat
 import Quantization
+import Text
 
 /// Recipes as JSON files.
 public enum RecipeFile {
     /// - Throws: ``FormatError`` that says where the file is wrong.
     public static func read(_ path: String) throws -> Recipe {
-        guard let data = FileManager.default.contents(atPath: path) else { throw FormatError("cannot read \(path)") }
+        let data = Data(try SmallFile.read(path, limit: 16 << 20))
         do {
-            return try JSONDecoder().decode(Recipe.self, from: data)
+            let recipe = try JSONDecoder().decode(Recipe.self, from: data)
+            try refuseUnknownKeys(data, path)
+            return recipe
+        } catch let error as FormatError {
+            throw error
         } catch let DecodingError.keyNotFound(key, context) {
             let place = context.codingPath.map(\.stringValue).joined(separator: ".")
             throw FormatError("\(path): \"\(key.stringValue)\" is missing\(place.isEmpty ? "" : " in \(place)")")
@@ -17,6 +22,24 @@ public enum RecipeFile {
         } catch {
             throw FormatError(
                 "\(path) is no recipe: {\"rules\": [{\"tensors\": \"regex\", \"bits\": 4, …}]} is expected")
+        }
+    }
+
+    /// A misspelt key would otherwise be a rule that says something else.
+    private static func refuseUnknownKeys(_ data: Data, _ path: String) throws {
+        guard let text = String(data: data, encoding: .utf8),
+            case .object(let members) = try JSONValue(parsing: text), case .array(let rules)? = members["rules"]
+        else { throw FormatError("\(path) is no recipe in UTF-8") }
+        if let key = members.keys.first(where: { $0 != "rules" }) {
+            throw FormatError("\(path): \"\(key)\" is unknown; \"rules\" is all that a recipe has")
+        }
+        for (index, rule) in rules.enumerated() {
+            guard case .object(let members) = rule,
+                let key = members.keys.first(where: { !Recipe.Rule.keys.contains($0) })
+            else { continue }
+            throw FormatError(
+                "\(path): \"\(key)\" in rule \(index + 1) is unknown; possible are "
+                    + Recipe.Rule.keys.joined(separator: ", "))
         }
     }
 

@@ -1,5 +1,4 @@
 import Engine
-import Foundation
 import ModelFormat
 import Text
 
@@ -9,7 +8,7 @@ public final class RunnableModel {
     public let file: EbbFile
     public let model: LayeredModel
     public let tokenizer: Tokenizer
-    private let temporary: URL?
+    private let temporary: WorkFolder?
 
     /// Tokens of a decoder's text at most.
     private static let textLimit = 512
@@ -24,23 +23,16 @@ public final class RunnableModel {
         if let source = source as? EbbSource {
             try self.init(source.file, temporary: nil, expanded: expanded, precision: precision, threads: threads)
         } else {
-            let folder = URL(fileURLWithPath: TemporaryPath.new())
-            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-            do {
-                let path = folder.appendingPathComponent("source.ebb").path
-                try ModelImport(source).write(to: path)
-                try self.init(
-                    try EbbFile(path: path), temporary: folder, expanded: expanded, precision: precision,
-                    threads: threads)
-            } catch {
-                try? FileManager.default.removeItem(at: folder)
-                throw error
-            }
+            let folder = try WorkFolder()
+            let path = folder.file()
+            try ModelImport(source).write(to: path, checking: ModelFamilies.check)
+            try self.init(
+                try EbbFile(path: path), temporary: folder, expanded: expanded, precision: precision, threads: threads)
         }
     }
 
     private init(
-        _ file: EbbFile, temporary: URL?, expanded: Bool, precision: ExpandedPrecision, threads: Int
+        _ file: EbbFile, temporary: WorkFolder?, expanded: Bool, precision: ExpandedPrecision, threads: Int
     ) throws {
         self.file = file
         self.temporary = temporary
@@ -56,10 +48,6 @@ public final class RunnableModel {
             (model, tokenizer) = (decoder, decoder.tokenizer)
         }
         try model.setAll(expanded: expanded)
-    }
-
-    deinit {
-        if let temporary { try? FileManager.default.removeItem(at: temporary) }
     }
 
     public var isEncoder: Bool { model is EncoderModel }

@@ -47,13 +47,18 @@ public final class DecoderModel: LayeredModel {
     private let rings: [Int]
     private var logitsMemory: AnonymousMemory
 
+    /// Next tokens of so many sequences can go through one step and get the same bits as each alone, on every instruction
+    /// set: more rows, or floats, go through kernels that add in another order.
+    /// - Parameter isDequantized: whether all layers run dequantized, or all in memory_low.
+    public func steadyRows(isDequantized: Bool) -> Int { !isDequantized && isQuantized ? 4 : 1 }
+
     /// Rows of logits that are computed at a time.
     static let logitsRows = 32
 
     /// - Throws: ``FormatError``, `TextError` or ``EngineError``.
     public init(_ file: EbbFile, pool: WorkerPool, kernels: Kernels, options: ModelOptions = ModelOptions()) throws {
         let loader = WeightLoader(file)
-        family = try ModelFamilies.family(file).init(loader)
+        family = try ModelFamilies.decoder(loader, of: file)
         let config = family.config
         tokenizer = try Tokenizer(file.metadata)
         template = try ChatTemplate(file.metadata, tokenizer: tokenizer)
@@ -83,8 +88,20 @@ public final class DecoderModel: LayeredModel {
     /// Runs a batch through all layers. `onLogits` is called for every row that wants logits, in order, with the
     /// input's index, the token's index in it, and the logits [vocabulary], which are valid during the call only.
     /// - Throws: ``EngineError`` before anything has been computed: too many rows, a token outside the vocabulary, no
-    ///   room in the context or the KV cache.
+    ///   room in the context or the KV cache; and after it, where a sequence has become NaN or infinite.
     public func run(_ batch: [StepInput], onLogits: (Int, Int, UnsafeMutableBufferPointer<Float>) -> Void) throws {
+        var first: EngineError?
+        try run(batch, onFault: { first = first ?? $1 }, onLogits: onLogits)
+        if let first { throw first }
+    }
+
+    /// The same, where sequences fail each for itself.
+    /// - Parameter onFault: called once for an input, before its logits or instead of the rest of them, with the index of an input whose values have become NaN or infinite
+    ///   and an error that names the layer. It gets no logits, and its sequence is of no use any more; the others go on.
+    public func run(
+        _ batch: [StepInput], onFault: (Int, EngineError) -> Void,
+        onLogits: (Int, Int, UnsafeMutableBufferPointer<Float>) -> Void
+    ) throws {
         let rows = batch.reduce(0) { $0 + $1.tokens.count }
         guard rows > 0 else { return }
         guard rows <= Step.rowLimit else {
@@ -99,14 +116,52 @@ public final class DecoderModel: LayeredModel {
         defer { step.end() }
         for input in batch { try input.sequence.reserve(input.tokens.count) }
         let wanted = Self.wanted(batch)
-        step.begin(
-            batch, wanted: wanted.map(\.row), embedding: family.outer.embedding, scale: family.embeddingScale)
+        begin(batch, wanted: wanted.map(\.row))
         for layer in 0..<config.layers {
             family.run(layer, step)
             betweenLayers?()
         }
+        let faults = faults(batch)
         for input in batch { input.sequence.advance(input.tokens.count) }
-        try giveLogits(wanted, onLogits)
+        for (input, error) in faults.sorted(by: { $0.key < $1.key }) { onFault(input, error) }
+        try giveLogits(wanted, faults, onFault, onLogits)
+    }
+
+    private func begin(_ batch: [StepInput], wanted: [Int]?) {
+        step.begin(batch, wanted: wanted, embedding: family.outer.embedding, scale: family.embeddingScale)
+    }
+
+    // MARK: Faults
+
+    /// Errors for the inputs that have become NaN or infinite. To name the layer they go through the layers once more, and
+    /// are looked at after each.
+    private func faults(_ batch: [StepInput]) -> [Int: EngineError] {
+        let unsound = step.unsoundInputs().sorted()
+        guard !unsound.isEmpty else { return [:] }
+        let rows = step.snapshot()
+        defer { step.restore(rows) }
+        begin(unsound.map { batch[$0] }, wanted: nil)
+        var found: [Int: EngineError] = [:]
+        func look(_ place: String) {
+            for index in step.unsoundInputs() where found[unsound[index]] == nil {
+                found[unsound[index]] = Self.fault(place)
+            }
+        }
+        look("the embedding")
+        for layer in 0..<config.layers where found.count < unsound.count {
+            family.run(layer, step)
+            betweenLayers?()
+            look("layer \(layer)")
+        }
+        for index in unsound where found[index] == nil { found[index] = Self.fault("the last layer") }
+        return found
+    }
+
+    private static func fault(_ place: String) -> EngineError {
+        EngineError(
+            .numeric,
+            "the computation has become NaN or infinite in \(place); the model's weights are damaged, or not made for this "
+                + "arithmetic (ebbctl verify looks at them)")
     }
 
     // MARK: Calibration
@@ -120,9 +175,7 @@ public final class DecoderModel: LayeredModel {
         try step.admit(rows: tokens.count)
         defer { step.end() }
         try sequence.reserve(tokens.count)
-        step.begin(
-            [StepInput(sequence: sequence, tokens: tokens, logits: .none)], wanted: nil,
-            embedding: family.outer.embedding, scale: family.embeddingScale)
+        begin([StepInput(sequence: sequence, tokens: tokens, logits: .none)], wanted: nil)
         try body()
     }
 
@@ -157,16 +210,23 @@ public final class DecoderModel: LayeredModel {
     }
 
     private func giveLogits(
-        _ wanted: [WantedRow], _ onLogits: (Int, Int, UnsafeMutableBufferPointer<Float>) -> Void
+        _ wanted: [WantedRow], _ faults: [Int: EngineError], _ onFault: (Int, EngineError) -> Void,
+        _ onLogits: (Int, Int, UnsafeMutableBufferPointer<Float>) -> Void
     ) throws {
         let out = logitsMemory.base.assumingMemoryBound(to: Float.self)
+        var failed = Set(faults.keys)
         for start in stride(from: 0, to: wanted.count, by: Self.logitsRows) {
             let end = min(start + Self.logitsRows, wanted.count)
             try step.logits(start..<end, norm: family.outer.outputNorm, head: family.outer.head, out: out)
-            for index in start..<end {
+            for index in start..<end where !failed.contains(wanted[index].input) {
                 let row = UnsafeMutableBufferPointer(
                     start: out + (index - start) * config.vocabulary, count: config.vocabulary)
-                onLogits(wanted[index].input, wanted[index].token, row)
+                if Step.isSound(UnsafeBufferPointer(row)) {
+                    onLogits(wanted[index].input, wanted[index].token, row)
+                } else {
+                    failed.insert(wanted[index].input)
+                    onFault(wanted[index].input, Self.fault("the output head"))
+                }
             }
         }
     }

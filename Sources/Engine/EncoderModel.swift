@@ -12,7 +12,7 @@ public final class EncoderModel: LayeredModel {
     /// - Throws: ``FormatError``, `TextError` or ``EngineError``.
     public init(_ file: EbbFile, pool: WorkerPool, kernels: Kernels, precision: ExpandedPrecision = .f16) throws {
         let loader = WeightLoader(file)
-        family = try Bert(loader)
+        family = try ModelFamilies.encoder(loader)
         tokenizer = try Tokenizer(file.metadata)
         guard tokenizer.vocabularySize == family.config.vocabulary else {
             throw FormatError(
@@ -41,16 +41,25 @@ public final class EncoderModel: LayeredModel {
 
     /// The same, without the model.
     public static func tokens(_ text: String, _ tokenizer: Tokenizer, limit: Int) -> [Int32] {
-        let ids = tokenizer.encode(text, addSpecial: true, parseSpecial: false)
+        cut(tokenizer.encode(text, addSpecial: true, parseSpecial: false), limit: limit)
+    }
+
+    /// Tokens of a text, with [CLS] and [SEP], cut to what the model takes.
+    public static func cut(_ ids: [Int32], limit: Int) -> [Int32] {
         guard ids.count > limit, let end = ids.last else { return ids }
         return Array(ids.prefix(limit - 1)) + [end]
     }
 
-    /// The embedding of each text, [hidden], from its tokens. Texts are run together, without padding.
-    /// - Throws: ``EngineError`` for an empty or too long text, or a token outside the vocabulary.
-    public func embed(_ batch: [[Int32]]) throws -> [[Float]] {
+    /// The embedding of each text, [embeddingLength], from its tokens. Texts are run together, without padding.
+    /// - Throws: ``EngineError`` for an empty or too long text, a token outside the vocabulary, or an embedding that has
+    ///   become NaN or infinite.
+    public func embed(_ batch: [[Int32]]) throws -> [[Float]] { try embedEach(batch).map { try $0.get() } }
+
+    /// The same, where texts fail each for itself once they are computed: with an error that names the layer.
+    /// - Throws: ``EngineError`` before anything has been computed.
+    public func embedEach(_ batch: [[Int32]]) throws -> [Result<[Float], EngineError>] {
         try batch.forEach(check)
-        var found: [[Float]] = []
+        var found: [Result<[Float], EngineError>] = []
         found.reserveCapacity(batch.count)
         for piece in pieces(batch) {
             try begin(piece)
@@ -58,9 +67,32 @@ public final class EncoderModel: LayeredModel {
                 family.run(layer, step)
                 betweenLayers?()
             }
-            step.pool { _, embedding in found.append(embedding) }
+            var embeddings: [[Float]?] = []
+            step.pool(family) { _, embedding in embeddings.append(embedding) }
+            for (tokens, embedding) in zip(piece, embeddings) {
+                try found.append(embedding.map(Result.success) ?? .failure(locate(tokens)))
+            }
         }
         return found
+    }
+
+    /// Runs a text once more, and says after which layer it is no numbers any more.
+    private func locate(_ tokens: [Int32]) throws -> EngineError {
+        try begin([tokens])
+        if !step.isSound() { return Self.fault("the embedding") }
+        for layer in 0..<config.layers {
+            family.run(layer, step)
+            betweenLayers?()
+            if !step.isSound() { return Self.fault("layer \(layer)") }
+        }
+        return Self.fault("what follows the last layer")
+    }
+
+    private static func fault(_ place: String) -> EngineError {
+        EngineError(
+            .numeric,
+            "the embedding has become NaN or infinite in \(place); the model's weights are damaged (ebbctl verify looks at "
+                + "them)")
     }
 
     func check(_ tokens: [Int32]) throws {

@@ -21,6 +21,9 @@ final class EncoderStep {
     let products: MatrixProducts
     private let memory: AnonymousMemory
     private let attention: EncoderAttention
+    /// Embeddings on their way through dense layers, [texts][width] twice; nil where there are none.
+    private let embeddings: AnonymousMemory?
+    private let embeddingWidth: Int
     private var rows = 0
     private var slices: [Slice] = []
 
@@ -37,6 +40,9 @@ final class EncoderStep {
         self.pool = pool
         products = MatrixProducts(kernels: kernels, pool: pool)
         attention = try EncoderAttention(config: config, kernels: kernels, threads: pool.threads)
+        embeddingWidth = config.denses.reduce(config.hidden) { max($0, $1.outputs) }
+        embeddings =
+            config.denses.isEmpty ? nil : try AnonymousMemory(byteCount: 2 * Self.rowsAtOnce * embeddingWidth * 4)
         let width = (config.hidden + 15) / 16 * 16 * Self.rowLimit
         memory = try AnonymousMemory(
             byteCount: (6 * width + (config.feedForward + 15) / 16 * 16 * Self.rowLimit) * 4)
@@ -46,17 +52,20 @@ final class EncoderStep {
     }
 
     /// The mappings of the rows, of what products read, and of attention.
-    var regions: [MemoryRegion] { [memory.region, attention.region] + products.regions }
+    var regions: [MemoryRegion] {
+        [memory.region, attention.region] + products.regions + (embeddings.map { [$0.region] } ?? [])
+    }
 
     /// Gives the pages of all buffers back.
     func discard() {
         memory.discard()
+        embeddings?.discard()
         attention.discard()
         products.discard()
     }
 
     func admit(rows: Int) throws {
-        try products.admit(rows: rows, widest: max(config.hidden, config.feedForward), block: 32)
+        try products.admit(rows: rows, widest: max(config.hidden, config.feedForward, embeddingWidth), block: 32)
     }
 
     /// Takes texts' tokens: hidden = LayerNorm(token + position + type).
@@ -164,25 +173,57 @@ final class EncoderStep {
 
     // MARK: Results
 
-    /// Pools each text's rows, in order: `body` gets its index and embedding [hidden].
-    func pool(_ body: (Int, [Float]) -> Void) {
-        let width = config.hidden
+    /// Pools each text's rows, in order: `body` gets its index and embedding [embeddingLength], or nil for one that is no
+    /// numbers.
+    func pool(_ family: Bert, _ body: (Int, [Float]?) -> Void) {
+        guard let embeddings else {
+            for (index, slice) in slices.enumerated() { body(index, finished(pooled(slice))) }
+            return
+        }
+        var from = embeddings.base.assumingMemoryBound(to: Float.self)
+        var to = from + Self.rowsAtOnce * embeddingWidth
         for (index, slice) in slices.enumerated() {
-            var sum = [Float](repeating: 0, count: width)
-            let taken = config.pooling == .cls ? 1 : slice.count
-            for row in slice.firstRow..<slice.firstRow + taken {
-                for i in 0..<width { sum[i] += hidden[row * width + i] }
+            pooled(slice).withUnsafeBufferPointer {
+                if let base = $0.baseAddress { (from + index * config.hidden).update(from: base, count: config.hidden) }
             }
-            var length: Float = 0
-            for i in 0..<width {
-                sum[i] /= Float(taken)
-                length += sum[i] * sum[i]
-            }
-            if config.normalize {
-                let factor = 1 / max(length.squareRoot(), 1e-12)
-                for i in 0..<width { sum[i] *= factor }
-            }
-            body(index, sum)
+        }
+        for (dense, shape) in zip(family.denses, config.denses) {
+            products.run(rows: slices.count, (dense.weight, to)) { _ in from }
+            for row in 0..<slices.count { activate(to + row * shape.outputs, dense.bias, shape) }
+            swap(&from, &to)
+        }
+        let width = config.embeddingLength
+        for index in slices.indices {
+            body(index, finished(Array(UnsafeBufferPointer(start: from + index * width, count: width))))
         }
     }
+
+    private func pooled(_ slice: Slice) -> [Float] {
+        let width = config.hidden
+        var sum = [Float](repeating: 0, count: width)
+        let taken = config.pooling == .cls ? 1 : slice.count
+        for row in slice.firstRow..<slice.firstRow + taken {
+            for i in 0..<width { sum[i] += hidden[row * width + i] }
+        }
+        for i in 0..<width { sum[i] /= Float(taken) }
+        return sum
+    }
+
+    private func activate(_ row: UnsafeMutablePointer<Float>, _ bias: VectorRef?, _ shape: EncoderConfig.Dense) {
+        if let bias { kernels.pointee.add(row, bias, UInt32(shape.outputs)) }
+        if shape.activation == .tanh { for i in 0..<shape.outputs { row[i] = tanh(row[i]) } }
+    }
+
+    /// The embedding with length 1 where the model wants that; nil where it is no numbers.
+    private func finished(_ embedding: [Float]) -> [Float]? {
+        guard embedding.withUnsafeBufferPointer({ Step.isSound($0) }) else { return nil }
+        guard config.normalize else { return embedding }
+        var length: Float = 0
+        for value in embedding { length += value * value }
+        let factor = 1 / max(length.squareRoot(), 1e-12)
+        return embedding.map { $0 * factor }
+    }
+
+    /// Whether all rows are numbers.
+    func isSound() -> Bool { Step.isSound(UnsafeBufferPointer(start: hidden, count: rows * config.hidden)) }
 }

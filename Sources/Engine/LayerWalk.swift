@@ -101,7 +101,7 @@ public final class LayerWalk {
         try? forEachPiece { _, _, _ in
         } run: { index in
             restore(index, into: model.step.hidden)
-            model.step.pool { _, embedding in found.append(embedding) }
+            model.step.pool(model.family) { _, embedding in found.append(embedding ?? []) }
         }
         return found
     }

@@ -55,6 +55,11 @@ public class LayeredModel {
         weights.linears(of: layer).reduce(0) { $0 + $1.pointee.expandedBytes(precision) }
     }
 
+    /// Whether every matrix is quantized in the file.
+    private(set) lazy var isQuantized = (0..<layerCount).allSatisfy {
+        weights.linears(of: $0).allSatisfy(\.pointee.isQuantized)
+    }
+
     public func isExpanded(_ layer: Int) -> Bool { expansions[layer] != nil }
 
     public var expandedLayers: Int { expansions.count { $0 != nil } }
@@ -127,14 +132,18 @@ public class LayeredModel {
     /// Output and input channels of a matrix.
     /// - Throws: ``EngineError`` for an unknown name.
     public func shape(of name: String) throws -> (n: Int, k: Int) {
-        guard let linear = weights.linear(name) else { throw EngineError("the model has no matrix named \(name)") }
+        guard let linear = weights.linear(name) else {
+            throw EngineError(.unusable, "the model has no matrix named \(name)")
+        }
         return (linear.pointee.outputs, Int(linear.pointee.mapped.k))
     }
 
     /// Computes with other values of a matrix, f32, until ``restore(_:)``: `fill` writes channel `i` (k values).
     /// - Throws: ``EngineError`` for an unknown name, or where the system refuses the memory.
     public func substitute(_ name: String, fill: (Int, UnsafeMutablePointer<Float>) throws -> Void) throws {
-        guard let linear = weights.linear(name) else { throw EngineError("the model has no matrix named \(name)") }
+        guard let linear = weights.linear(name) else {
+            throw EngineError(.unusable, "the model has no matrix named \(name)")
+        }
         let (n, k) = try shape(of: name)
         let memory = try AnonymousMemory(byteCount: linear.pointee.tiles * 16 * k * 4)
         let tiles = memory.base.assumingMemoryBound(to: Float.self)

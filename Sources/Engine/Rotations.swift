@@ -1,9 +1,9 @@
 import Glibc
 
-/// The angles of rotary embeddings: position * base^(-2i / head_dim) for each base and each i below head_dim / 2
-/// (Su et al. 2021).
+/// The angles of rotary embeddings: position * base^(-2i / head_dim), as ``Rotary`` says, for each of some embeddings and
+/// each i below head_dim / 2.
 struct Rotations: Sendable {
-    /// base^(-2i / head_dim), base by base.
+    /// What a position turns, embedding by embedding.
     private let frequencies: [Double]
     /// Each frequency's cosine and sine: what one position adds.
     private let turns: [(cosine: Double, sine: Double)]
@@ -11,9 +11,12 @@ struct Rotations: Sendable {
     /// Angles of a row.
     var angles: Int { frequencies.count }
 
-    init(bases: [Float], headDim: Int) {
-        frequencies = bases.flatMap { base in
-            (0..<headDim / 2).map { pow(Double(base), -Double(2 * $0) / Double(headDim)) }
+    init(_ rotaries: [Rotary], headDim: Int) {
+        frequencies = rotaries.flatMap { rotary in
+            (0..<headDim / 2).map { i in
+                let factor = Double(rotary.factor) * Double(i < rotary.factors.count ? rotary.factors[i] : 1)
+                return pow(Double(rotary.base), -Double(2 * i) / Double(headDim)) / factor
+            }
         }
         turns = frequencies.map { (cos($0), sin($0)) }
     }

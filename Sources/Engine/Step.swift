@@ -80,7 +80,7 @@ final class Step {
     /// What a batch's input is to the step.
     private struct Source {
         let sequence: KVSequence
-        let firstRow, count, position: Int
+        let input, firstRow, count, position: Int
     }
 
     let config: DecoderConfig
@@ -100,7 +100,9 @@ final class Step {
     private let blocks, int8Blocks: UnsafeMutablePointer<UInt8>
     private let blockBytes, int8BlockBytes: Int
     /// Added to the residual stream by the next `.normalized` input, normalized with the weight where there is one.
-    private var pending: (part: UnsafeMutablePointer<Float>, norm: VectorRef?)?
+    private var pending: (part: UnsafeMutablePointer<Float>, bias: VectorRef?, norm: VectorRef?)?
+    /// Inputs of the batch of which a row has been found that is no numbers any more.
+    private var unsound: Set<Int> = []
 
     /// The residual stream, [rows][hidden].
     let residual: UnsafeMutablePointer<Float>
@@ -125,7 +127,7 @@ final class Step {
         blocks = cache.base.assumingMemoryBound(to: UInt8.self)
         int8Blocks = cache.int8Base.assumingMemoryBound(to: UInt8.self)
         (blockBytes, int8BlockBytes) = (cache.blockBytes, cache.int8BlockBytes)
-        rotations = Rotations(bases: config.ropeBases, headDim: config.headDim)
+        rotations = Rotations(config.rotaries, headDim: config.headDim)
         let rope = rotations.angles
         let widths = [
             config.hidden, config.hidden, config.queryWidth, config.keyWidth, config.keyWidth, config.queryWidth,
@@ -172,15 +174,16 @@ final class Step {
         sources.removeAll(keepingCapacity: true)
         rows = 0
         pending = nil
-        for input in batch where !input.tokens.isEmpty {
+        unsound = []
+        for (index, input) in batch.enumerated() where !input.tokens.isEmpty {
             for (i, token) in input.tokens.enumerated() {
                 rowSlices[rows + i] = Int32(sources.count)
                 rowTokens[rows + i] = token
             }
             sources.append(
                 Source(
-                    sequence: input.sequence, firstRow: rows, count: input.tokens.count, position: input.sequence.count)
-            )
+                    sequence: input.sequence, input: index, firstRow: rows, count: input.tokens.count,
+                    position: input.sequence.count))
             rows += input.tokens.count
         }
         // Rows lie a page or more apart, which is too many pages for the TLB where there are many rows. Few rows in huge
@@ -261,10 +264,11 @@ final class Step {
         if case .normalized = input { pending = nil }
     }
 
-    /// x += part, normalized with `norm` first where it is given. Done together with the next norm.
-    func addResidual(_ part: UnsafeMutablePointer<Float>, norm: VectorRef? = nil) {
+    /// x += part, with `bias` added and normalized with `norm` first where they are given. Done together with the next
+    /// norm.
+    func addResidual(_ part: UnsafeMutablePointer<Float>, bias: VectorRef? = nil, norm: VectorRef? = nil) {
         settle()
-        pending = (part, norm)
+        pending = (part, bias, norm)
     }
 
     /// Rotary embeddings, the KV cache, and softmax(q k^T * scale) v, for every row and head.
@@ -299,12 +303,56 @@ final class Step {
         if attention.layer == config.layers - 1 { keepWanted() }
     }
 
+    // MARK: Soundness
+
+    /// The inputs of the batch of which a row holds NaN, infinity, or values beyond any sense. A row that was dropped has
+    /// been looked at before.
+    func unsoundInputs() -> Set<Int> {
+        findUnsound(wanted.map { $0.count == rows ? $0 : Array(0..<rows) } ?? Array(0..<rows))
+        return unsound
+    }
+
+    /// Values of this size have squares whose sum is infinite, which a norm turns into zeros.
+    private static let soundBits = Float(0x1p55).bitPattern
+
+    /// - Parameter places: where in the batch each row that is left stood.
+    private func findUnsound(_ places: [Int]) {
+        settle()
+        for (row, place) in places.enumerated() {
+            let values = UnsafeBufferPointer(start: residual + row * config.hidden, count: config.hidden)
+            guard !Self.isSound(values) else { continue }
+            if let source = sources.first(where: { place < $0.firstRow + $0.count }) { unsound.insert(source.input) }
+        }
+    }
+
+    /// Whether values are numbers that can be computed with.
+    static func isSound(_ values: UnsafeBufferPointer<Float>) -> Bool {
+        // As integers, which are compared sixteen at a time; infinity and NaN are the largest.
+        var largest: UInt32 = 0
+        for value in values { largest = max(largest, value.bitPattern & 0x7fff_ffff) }
+        return largest < soundBits
+    }
+
+    /// The rows that are left, to be put back by ``restore(_:)``.
+    func snapshot() -> [Float] {
+        settle()
+        return Array(UnsafeBufferPointer(start: residual, count: rows * config.hidden))
+    }
+
+    func restore(_ snapshot: [Float]) {
+        pending = nil
+        rows = snapshot.count / config.hidden
+        snapshot.withUnsafeBufferPointer {
+            if let base = $0.baseAddress { residual.update(from: base, count: $0.count) }
+        }
+    }
+
     // MARK: How they are done
 
     /// Moves the rows whose logits are asked for to the front, and forgets the others.
     private func keepWanted() {
         guard let wanted, wanted.count < rows else { return }
-        settle()
+        findUnsound(Array(0..<rows))
         for (to, from) in wanted.enumerated() where to != from {
             (residual + to * config.hidden).update(from: residual + from * config.hidden, count: config.hidden)
             (attended + to * config.queryWidth).update(
@@ -324,6 +372,7 @@ final class Step {
         guard let pending else { return }
         let hidden = config.hidden
         let part = pending.part + row * hidden
+        if let bias = pending.bias { kernels.pointee.add(part, bias, UInt32(hidden)) }
         if let norm = pending.norm { kernels.pointee.rms_norm(part, norm, part, UInt32(hidden), config.epsilon) }
         kernels.pointee.add(residual + row * hidden, part, UInt32(hidden))
     }

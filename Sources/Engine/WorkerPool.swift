@@ -60,7 +60,7 @@ public final class WorkerPool: Sendable {
             }, start.toOpaque())
         guard code == 0 else {
             start.release()
-            throw EngineError("cannot start a worker thread (error \(code))")
+            throw EngineError(.resources, "cannot start a worker thread (error \(code))")
         }
         return handle
     }

@@ -5,9 +5,12 @@ public struct LevelTracker: Sendable {
     /// pressure with the period of PSI's 2 s window stays one event.
     public let dwell: Double
     public private(set) var level: PressureLevel = .nominal
+    /// Whether each source told its level the last time.
+    public private(set) var isSure = true
     /// When the level was last confirmed or changed.
     private var since: Double
-    /// While it is nominal: since when; growing waits from here. While it is not: when it left nominal.
+    /// While it is nominal: since when, and every source says so; growing waits from here. While it is not: when it left
+    /// nominal.
     public private(set) var phaseSince: Double
 
     public init(dwell: Double = 5, now: Double = 0) {
@@ -15,10 +18,13 @@ public struct LevelTracker: Sendable {
         (since, phaseSince) = (now, now)
     }
 
-    /// Takes what the sources say now; the most severe counts.
-    public mutating func update(_ readings: [PressureLevel], now: Double) {
-        let worst = readings.max() ?? .nominal
-        if level == .nominal, worst > .nominal { phaseSince = now }
+    /// Takes what the sources say now; the most severe counts. One that says nothing (nil) leaves the level to the others,
+    /// but there is no calm while it does.
+    public mutating func update(_ readings: [PressureLevel?], now: Double) {
+        let known = readings.compactMap { $0 }
+        isSure = known.count == readings.count
+        let worst = known.max() ?? .nominal
+        if level == .nominal, worst > .nominal || !isSure { phaseSince = now }
         if worst >= level {
             if worst > .nominal || level > worst { since = now }
             level = worst

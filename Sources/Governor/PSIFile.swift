@@ -3,7 +3,10 @@ import Glibc
 /// A pressure file of the kernel (https://docs.kernel.org/accounting/psi.html): `/proc/pressure/memory`, or
 /// `memory.pressure` of a cgroup.
 struct PSIFile: Sendable {
-    let path: String
+    private let file: HeldFile
+    var path: String { file.path }
+
+    init(path: String) { file = HeldFile(path) }
 
     /// Shares of the last ten seconds, in percent, in which some task or all of them stalled for memory.
     struct Averages: Equatable {
@@ -25,7 +28,7 @@ struct PSIFile: Sendable {
         }
     }
 
-    var averages: Averages? { textFile(path).flatMap(Averages.init) }
+    var averages: Averages? { file.text().flatMap(Averages.init) }
 
     /// Arms a trigger: the descriptor becomes ready (POLLPRI) when a share of a window was lost to stalls.
     /// - Returns: the descriptor, or the error number.

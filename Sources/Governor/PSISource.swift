@@ -84,7 +84,7 @@ public final class PSISource: PressureSource {
 
     public func read() -> PressureReading {
         var reading = stalls()
-        if reading.level > .nominal, let share = availableShare(), share > Self.plenty {
+        if let level = reading.level, level > .nominal, let share = availableShare(), share > Self.plenty {
             reading.level = .nominal
             reading.text += "; \(Int(share * 100)) % is available, so some group is at its own limit"
         }
@@ -109,7 +109,7 @@ public final class PSISource: PressureSource {
 
     private func readAverages(_ why: String) -> PressureReading {
         guard let averages = file.averages else {
-            return PressureReading(level: .nominal, text: "\(file.path) has vanished; not in use")
+            return .unknown("\(file.path) cannot be read")
         }
         let level: PressureLevel =
             averages.full >= Self.criticalAverage

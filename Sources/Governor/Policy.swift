@@ -1,6 +1,8 @@
 /// How scarce memory is, as the policy sees it. Bytes, and seconds of a clock that never jumps.
 public struct Situation: Sendable, Equatable {
     public var level: PressureLevel
+    /// Whether every source of the level could be read.
+    public var isSure: Bool
     /// Seconds that the level has been nominal; 0 while it is not.
     public var calm: Double
     /// Seconds since it left nominal; 0 while it is nominal.
@@ -13,10 +15,12 @@ public struct Situation: Sendable, Equatable {
     public var otherBytes: Int
 
     public init(
-        level: PressureLevel, calm: Double = 0, strained: Double = 0, available: Int = 0, peak: Int = 0,
+        level: PressureLevel, isSure: Bool = true, calm: Double = 0, strained: Double = 0, available: Int = 0,
+        peak: Int = 0,
         otherBytes: Int = 0
     ) {
         self.level = level
+        self.isSure = isSure
         self.calm = calm
         self.strained = strained
         self.available = available
@@ -47,8 +51,8 @@ public struct Decision: Sendable, Equatable {
 /// | warning | dropped | half at once, half of the rest each further `dwell` | int8, once no expansion is left | parked after `strainedIdleTime`, likewise | taken |
 /// | critical | dropped | none | int8 | parked at once | refused |
 ///
-/// Shrink fast: what has to go goes at once. Grow slow: only after `calmBeforeGrowth` seconds of nominal, and only into
-/// memory that leaves the reserve and an eighth of it untouched. A layer that pressure took is not expanded again for two
+/// Shrink fast: what has to go goes at once. Grow slow: only after `calmBeforeGrowth` seconds of nominal by the word of
+/// every source (an unknown one stops growth, and takes nothing away), and only into memory that leaves the reserve and an eighth of it untouched. A layer that pressure took is not expanded again for two
 /// dwell times: whatever the pressure does, a layer moves at most once a dwell time on average. Pins hold at every level
 /// and are served before anything else.
 public struct Policy: Sendable, Equatable {
@@ -114,7 +118,7 @@ public struct Policy: Sendable, Equatable {
             wanted[candidate.model][candidate.layer] = true
             used += candidate.bytes
         }
-        guard situation.level == .nominal, situation.calm >= calmBeforeGrowth else { return wanted }
+        guard situation.level == .nominal, situation.isSure, situation.calm >= calmBeforeGrowth else { return wanted }
         for candidate in candidates where !candidate.isExpanded && used + candidate.bytes <= roomToGrow {
             let layer = models[candidate.model].layers[candidate.layer]
             guard layer.sinceDrop >= 2 * dwell else { continue }

@@ -7,12 +7,16 @@ public enum PressureLevel: Int, Sendable, Comparable, CaseIterable {
 
 /// What a source last said.
 public struct PressureReading: Sendable, Equatable {
-    public var level: PressureLevel
+    /// nil: unknown, since the source cannot be read. That is no sign of calm: nothing grows meanwhile.
+    public var level: PressureLevel?
     /// For people: `some avg10=0.00`, `12.3 GB of 24.1 GB available`.
     public var text: String
 
-    public init(level: PressureLevel, text: String) {
+    public init(level: PressureLevel?, text: String) {
         self.level = level
         self.text = text
     }
+
+    /// - Parameter why: the source tells nothing.
+    public static func unknown(_ why: String) -> PressureReading { PressureReading(level: nil, text: why) }
 }

@@ -9,7 +9,9 @@ public struct PressureView: Sendable {
         public let reading: PressureReading
     }
     public var level: PressureLevel = .nominal
-    /// Seconds that the level has been nominal; 0 while it is not.
+    /// Whether every source told its level.
+    public var isSure = true
+    /// Seconds that the level has been nominal, by every source's word; 0 while it is not.
     public var calm = 0.0
     /// Seconds since it left nominal; 0 while it is nominal.
     public var strained = 0.0
@@ -22,7 +24,9 @@ public struct PressureView: Sendable {
     /// Why the level is what it is: the sources at that level, with what they say.
     public var reason: String {
         let telling = sources.filter { $0.reading.level == level && level > .nominal }
-        if telling.isEmpty { return level == .nominal ? "calm" : "waiting for calm" }
+        if telling.isEmpty {
+            return level > .nominal ? "waiting for calm" : isSure ? "calm" : "a source is unknown"
+        }
         return telling.map { "\($0.name): \($0.reading.text)" }.joined(separator: "; ")
     }
 }
@@ -125,6 +129,7 @@ public final class PressureMonitor: Sendable {
         tracker.withLock { tracker in
             tracker.update(view.sources.map(\.reading.level), now: now)
             view.level = tracker.level
+            view.isSure = tracker.isSure
             view.calm = tracker.level == .nominal ? now - tracker.phaseSince : 0
             view.strained = tracker.level == .nominal ? 0 : now - tracker.phaseSince
         }

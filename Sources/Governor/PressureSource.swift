@@ -32,7 +32,7 @@ public struct AvailableMemorySource: PressureSource {
 
     public func read() -> PressureReading {
         guard let memory = SystemMemory.now() else {
-            return PressureReading(level: .nominal, text: "/proc/meminfo cannot be read; not in use")
+            return .unknown("/proc/meminfo cannot be read")
         }
         return reading(memory)
     }

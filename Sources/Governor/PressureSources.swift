@@ -5,21 +5,28 @@ public enum PressureSources {
     public static func ofThisSystem() -> [any PressureSource] {
         var sources: [any PressureSource] = []
         if let psi = PSISource(availableShare: { SystemMemory.now()?.availableShare }) { sources.append(psi) }
-        let place = CgroupMemory.Place.own()
-        if let path = place?.pressureFile, let psi = PSISource(path: path, what: "own cgroup") { sources.append(psi) }
+        let group = ControlGroup.own
+        if let path = group.pressureFile, let psi = PSISource(path: path, what: "own cgroup") { sources.append(psi) }
         if let systemd = SystemdPressureSource() { sources.append(systemd) }
-        if let place { sources.append(CgroupSource(place)) }
+        if group.read() != .none { sources.append(ControlGroupSource(group)) }
         sources.append(AvailableMemorySource())
         return sources
     }
 
-    /// Bytes that Ebb could take now: what the system has, within what the own control group may have; 0 where nothing
-    /// can be read.
+    /// Bytes that Ebb could take now.
     public static func availableBytes() -> Int {
-        let system = SystemMemory.now()?.available ?? 0
-        guard let place = CgroupMemory.Place.own(), let headroom = CgroupMemory.now(place)?.headroom else {
-            return system
+        available(system: SystemMemory.now(), group: ControlGroup.own.read(), ProcessLimits.now())
+    }
+
+    /// What the system has, within what the own control group may have and what may be mapped; 0 where one of them
+    /// cannot be read.
+    public static func available(system: SystemMemory?, group: ControlGroup.Reading, _ limits: ProcessLimits) -> Int {
+        let headroom: Int
+        switch group {
+        case .none: headroom = .max
+        case .unknown: headroom = 0
+        case .memory(let memory): headroom = memory.headroom ?? .max
         }
-        return min(system, headroom)
+        return min(system?.available ?? 0, headroom, limits.left ?? .max)
     }
 }

@@ -95,7 +95,7 @@ public final class SystemdPressureSource: PressureSource {
 
     public func read() -> PressureReading {
         let (descriptor, last) = state.withLock { $0 }
-        guard descriptor != nil else { return PressureReading(level: .nominal, text: "\(path) ended; not in use") }
+        guard descriptor != nil else { return .unknown("\(path) has ended") }
         let isRecent = last.map { clock() - $0 < Self.hold } ?? false
         return PressureReading(
             level: isRecent ? .warning : .nominal,

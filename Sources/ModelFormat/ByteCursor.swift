@@ -27,7 +27,8 @@ struct ByteCursor {
     }
 
     mutating func readString() throws -> String {
-        let raw = try take(try read(UInt64.self))
+        // Copied before it is looked at: the bytes may lie in a file that somebody is writing to.
+        let raw = Array(try take(try read(UInt64.self)))
         guard let text = String(validating: raw, as: UTF8.self) else {
             throw FormatError("\(what): a name at byte \(offset - raw.count) is not UTF-8")
         }

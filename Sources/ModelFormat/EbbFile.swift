@@ -1,5 +1,7 @@
 import CKernels
+import Dispatch
 import Quantization
+import Synchronization
 
 /// A tensor of an `.ebb` file.
 public struct EbbTensor: Sendable {
@@ -18,27 +20,42 @@ public final class EbbFile: Sendable, ModelDescription {
     /// Names in the file's order.
     public let names: [String]
     private let file: MappedFile
+    private let header: Header
+    private let rechecks = Rechecks()
 
     public var path: String { file.path }
     public var byteCount: Int { file.bytes.count }
     public var shapes: [TensorShape] { names.compactMap { tensors[$0]?.shape } }
 
+    /// - Parameter name: for messages, where the file is to get another name than it has now.
     /// - Throws: ``FormatError``.
-    public init(path: String) throws {
-        file = try MappedFile(path: path)
-        let header = try Header(file.bytes, path: path)
-        var metadataCursor = ByteCursor(header.metadata, what: "\(path): metadata")
+    public init(path: String, named name: String? = nil) throws {
+        file = try MappedFile(path: path, named: name)
+        let path = file.path
+        header = try Header(file.bytes, path: path)
+        var metadataCursor = ByteCursor(header.metadata(file.bytes), what: "\(path): metadata")
         let count = try metadataCursor.read(UInt64.self)
-        guard count <= UInt64(header.metadata.count / 13) else { throw FormatError("\(path): impossible metadata") }
+        guard count <= UInt64(header.metadataBytes / 13) else { throw FormatError("\(path): impossible metadata") }
         metadata = try Metadata(count: count, from: &metadataCursor, owner: file)
-        (names, tensors) = try Self.table(header.table, path: path, fileBytes: file.bytes.count)
+        // The table is read from a copy: nobody can change it between a check and its use.
+        let (table, fileBytes) = (Array(header.table(file.bytes)), file.bytes.count)
+        (names, tensors) = try table.withUnsafeBytes { try Self.table($0, path: path, fileBytes: fileBytes) }
     }
 
-    private struct Header {
-        let metadata: UnsafeRawBufferPointer
-        let table: UnsafeRawBufferPointer
+    /// The fields of the header, read once.
+    private struct Header: Sendable {
+        let metadataBytes, tableBytes: Int
+        let checksum: UInt64
 
         init(_ bytes: UnsafeRawBufferPointer, path: String) throws {
+            let copy = Array(bytes.prefix(EbbLayout.headerBytes))
+            self = try copy.withUnsafeBytes { try Header($0, fileBytes: bytes.count, path: path) }
+            guard checksum == digest(bytes) else {
+                throw FormatError("\(path): the checksum of its header is wrong; the file is damaged, import it again")
+            }
+        }
+
+        private init(_ bytes: UnsafeRawBufferPointer, fileBytes: Int, path: String) throws {
             var cursor = ByteCursor(bytes, what: path)
             guard try cursor.take(8).elementsEqual(EbbLayout.magic) else {
                 throw FormatError("\(path) is not an .ebb model (its first bytes are not EBBMODEL)")
@@ -49,25 +66,35 @@ public final class EbbFile: Sendable, ModelDescription {
             }
             _ = try cursor.read(UInt32.self)
             let size = try cursor.read(UInt64.self)
-            guard size == UInt64(bytes.count) else {
-                throw FormatError("\(path) is truncated or damaged: \(bytes.count) bytes, its header says \(size)")
+            guard size == UInt64(fileBytes) else {
+                throw FormatError("\(path) is truncated or damaged: \(fileBytes) bytes, its header says \(size)")
             }
-            let (metadataAt, metadataBytes) = (try cursor.read(UInt64.self), try cursor.read(UInt64.self))
-            let tableBytes = try cursor.read(UInt64.self)
-            let expected = try cursor.read(UInt64.self)
+            let (metadataAt, metadata) = (try cursor.read(UInt64.self), try cursor.read(UInt64.self))
+            let table = try cursor.read(UInt64.self)
+            checksum = try cursor.read(UInt64.self)
             guard try cursor.read(UInt64.self) == 0 else { throw FormatError("\(path): the header is damaged") }
-            guard metadataAt == UInt64(EbbLayout.headerBytes), metadataBytes <= size, tableBytes <= size,
-                metadataAt + metadataBytes + tableBytes <= size
+            guard metadataAt == UInt64(EbbLayout.headerBytes), metadata <= size, table <= size,
+                metadataAt + metadata + table <= size
             else { throw FormatError("\(path): the header points outside the file") }
-            let end = Int(metadataAt + metadataBytes)
-            metadata = UnsafeRawBufferPointer(rebasing: bytes[Int(metadataAt)..<end])
-            table = UnsafeRawBufferPointer(rebasing: bytes[end..<end + Int(tableBytes)])
+            (metadataBytes, tableBytes) = (Int(metadata), Int(table))
+        }
+
+        func metadata(_ bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+            UnsafeRawBufferPointer(rebasing: bytes[EbbLayout.headerBytes..<EbbLayout.headerBytes + metadataBytes])
+        }
+
+        func table(_ bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+            let start = EbbLayout.headerBytes + metadataBytes
+            return UnsafeRawBufferPointer(rebasing: bytes[start..<start + tableBytes])
+        }
+
+        /// What the checksum is to be.
+        func digest(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
             var sum = Checksum()
-            sum.update(UnsafeRawBufferPointer(rebasing: bytes[..<48]))
-            sum.update(UnsafeRawBufferPointer(rebasing: bytes[EbbLayout.headerBytes..<end + Int(tableBytes)]))
-            guard sum.value == expected else {
-                throw FormatError("\(path): the checksum of its header is wrong; the file is damaged, import it again")
-            }
+            sum.update(UnsafeRawBufferPointer(rebasing: bytes[..<EbbLayout.checksummedHeaderBytes]))
+            sum.update(metadata(bytes))
+            sum.update(table(bytes))
+            return sum.value
         }
     }
 
@@ -140,8 +167,20 @@ public final class EbbFile: Sendable, ModelDescription {
     /// The whole mapping.
     public var bytes: UnsafeRawBufferPointer { file.bytes }
 
-    /// What has become of the file since it was opened.
-    public var change: MappedFile.Change { file.change }
+    /// What has become of the file since it was opened, by its times and size: microseconds. Where it says touched, the
+    /// bytes have to be read to know more: ``recheck()``.
+    public func look() -> MappedFile.Look { file.look() }
+
+    /// Reads the whole file and compares it with the checksums that were read when it was opened, some tenths of a second
+    /// for each GB. What is the same is unchanged from then on, however often it was touched; what differs stays damaged.
+    public func recheck() -> MappedFile.Look {
+        file.recheck { header.checksum == header.digest(file.bytes) && firstDamaged() == nil }
+    }
+
+    /// ``recheck()`` on a thread of its own; calls that come while one is under way wait for the same answer.
+    public func recheck(then done: @escaping @Sendable (MappedFile.Look) -> Void) {
+        rechecks.run({ self.recheck() }, then: done)
+    }
 
     /// When the file was last written, nanoseconds since 1970.
     public var modified: Int { file.modified }
@@ -169,17 +208,58 @@ public final class EbbFile: Sendable, ModelDescription {
         }
     }
 
-    /// Reads every tensor and compares its checksum.
+    /// Reads every tensor: compares its checksum, and looks for NaN and infinity.
     /// - Throws: ``FormatError`` that names the first damaged tensor.
     public func verify(progress: (Double) -> Void = { _ in }) throws {
+        if let name = firstDamaged(progress: progress) {
+            throw FormatError("\(path): \(name) is damaged (its checksum is wrong); import the model again")
+        }
+        try demandFinite()
+    }
+
+    private func firstDamaged(progress: (Double) -> Void = { _ in }) -> String? {
         var done = 0
         for name in names {
             guard let tensor = tensors[name] else { continue }
-            guard Checksum.of(data(tensor)) == tensor.checksum else {
-                throw FormatError("\(path): \(name) is damaged (its checksum is wrong); import the model again")
-            }
+            guard Checksum.of(data(tensor)) == tensor.checksum else { return name }
             done += tensor.byteCount
             progress(Double(done) / Double(byteCount))
+        }
+        return nil
+    }
+
+    /// - Throws: ``FormatError`` that names the first tensor with NaN or infinity, and says how many there are.
+    func demandFinite() throws {
+        for name in names {
+            guard let tensor = tensors[name] else { continue }
+            let (count, what) = NonFinite.count(data(tensor), tensor.shape)
+            guard count == 0 else {
+                throw FormatError(
+                    "\(path): \(name) holds NaN or infinity (\(count) \(what)); the file that it comes from is damaged")
+            }
+        }
+    }
+}
+
+/// One check of a file at a time, for all who wait for it.
+private final class Rechecks: Sendable {
+    private let waiting = Mutex<[@Sendable (MappedFile.Look) -> Void]>([])
+
+    func run(
+        _ check: @escaping @Sendable () -> MappedFile.Look, then done: @escaping @Sendable (MappedFile.Look) -> Void
+    ) {
+        let isFirst = waiting.withLock { waiting in
+            waiting.append(done)
+            return waiting.count == 1
+        }
+        guard isFirst else { return }
+        DispatchQueue.global(qos: .utility).async { [self] in
+            let look = check()
+            let all = waiting.withLock { waiting in
+                defer { waiting = [] }
+                return waiting
+            }
+            for done in all { done(look) }
         }
     }
 }

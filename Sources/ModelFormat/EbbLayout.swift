@@ -5,6 +5,8 @@ enum EbbLayout {
     static let magic: [UInt8] = Array("EBBMODEL".utf8)
     static let version: UInt32 = 1
     static let headerBytes = 64
+    /// Those that its checksum covers.
+    static let checksummedHeaderBytes = 48
     /// Matrices start at pages, so that one can be advised away without its neighbours.
     static let matrixAlignment = 4096
     static let vectorAlignment = 64

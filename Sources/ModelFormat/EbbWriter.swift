@@ -2,7 +2,8 @@ import Glibc
 import Quantization
 
 /// Writes an `.ebb` file: to a temporary name, fsynced, then renamed. Tensors are appended in the order of the plan,
-/// each in pieces, so memory does not grow with the model. Dropped before ``finish()`` it leaves nothing behind.
+/// each in pieces, so memory does not grow with the model. Dropped before ``finish(checking:)`` it leaves nothing behind;
+/// what a killed process leaves is removed by the next writer of that name, and by ``ModelStore/removeLeftovers()``.
 public final class EbbWriter {
     private let destination: String
     private let temporary: String
@@ -29,9 +30,20 @@ public final class EbbWriter {
             return bytes
         }
         (offsets, fileBytes) = Self.layout(shapes, sizes, metadataBytes: metadata.count)
-        temporary = destination + ".partial-\(getpid())"
-        fd = open(temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-        guard fd >= 0 else { throw FormatError.system("cannot create \(temporary)") }
+        let (folder, name) = Self.split(destination)
+        Leftovers.remove(in: folder) { $0.hasPrefix(name + Self.mark) }
+        (fd, temporary) = try Leftovers.create {
+            destination + Self.mark + String(UInt64.random(in: 0 ... .max), radix: 36)
+        }
+    }
+
+    /// What stands between a file's name and what makes its temporary name unique.
+    static let mark = ".partial-"
+
+    private static func split(_ path: String) -> (folder: String, name: String) {
+        let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+        let folder = parts.dropLast().joined(separator: "/")
+        return (folder.isEmpty ? (path.hasPrefix("/") ? "/" : ".") : folder, String(parts.last ?? ""))
     }
 
     private static func layout(_ shapes: [TensorShape], _ sizes: [Int], metadataBytes: Int) -> ([Int], Int) {
@@ -76,7 +88,8 @@ public final class EbbWriter {
     }
 
     /// Writes header and table, syncs, and gives the file its name.
-    public func finish() throws {
+    /// - Parameter check: looks at the finished file before it gets its name; what it throws leaves no file.
+    public func finish(checking check: (EbbFile) throws -> Void = { _ in }) throws {
         guard checksums.count == shapes.count else { throw FormatError("\(destination) is incomplete") }
         let table = encodedTable()
         var header: [UInt8] = EbbLayout.magic
@@ -92,6 +105,9 @@ public final class EbbWriter {
         header.append(contentsOf: [UInt8](repeating: 0, count: EbbLayout.headerBytes - header.count))
         try (header + metadata + table).withUnsafeBytes { try write($0, at: 0) }
         guard fsync(fd) == 0 else { throw FormatError.system("cannot write \(temporary)") }
+        let file = try EbbFile(path: temporary, named: destination)
+        try file.demandFinite()
+        try check(file)
         guard rename(temporary, destination) == 0 else { throw FormatError.system("cannot create \(destination)") }
         finished = true
         syncFolder()
@@ -136,10 +152,7 @@ public final class EbbWriter {
 
     /// Makes the new name durable; a file system that cannot sync folders has nothing to lose here.
     private func syncFolder() {
-        let folder = destination.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(
-            separator: "/")
-        let fd = open(
-            folder.isEmpty ? (destination.hasPrefix("/") ? "/" : ".") : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        let fd = open(Self.split(destination).folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard fd >= 0 else { return }
         fsync(fd)
         close(fd)

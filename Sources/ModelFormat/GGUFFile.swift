@@ -25,6 +25,11 @@ public struct GGUFFile: Sendable {
         var cursor = ByteCursor(file.bytes, what: path)
         guard try cursor.read(UInt32.self) == 0x4655_4747 else { throw FormatError("\(path) is not a GGUF file") }
         let version = try cursor.read(UInt32.self)
+        guard ![2, 3].contains(version.byteSwapped) else {
+            throw FormatError(
+                "\(path) is a big-endian GGUF: only little-endian ones are read (gguf-convert-endian of Python's gguf "
+                    + "package turns it)")
+        }
         guard version == 2 || version == 3 else {
             throw FormatError("\(path): GGUF version \(version) is not supported (2 and 3 are)")
         }
@@ -34,9 +39,24 @@ public struct GGUFFile: Sendable {
             throw FormatError("\(path): \(metadataCount) keys and \(tensorCount) tensors do not fit the file")
         }
         metadata = try Metadata(count: metadataCount, from: &cursor, owner: file)
+        try Self.demandWhole(metadata, path: path)
         let alignment = metadata.integer("general.alignment") ?? 32
         guard (1...65536).contains(alignment) else { throw FormatError("\(path): general.alignment is \(alignment)") }
         tensors = try Self.tensors(tensorCount, &cursor, alignment: alignment)
+    }
+
+    /// Large models come in several files, NAME-00001-of-00003.gguf and so on.
+    private static func demandWhole(_ metadata: Metadata, path: String) throws {
+        guard let count = metadata.integer("split.count"), count > 1 else { return }
+        func five(_ number: Int) -> String {
+            String(repeating: "0", count: max(0, 5 - "\(number)".count)) + "\(number)"
+        }
+        let number = metadata.integer("split.no").map { $0 &+ 1 } ?? 0
+        let others = (1...min(count, 4)).filter { $0 != number }.map { "\(five($0))-of-\(five(count))" }
+        throw FormatError(
+            "\(path) is part \(number) of \(count) of a model; the others are \(others.joined(separator: ", "))"
+                + "\(count > 4 ? " and so on" : ""): join them (llama-gguf-split --merge FIRST-PART OUT.gguf), and import that"
+        )
     }
 
     /// The bytes of a tensor's data.

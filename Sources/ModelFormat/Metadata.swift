@@ -38,11 +38,13 @@ public struct MetadataArray: @unchecked Sendable {
 
     public var isStrings: Bool { type == .string }
 
-    /// The bytes of string `index`, which must be in 0..<count of an array of strings.
+    /// The bytes of string `index`, which must be in 0..<count of an array of strings. Empty where the file has changed
+    /// since it was opened and they would lie outside.
     public func string(_ index: Int) -> UnsafeRawBufferPointer {
-        let start = Int(starts[index])
-        let length = Int(raw.loadUnaligned(fromByteOffset: start, as: UInt64.self))
-        return UnsafeRawBufferPointer(rebasing: raw[start + 8..<start + 8 + length])
+        let start = Int(starts[index]) + 8
+        let length = raw.loadUnaligned(fromByteOffset: start - 8, as: UInt64.self)
+        guard length <= UInt64(raw.count - start) else { return UnsafeRawBufferPointer(start: nil, count: 0) }
+        return UnsafeRawBufferPointer(rebasing: raw[start..<start + Int(length)])
     }
 
     /// All numbers as integers; nil for strings, floats and nested arrays.

@@ -139,13 +139,21 @@ public struct ModelImport {
 
     public init(_ source: any ModelSource) { self.source = source }
 
+    /// What a container may take beyond the source: tables instead of lists, the tokenizer that lay beside the weights.
+    private static let allowance = 8 << 20
+
     /// Writes `destination`. `progress` hears a fraction, 0...1.
+    /// - Parameter check: looks at the finished file before it gets its name.
     /// - Throws: ``FormatError``; then no file is left.
-    public func write(to destination: String, progress: (Double) -> Void = { _ in }) throws {
+    public func write(
+        to destination: String, checking check: (EbbFile) throws -> Void = { _ in },
+        progress: (Double) -> Void = { _ in }
+    ) throws {
         var metadata = try source.encodedMetadata()
         metadata.setProvenance(source)
-        let writer = try EbbWriter(
-            destination: destination, metadata: metadata, shapes: source.tensors.map(\.shape))
+        let shapes = source.tensors.map(\.shape)
+        try demandProportion(metadata, shapes)
+        let writer = try EbbWriter(destination: destination, metadata: metadata, shapes: shapes)
         var done = 0
         let total = source.floatBytes
         for tensor in source.tensors {
@@ -154,8 +162,22 @@ public struct ModelImport {
             }
             done += tensor.floatBytes
         }
-        try writer.finish()
+        try writer.finish(checking: check)
         progress(1)
+    }
+
+    /// Matrices are padded to 16 channels: one of few would take many times its size. No real model has large ones.
+    private func demandProportion(_ metadata: MetadataEncoder, _ shapes: [TensorShape]) throws {
+        let bytes = EbbWriter.byteCount(metadata: metadata, shapes: shapes)
+        let most = source.byteCount + source.byteCount / 20 + shapes.count * EbbLayout.matrixAlignment + Self.allowance
+        guard bytes > most else { return }
+        func padding(_ shape: TensorShape) -> Int {
+            (shape.byteCount ?? 0) / max(shape.n, 1) * ((16 - shape.n % 16) % 16)
+        }
+        let worst = shapes.max { padding($0) < padding($1) }
+        throw FormatError(
+            "\(source.path) would take \(bytes) bytes as a container instead of \(source.byteCount): \(worst?.name ?? "") is "
+                + "[\(worst?.n ?? 0), \(worst?.k ?? 0)], and channels come in sixteens")
     }
 }
 

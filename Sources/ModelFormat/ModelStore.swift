@@ -36,32 +36,40 @@ public struct ModelStore: Sendable {
         return "\(folder)/\(name).ebb"
     }
 
-    /// Names of the models in the folder, sorted.
-    public func names() -> [String] {
-        guard let entries = opendir(folder) else { return [] }
-        defer { closedir(entries) }
-        var found: [String] = []
-        while let entry = readdir(entries) {
-            let file = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-                pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if file.hasSuffix(".ebb"), !file.hasPrefix(".") { found.append(String(file.dropLast(4))) }
+    /// Names of the models in the folder, sorted: of regular files, and links to such.
+    /// - Throws: ``FormatError`` where the folder cannot be read, with the reason.
+    public func names() throws -> [String] {
+        var info = stat()
+        guard stat(folder, &info) == 0 || errno != ENOENT else {
+            throw FormatError("there is no folder \(folder) for models: ebbctl import makes it, --models names another")
         }
-        return found.sorted()
+        return try FolderEntries.names(of: folder).filter { name in
+            var info = stat()
+            return name.hasSuffix(".ebb") && !name.hasPrefix(".") && stat("\(folder)/\(name)", &info) == 0
+                && info.st_mode & S_IFMT == S_IFREG
+        }.map { String($0.dropLast(4)) }.sorted()
     }
 
     /// Opens a model by name.
     /// - Throws: ``FormatError``; an unknown name lists what there is.
     public func open(_ name: String) throws -> EbbFile {
         let path = try path(of: name)
-        guard access(path, F_OK) == 0 else {
-            let known = names()
+        guard access(path, F_OK) == 0 || errno != ENOENT else {
+            let known = try names()
             let hint =
                 known.isEmpty
                 ? "it is empty: ebbctl import FILE.gguf --name \(name)" : "it has " + known.joined(separator: ", ")
             throw FormatError("no model named \(name) in \(folder) (\(hint))")
         }
         return try EbbFile(path: path)
+    }
+
+    /// Removes what imports that were killed have left.
+    /// - Returns: how many files that were.
+    @discardableResult
+    public func removeLeftovers() -> Int {
+        // Before there were locks, an import was checked under a name of its own.
+        Leftovers.remove(in: folder) { $0.contains(".ebb" + EbbWriter.mark) || $0.hasSuffix(".ebb.unchecked") }
     }
 
     /// Makes the folder (and its parents) where it is missing.

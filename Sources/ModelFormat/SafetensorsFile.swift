@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 
 /// A safetensors file (https://github.com/huggingface/safetensors#format): 8 bytes of length, a JSON header, raw data.
 /// Mapped, and checked in full before anything is used.
@@ -35,6 +36,22 @@ struct SafetensorsFile: Sendable {
                 entries[key.stringValue] = try container.decode(Entry.self, forKey: key)
             }
         }
+    }
+
+    /// The one file of weights of a Hugging Face folder.
+    /// - Throws: ``FormatError``, which says what to do where the weights come in several files, or in another format.
+    init(folder: String) throws {
+        let path = folder + "/model.safetensors"
+        func has(_ name: String) -> Bool { access(folder + "/" + name, F_OK) == 0 }
+        if !has("model.safetensors"), has("model.safetensors.index.json") {
+            throw FormatError(
+                "\(folder): the weights come in several parts (model.safetensors.index.json lists them); Ebb reads one: load "
+                    + "the model with transformers, and save_pretrained(…, max_shard_size=\"100GB\")")
+        }
+        if !has("model.safetensors"), has("pytorch_model.bin") {
+            throw FormatError("\(path) is missing: pytorch_model.bin is not read; save the model as safetensors")
+        }
+        try self.init(path: path)
     }
 
     /// - Throws: ``FormatError``.

@@ -16,7 +16,10 @@ public struct Recipe: Codable, Sendable, Hashable {
         public var fixedInput: Bool?
         public var keep: Kept?
 
-        enum CodingKeys: String, CodingKey {
+        /// The names that a rule may have in a file.
+        public static var keys: [String] { CodingKeys.allCases.map(\.rawValue) }
+
+        enum CodingKeys: String, CodingKey, CaseIterable {
             case tensors, bits, block, asymmetric, method, keep
             case scaleBits = "scale_bits"
             case fixedInput = "fixed_input"

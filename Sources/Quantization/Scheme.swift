@@ -64,6 +64,18 @@ public struct Scheme: Sendable, Hashable {
         }
     }
 
+    /// Bytes of floats at a record's end: scales, offsets and super-scales, but not the small integers under those.
+    public func floatBytes(k: Int) -> Int {
+        let sides = asymmetric ? 2 : 1
+        let blocks = span(k: k) / blockLength(k: k)
+        switch scale {
+        case .f16: return blocks * 32 * sides
+        case .f32: return blocks * 64 * sides
+        case .twoLevel: return 32 * sides
+        case .twoLevelPacked: return 64
+        }
+    }
+
     /// For people: `4 bit, block 32, asymmetric, f16 scales`.
     public var summary: String {
         let blocks = block == -1 ? "per channel" : "block \(block)"

@@ -10,6 +10,9 @@ struct EbbCtl: AsyncParsableCommand {
             Talks to ebbd over its socket (--socket, $EBB_SOCKET). The commands for \
             models, quantization and measuring work on the model folder itself (--models, $EBB_MODELS) and need no daemon.
 
+            EXIT CODES
+            \(ExitStatus.table)
+
             EXAMPLES
               ebbctl import SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2
               ebbctl run smollm2 "Why is the sky blue?"
@@ -28,5 +31,18 @@ struct EbbCtl: AsyncParsableCommand {
             CommandGroup(name: "Measuring", subcommands: [Tokenize.self, ScoreCommand.self, Bench.self]),
         ])
 
-    static func main() async { await main(MNNSpelling.rewritten(Array(CommandLine.arguments.dropFirst()))) }
+    static func main() async {
+        StandardStreams.prepare()
+        do {
+            var command = try await asyncParseAsRoot(MNNSpelling.rewritten(Array(CommandLine.arguments.dropFirst())))
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
+            try Terminal.close()
+        } catch {
+            end(with: error)
+        }
+    }
 }

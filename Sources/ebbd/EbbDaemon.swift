@@ -54,7 +54,9 @@ struct EbbDaemon: AsyncParsableCommand {
     @Option(help: "Group that may load, unload and set modes, beside root and the daemon's user.")
     var adminGroup: String?
 
-    @Option(help: ArgumentHelp("JSON file with memory limits; read again at SIGHUP.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "JSON file with limits of memory and of clients; memory's are read again at SIGHUP.", valueName: "file"))
     var settings: String?
 
     @Option(
@@ -111,7 +113,11 @@ struct EbbDaemon: AsyncParsableCommand {
         configuration.state = state ?? Self.defaultState
         configuration.prefixBytes = prefixCache << 20
         configuration.probesModes = probe
-        if let settings { configuration.policy = try Settings(path: settings).policy }
+        ModelStore(folder: configuration.models).removeLeftovers()
+        if let settings {
+            let read = try Settings(path: settings)
+            (configuration.policy, configuration.limits) = (read.policy, read.limits)
+        }
         configuration.levelDwell = configuration.policy.dwell
         let service = try EbbService(configuration, logger: logger)
         let daemon = DaemonService(service: service, preload: load, settings: settings, logger: logger)

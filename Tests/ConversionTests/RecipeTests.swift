@@ -120,7 +120,7 @@ struct RecipeTests {
     @Test("An empty calibration file, and GPTQ without one, are refused")
     func calibration() throws {
         try folder.write("empty.txt", Array(" \n\n".utf8))
-        let error = #expect(throws: FormatError.self) { try CalibrationTexts.read(folder.file("empty.txt")) }
+        let error = #expect(throws: InputError.self) { try CalibrationTexts.read(folder.file("empty.txt")) }
         #expect(error?.description.contains("empty") == true)
         #expect(throws: FormatError.self) { try CalibrationTexts.read(folder.file("none.txt")) }
         #expect(refusal(MiniLM.uniform(4, .gptq))?.contains("calibration") == true)
@@ -131,6 +131,21 @@ struct RecipeTests {
     func noRecipe(text: String) throws {
         try folder.write("r.json", Array(text.utf8))
         #expect(throws: FormatError.self) { try RecipeFile.read(folder.file("r.json")) }
+    }
+
+    @Test(
+        "A key of a recipe that is none is refused by its name",
+        arguments: [
+            (
+                #"{"rules": [{"tensors": ".*", "bits": 4}, {"tensors": ".*", "bits": 4, "blok": 16}]}"#,
+                "\"blok\" in rule 2"
+            ),
+            (#"{"rules": [], "rule": 1}"#, "\"rule\" is unknown"),
+        ])
+    func unknownKey(text: String, words: String) throws {
+        try folder.write("r.json", Array("\u{feff}\(text)\r\n".utf8))
+        let error = #expect(throws: FormatError.self) { try RecipeFile.read(folder.file("r.json")) }
+        #expect(error?.description.contains(words) == true, "\(error?.description ?? "")")
     }
 
     @Test("A file whose fixed input scales are impossible or contradict each other is refused, not run")

@@ -1,4 +1,5 @@
 import Engine
+import Foundation
 import ModelFormat
 import Testing
 import TestKit
@@ -90,6 +91,58 @@ struct EncoderTests {
         try ModelImport(try ModelSources.open(folder.path)).write(to: folder.file("tiny.ebb"))
         let file = try EbbFile(path: folder.file("tiny.ebb"))
         #expect(throws: FormatError.self) { try ModelFamilies.check(file) }
+    }
+
+    @Test("Dense layers behind the pooling are computed, with bias and activation, and before the normalization")
+    func dense() throws {
+        var random = TestRandom(seed: 9)
+        let widths = [(32, 20, "Tanh"), (20, 7, "Identity")]
+        let weights = widths.map { random.floats($0.0 * $0.1).map { $0 * 0.3 } }
+        let bias = random.floats(20)
+        func model(_ kinds: [String]) throws -> EncoderModel {
+            var bert = TinyBert()
+            bert.setModules(kinds)
+            bert.files["1_Pooling/config.json"] = ["pooling_mode": "cls"]
+            for (index, width) in widths.enumerated() where kinds.count > 2 {
+                bert.files["\(index + 2)_Dense/config.json"] =
+                    [
+                        "in_features": width.0, "out_features": width.1, "bias": index == 0,
+                        "activation_function": "torch.nn.modules.activation.\(width.2)",
+                    ] as [String: Any]
+            }
+            let folder = try bert.folder()
+            for (index, width) in widths.enumerated() where kinds.count > 2 {
+                let linear = ("linear.weight", [width.1, width.0], weights[index])
+                try folder.write(
+                    "\(index + 2)_Dense/model.safetensors",
+                    try TinyBert.safetensors(index == 0 ? [linear, ("linear.bias", [20], bias)] : [linear]))
+            }
+            try ModelImport(try ModelSources.open(folder.path)).write(to: folder.file("tiny.ebb"))
+            return try EncoderModel(
+                try EbbFile(path: folder.file("tiny.ebb")), pool: try WorkerPool(threads: 2),
+                kernels: try Kernels.fromEnvironment(), precision: .f32)
+        }
+        let plain = try model(["Transformer", "Pooling"]).embed(Self.texts)
+        func product(_ weight: [Float], _ x: [Double]) -> [Double] {
+            (0..<weight.count / x.count).map { n in
+                var sum = 0.0
+                for i in x.indices { sum += Double(weight[n * x.count + i]) * x[i] }
+                return sum
+            }
+        }
+        let expected = plain.map { embedding -> [Float] in
+            let first = zip(product(weights[0], embedding.map(Double.init)), bias).map { tanh($0 + Double($1)) }
+            return product(weights[1], first).map(Float.init)
+        }
+        let dense = try model(["Transformer", "Pooling", "Dense", "Dense"])
+        #expect(dense.config.embeddingLength == 7)
+        #expect(worst(try dense.embed(Self.texts), expected) < 1e-5)
+        let unit = expected.map { row in
+            let length = row.reduce(0) { $0 + $1 * $1 }.squareRoot()
+            return row.map { $0 / length }
+        }
+        let normalized = try model(["Transformer", "Pooling", "Dense", "Dense", "Normalize"]).embed(Self.texts)
+        #expect(worst(normalized, unit) < 1e-5)
     }
 
     @Test("Heads of an odd size are refused")

@@ -36,7 +36,7 @@ struct KVCacheTests {
         if int8 { #expect(first.compact(most: 100) == 8) }
         let tokens = first.shareable(100)
         #expect(tokens == 96)
-        let fork = first.fork(tokens)
+        let fork = try #require(first.fork(tokens))
         #expect(fork.count == 96)
         let rest = Array(prompt[96..<120])
         let fresh = model.makeSequence()
@@ -51,6 +51,46 @@ struct KVCacheTests {
         fork.reset()
         fresh.reset()
         #expect(model.kvPool.usedBlocks == 0)
+    }
+
+    @Test("A beginning can be shared by more sequences than 16 bits count, and all of it comes back")
+    func manyForks() throws {
+        let model = try Models.tiny()
+        let first = model.makeSequence()
+        _ = try model.lastLogits(first, Array(prompt[..<40]))
+        _ = first.compact(most: 1)
+        let used = model.kvPool.usedBlocks
+        var forks = (0..<70_000).compactMap { _ in first.fork(32) }
+        #expect(forks.count == 70_000 && model.kvPool.usedBlocks == used)
+        #expect(try model.lastLogits(forks[69_999], [5]).count == model.config.vocabulary)
+        first.reset()
+        forks = []
+        #expect(model.kvPool.usedBlocks == 0)
+    }
+
+    @Test("Where no more sequences can share a block none does, and nothing is lost")
+    func mostHolders() throws {
+        let kernels = try Kernels.fromEnvironment()
+        let pool = try KVPool(kvHeads: 1, headDim: 32, capacity: 8, kernels: kernels, mostHolders: 3)
+        let first = KVSequence(pool: pool, rings: [0, 0], limit: 128)
+        try first.reserve(32)
+        first.advance(32)
+        var forks = (0..<5).compactMap { _ in first.fork(32) }
+        #expect(forks.count == 2)
+        forks.removeLast()
+        let another = first.fork(32)
+        #expect(another != nil && first.fork(32) == nil)
+        first.reset()
+        forks = []
+        another?.reset()
+        #expect(pool.usedBlocks == 0)
+    }
+
+    @Test("More blocks than there are numbers for are no trap")
+    func hugePool() throws {
+        let kernels = try Kernels.fromEnvironment()
+        let pool = try KVPool(kvHeads: 1, headDim: 32, capacity: .max, kernels: kernels)
+        #expect(pool.allocate() != nil)
     }
 
     @Test("A window's ring goes on through blocks that were int8 or shared")
@@ -73,10 +113,10 @@ struct KVCacheTests {
         #expect(largest(found) == largest(expected) && shareOfRange(expected, found) < 0.05)
         // Beyond its window a sequence can be gone on from its end alone.
         #expect(exact.shareable(500) == 0 && exact.shareable(1000) == 992)
-        let fork = exact.fork(992)
+        let fork = try #require(exact.fork(992))
         #expect(largest(try run(fork, 992..<1000)) == largest(expected))
         // The fork has written into its own copies of the ring's blocks.
-        let again = exact.fork(992)
+        let again = try #require(exact.fork(992))
         #expect(largest(try run(again, 992..<1000)) == largest(expected))
     }
 

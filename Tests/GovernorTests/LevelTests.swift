@@ -42,4 +42,21 @@ struct LevelTests {
         for tick in 0..<100 { tracker.update([tick % 2 == 0 ? .critical : .warning], now: Double(tick)) }
         #expect(tracker.level == .critical)
     }
+
+    @Test("A source that is unknown leaves the level to the others, and there is no calm meanwhile")
+    func unknown() {
+        var tracker = LevelTracker(dwell: 5)
+        tracker.update([.nominal, nil], now: 8)
+        #expect(tracker.level == .nominal && !tracker.isSure && tracker.phaseSince == 8)
+        tracker.update([nil, nil], now: 9)
+        #expect(tracker.level == .nominal && tracker.phaseSince == 9)
+        tracker.update([.warning, nil], now: 10)
+        #expect(tracker.level == .warning && tracker.phaseSince == 10)
+        tracker.update([.nominal, nil], now: 20)
+        tracker.update([.nominal, .nominal], now: 21)
+        // Calm counts from the last doubt.
+        #expect(tracker.level == .nominal && tracker.isSure && tracker.phaseSince == 20)
+        tracker.update([.nominal, .nominal], now: 30)
+        #expect(tracker.phaseSince == 20)
+    }
 }

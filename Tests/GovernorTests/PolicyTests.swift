@@ -47,6 +47,16 @@ struct PolicyTests {
         #expect(count([model(expanded: 4)], situation(calm: 0)) == [4])
     }
 
+    @Test("Nothing grows while a source is unknown, and nothing goes for it")
+    func unknownSource() {
+        var unsure = situation()
+        unsure.isSure = false
+        #expect(count([model(expanded: 4)], unsure) == [4])
+        var eager = policy
+        eager.calmBeforeGrowth = 0
+        #expect(eager.decide(unsure, [model(expanded: 4)]).expanded[0].count { $0 } == 4)
+    }
+
     @Test("Less available than the reserve gives layers back without any pressure")
     func reserveIsKept() {
         #expect(count([model(expanded: 10)], situation(available: 38 * Self.mib)) == [8])
@@ -121,7 +131,8 @@ struct PolicyTests {
             let level = PressureLevel.allCases.randomElement(using: &random) ?? .nominal
             body(
                 Situation(
-                    level: level, calm: level == .nominal ? Double.random(in: 0...30, using: &random) : 0,
+                    level: level, isSure: Bool.random(using: &random),
+                    calm: level == .nominal ? Double.random(in: 0...30, using: &random) : 0,
                     strained: level == .nominal ? 0 : Double.random(in: 0...30, using: &random),
                     available: Int.random(in: -20 * Self.mib...(200 * Self.mib), using: &random),
                     peak: Int.random(in: 0...(300 * Self.mib), using: &random),
@@ -167,10 +178,10 @@ struct PolicyTests {
         }
     }
 
-    @Test("At a level that is not nominal nothing new is expanded")
+    @Test("At a level that is not nominal, or while a source is unknown, nothing new is expanded")
     func noGrowthUnderPressure() {
         situations { situation, models in
-            guard situation.level > .nominal else { return }
+            guard situation.level > .nominal || !situation.isSure else { return }
             for (model, layers) in zip(models, policy.decide(situation, models).expanded) {
                 for (layer, will) in zip(model.layers, layers) { #expect(layer.isExpanded || !will) }
             }

@@ -56,6 +56,121 @@ struct FolderTests {
         #expect(try refusal { $0.config["vocab_size"] = 7 }.contains("vocab") || true)
     }
 
+    @Test(
+        "A key of the configuration that Ebb does not know is refused, and a known one only where it changes something",
+        arguments: ["auto_map", "alibi_slopes", "quantization_config"])
+    func unknownKey(key: String) throws {
+        #expect(try refusal { $0.config[key] = ["a": 1] }.contains("\"\(key)\""))
+        #expect(try refusal { $0.config["is_decoder"] = true }.contains("\"is_decoder\" is true"))
+        #expect(try refusal { $0.config["position_embedding_type"] = "relative_key" }.contains("relative_key"))
+        var right = TinyBert()
+        right.config.merge(["is_decoder": false, "torch_dtype": "float32", "pruned_heads": [String: Any]()]) { $1 }
+        let folder = try right.folder()
+        _ = try ModelSources.open(folder.path)
+    }
+
+    @Test("A tensor that would be left out is refused by name; what embeddings do not need may be there")
+    func unknownTensor() throws {
+        #expect(
+            try refusal { $0.weights.append(("encoder.layer.2.output.dense.bias", [1], [0])) }.contains(
+                "layer.2.output"))
+        #expect(try refusal { $0.weights.append(("classifier.weight", [1], [0])) }.contains("classifier.weight"))
+        var right = TinyBert()
+        for name in ["pooler.dense.weight", "cls.predictions.bias", "embeddings.position_ids"] {
+            right.weights.append((name, [1], [0]))
+        }
+        let folder = try right.folder()
+        _ = try ModelSources.open(folder.path)
+    }
+
+    @Test("The names of older files are known: bert. before all, gamma and beta for the norms")
+    func legacyNames() throws {
+        var old = TinyBert()
+        for index in old.weights.indices {
+            old.weights[index].name =
+                "bert."
+                + old.weights[index].name.replacingOccurrences(of: "LayerNorm.weight", with: "LayerNorm.gamma")
+                .replacingOccurrences(of: "LayerNorm.bias", with: "LayerNorm.beta")
+        }
+        func imported(_ bert: TinyBert) throws -> EbbFile {
+            let folder = try bert.folder()
+            try ModelImport(try ModelSources.open(folder.path)).write(to: folder.file("out.ebb"))
+            return try EbbFile(path: folder.file("out.ebb"))
+        }
+        let (a, b) = (try imported(old), try imported(TinyBert()))
+        #expect(a.names == b.names)
+        for name in a.names {
+            let (one, other) = (try #require(a.tensors[name]), try #require(b.tensors[name]))
+            #expect(a.data(one).elementsEqual(b.data(other)), "\(name)")
+        }
+    }
+
+    private func pooling(_ value: [String: Any]) throws -> String? {
+        var bert = TinyBert()
+        bert.setModules(["Transformer", "Pooling"])
+        bert.files["1_Pooling/config.json"] = value
+        let folder = try bert.folder()
+        do {
+            try ModelImport(try ModelSources.open(folder.path)).write(to: folder.file("out.ebb"))
+        } catch let error as FormatError { return error.description }
+        let metadata = try EbbFile(path: folder.file("out.ebb")).metadata
+        #expect(metadata.bool("bert.normalize") == false)
+        return metadata.integer("bert.pooling_type").map { "\($0)" }
+    }
+
+    @Test("Pooling is read in both spellings; two modes at once, and others, are refused by name")
+    func pooling() throws {
+        #expect(try pooling(["pooling_mode": "mean"]) == "1")
+        #expect(try pooling(["pooling_mode": "cls", "embedding_dimension": 32]) == "2")
+        #expect(try pooling(["pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false]) == "2")
+        #expect(try pooling(["pooling_mode_mean_tokens": true, "include_prompt": true]) == "1")
+        #expect(try pooling([:]) == "1")
+        let both = try pooling(["pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true])
+        #expect(both?.contains("cls and mean") == true)
+        #expect(try pooling(["pooling_mode": "max"])?.contains("max") == true)
+        #expect(try pooling(["pooling_mode_lasttoken": true])?.contains("mean and lasttoken") == true)
+        #expect(try pooling(["pooling_mode_other": true])?.contains("pooling_mode_other") == true)
+    }
+
+    @Test("Modules that are not computed are refused by name, in whatever file they are asked for")
+    func modules() throws {
+        #expect(try refusal { $0.setModules(["Transformer", "Pooling", "CNN"]) }.contains("CNN"))
+        #expect(try refusal { $0.setModules(["Transformer", "Normalize", "Pooling"]) }.contains("in this order"))
+        #expect(try refusal { $0.setModules(["Transformer"]) }.contains("one Pooling"))
+        #expect(
+            try refusal {
+                $0.files["modules.json"] = [["idx": 0, "path": "../other", "type": "a.Transformer"]]
+            }.contains("one Pooling"))
+        #expect(
+            try refusal {
+                $0.files["config_sentence_transformers.json"] = ["default_prompt_name": "query"]
+            }.contains("default_prompt_name"))
+        #expect(
+            try refusal { $0.files["sentence_bert_config.json"] = ["do_lower_case": true] }.contains("do_lower_case"))
+    }
+
+    @Test("A dense layer that is not as its configuration says, or has another activation, is refused")
+    func dense() throws {
+        func bert(_ config: [String: Any], _ shape: [Int], name: String = "linear.weight") throws -> String {
+            var bert = TinyBert()
+            bert.setModules(["Transformer", "Pooling", "Dense"])
+            bert.files["1_Pooling/config.json"] = ["pooling_mode": "mean"]
+            bert.files["2_Dense/config.json"] = ["in_features": 32, "out_features": 8, "bias": false].merging(config) {
+                $1
+            }
+            let folder = try bert.folder()
+            let values = [Float](repeating: 1, count: shape.reduce(1, *))
+            try folder.write("2_Dense/model.safetensors", try TinyBert.safetensors([(name, shape, values)]))
+            return #expect(throws: FormatError.self) { try ModelSources.open(folder.path) }?.description ?? ""
+        }
+        #expect(try bert(["activation_function": "torch.nn.modules.activation.GELU"], [8, 32]).contains("GELU"))
+        #expect(try bert([:], [8, 16]).contains("linear.weight is not [8, 32]"))
+        #expect(try bert([:], [8, 32], name: "other.weight").contains("other.weight"))
+        #expect(try bert(["in_features": 16], [8, 16]).contains("in_features is 16"))
+        #expect(try bert(["bias": true], [8, 32]).contains("linear.bias"))
+        #expect(try bert(["module_input_name": "token_embeddings"], [8, 32]).contains("token_embeddings"))
+    }
+
     @Test("A safetensors file that is cut anywhere is refused, never a trap")
     func truncated() throws {
         let model = TinyBert()

@@ -46,7 +46,7 @@ struct DaemonTests {
 
     @Test("SIGTERM lets a running stream end, removes the socket and exits with 0")
     func terminate() throws {
-        let daemon = try Daemon()
+        let daemon = try Daemon(["--grace", "600"])
         let folder = try TemporaryFolder()
         let client = try Child(
             "ebbctl",

@@ -1,4 +1,5 @@
 import Foundation
+import ModelFormat
 import Testing
 import TestKit
 
@@ -76,6 +77,45 @@ struct ImportTests {
         let outcome = try Programs.run("ebbctl", ["import", source, "--name", "big", "--models", mount])
         let left = try FileManager.default.contentsOfDirectory(atPath: mount)
         expectRefusal((outcome, left), "No space left")
+    }
+
+    @Test("Weights that are NaN are refused, with the tensor's name")
+    func notANumber() throws {
+        let bytes = TinyLlama.gguf {
+            $0["blk.1.attn_k.weight"] = [.nan, .nan] + $0["blk.1.attn_k.weight"].dropFirst(2)
+        }
+        expectRefusal(try importing(bytes), "blk.1.attn_k.weight", "2 values")
+    }
+
+    @Test("A setting that would be left out is refused, with its name")
+    func unknownSetting() throws {
+        expectRefusal(
+            try importing(TinyLlama.gguf { $0.set("llama.new.setting", .uint32(3)) }), "llama.new.setting (3)")
+    }
+
+    @Test("An import that is killed leaves nothing that is loaded, and the next one removes what it left")
+    func killed() throws {
+        let models = ModelStore(folder: folder.file("models"))
+        let child = try Child(
+            "ebbctl", ["import", try RealModel.qwen2.path, "--name", "big", "--models", models.folder],
+            environment: [:], folder: folder)
+        func partial() -> [String] {
+            ((try? FileManager.default.contentsOfDirectory(atPath: models.folder)) ?? []).filter {
+                $0.hasPrefix("big.ebb.partial-")
+            }
+        }
+        try Programs.wait("the partial file", for: 60) { !partial().isEmpty || !child.isRunning }
+        child.signal(SIGSTOP)
+        // It is in use: another import leaves it alone.
+        #expect(try importing(TinyLlama.gguf()).0.code == 0)
+        #expect(partial().count == 1)
+        child.signal(SIGKILL)
+        #expect(try child.wait() == 128 + SIGKILL)
+        #expect(partial().count == 1)
+        #expect(try models.names() == ["tiny"])
+        unlink(models.folder + "/tiny.ebb")
+        let (outcome, left) = try importing(TinyLlama.gguf())
+        #expect(outcome.code == 0 && left == ["tiny.ebb"], "\(left)")
     }
 
     @Test("A header with a flipped byte is refused by every command that opens the model")

@@ -16,7 +16,7 @@ enum Programs {
         let errors: String
     }
 
-    /// Runs a program to its end, for at most a minute.
+    /// Runs a program to its end.
     static func run(
         _ program: String, _ arguments: [String], input: String = "", environment: [String: String] = [:]
     ) throws -> Outcome {
@@ -28,8 +28,8 @@ enum Programs {
             errors: try String(contentsOfFile: folder.file("err"), encoding: .utf8))
     }
 
-    /// Waits until something holds, a moment at a time.
-    static func wait(_ what: String, for seconds: Int = 15, _ condition: () throws -> Bool) throws {
+    /// Waits until something holds, a moment at a time. It gives up after minutes: no speed of the machine decides.
+    static func wait(_ what: String, for seconds: Int = 300, _ condition: () throws -> Bool) throws {
         for _ in 0..<seconds * 200 {
             if try condition() { return }
             usleep(5_000)
@@ -80,9 +80,9 @@ final class Child {
         return false
     }
 
-    /// Waits for the end, at most a minute, and returns the exit code.
+    /// Waits for the end and returns the exit code.
     func wait() throws -> Int32 {
-        try Programs.wait("the end of process \(pid)", for: 60) { !isRunning }
+        try Programs.wait("the end of process \(pid)") { !isRunning }
         return code ?? -1
     }
 

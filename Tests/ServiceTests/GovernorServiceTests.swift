@@ -111,7 +111,7 @@ struct GovernorServiceTests {
             let ebb = try await service.client()
             _ = try await ebb.load("smollm2")
             var costs: EbbModeCosts?
-            for _ in 0..<1000 where costs == nil {
+            for _ in 0..<15_000 where costs == nil {
                 try await Task.sleep(for: .milliseconds(20))
                 costs = try await ebb.status().models.first { $0.hasCosts }?.costs
             }
@@ -127,19 +127,20 @@ struct GovernorServiceTests {
             let ebb = try await service.client()
             var pieces = 0
             let prompt = String(repeating: "The sea was calm that day. ", count: 20)
-            for try await event in try await ebb.generate("smollm2", prompt: prompt, options: greedy(60)) {
+            for try await event in try await ebb.generate("smollm2", prompt: prompt, options: greedy(600)) {
                 guard case .text = event else { continue }
                 pieces += 1
                 if pieces == 5 { service.source.say(.critical) }
                 if pieces == 6 {
-                    for _ in 0..<1000 {
+                    for _ in 0..<30_000 {
                         if try await service.service.status().models.first?.kvBlocksInt8 ?? 0 > 0 { break }
                         try await Task.sleep(for: .milliseconds(2))
                     }
                     #expect(try await service.service.status().models.first?.kvBlocksInt8 ?? 0 > 0)
                 }
+                if pieces == 40 { break }
             }
-            #expect(pieces > 20)
+            #expect(pieces == 40)
         }
     }
 
@@ -185,11 +186,12 @@ struct GovernorServiceTests {
             let before = status?.promptTokens ?? 0
             _ = try await ebb.generate("smollm2", prompt: prompt + answer + " Then", options: greedy(5)).text()
             let fed = try await ebb.status().models.first.map { $0.promptTokens - before } ?? 0
-            #expect(fed < 64 && !FileManager.default.fileExists(atPath: file))
+            // Whether the file has gone cannot be seen for sure: a moment later the model is parked again.
+            #expect(fed < 64)
             try await parked(ebb)
             #expect(FileManager.default.fileExists(atPath: file))
             try await ebb.unload("smollm2")
-            for _ in 0..<400 where FileManager.default.fileExists(atPath: file) {
+            for _ in 0..<60_000 where FileManager.default.fileExists(atPath: file) {
                 try await Task.sleep(for: .milliseconds(5))
             }
             #expect(!FileManager.default.fileExists(atPath: file))
@@ -197,7 +199,7 @@ struct GovernorServiceTests {
     }
 
     private func parked(_ ebb: EbbClient) async throws {
-        for _ in 0..<2000 {
+        for _ in 0..<60_000 {
             if try await ebb.status().models.first?.parked == true { return }
             try await Task.sleep(for: .milliseconds(5))
         }
@@ -213,10 +215,12 @@ struct GovernorServiceTests {
             $0.policy.idleTime = 0.3
         }) { service in
             let ebb = try await service.client()
-            try FileManager.default.createDirectory(atPath: state.file("parked"), withIntermediateDirectories: true)
-            // Every write to this file fails with ENOSPC.
-            try FileManager.default.createSymbolicLink(
-                atPath: state.file("parked/smollm2.kv"), withDestinationPath: "/dev/full")
+            let disk = state.file("parked")
+            try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true)
+            // Who may not mount a small disk has none at all there.
+            let isMounted = mount("tmpfs", disk, "tmpfs", 0, "size=64k,mode=700") == 0
+            if !isMounted { #expect(rmdir(disk) == 0 && close(creat(disk, 0o600)) == 0) }
+            defer { if isMounted { umount(disk) } }
             let events = try await service.client().events()
             let reason = Mutex("")
             let listening = Task {
@@ -226,9 +230,10 @@ struct GovernorServiceTests {
             let text = try await ebb.generate("smollm2", prompt: prompt, options: greedy(10)).text()
             try await parked(ebb)
             #expect(try await ebb.generate("smollm2", prompt: prompt, options: greedy(10)).text() == text)
-            for _ in 0..<200 where reason.withLock({ $0.isEmpty }) { try await Task.sleep(for: .milliseconds(5)) }
+            for _ in 0..<60_000 where reason.withLock({ $0.isEmpty }) { try await Task.sleep(for: .milliseconds(5)) }
             let told = reason.withLock { $0 }
-            #expect(told.contains("dropped") && told.contains("No space left"), "\(told)")
+            #expect(told.contains("dropped") && (told.contains("No space left") || !isMounted), "\(told)")
+            if isMounted { #expect(try FileManager.default.contentsOfDirectory(atPath: disk).isEmpty) }
             listening.cancel()
         }
     }
@@ -257,7 +262,7 @@ struct GovernorServiceTests {
             available.withLock { $0 = 1 << 40 }
             try await ebb.unload("smollm2")
             service.source.say(.critical)
-            try await Task.sleep(for: .milliseconds(100))
+            try await service.until("the level") { $0.level == .critical }
             let critical = await failure { _ = try await ebb.load("smollm2") }
             #expect(
                 critical?.kind == .refused(.outOfMemory) && critical?.description.contains("critically scarce") == true)
@@ -292,7 +297,7 @@ struct GovernorServiceTests {
             let ebb = try await service.client()
             let before = try await ebb.generate("one", prompt: "The sea", options: greedy(10)).text()
             #expect(rename(folder.file("two.ebb"), folder.file("one.ebb")) == 0)
-            try await service.until("the old one to go", for: 30) { $0.layers == 0 }
+            try await service.until("the old one to go") { $0.layers == 0 }
             #expect(try await ebb.generate("one", prompt: "The sea", options: greedy(10)).text() == before)
         }
     }

@@ -11,7 +11,7 @@ final class RawSocket {
         fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         let code = Self.call(connect, fd, path)
         guard code == 0 else { throw ServiceError(.internal, "cannot connect: \(errno)") }
-        var timeout = timeval(tv_sec: 120, tv_usec: 0)
+        var timeout = timeval(tv_sec: 300, tv_usec: 0)
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
     }
 

@@ -89,8 +89,8 @@ struct RunningService {
 
     func client() async throws -> EbbClient { try await EbbClient.connect(to: socket, as: "test") }
 
-    /// Waits, without a fixed sleep, until something holds.
-    func until(_ what: String, for seconds: Int = 10, _ condition: (EbbStatusView) -> Bool) async throws {
+    /// Waits, without a fixed sleep, until something holds. It gives up after minutes: no speed of the machine decides.
+    func until(_ what: String, for seconds: Int = 300, _ condition: (EbbStatusView) -> Bool) async throws {
         for _ in 0..<seconds * 200 {
             if condition(EbbStatusView(try await service.status())) { return }
             try await Task.sleep(for: .milliseconds(5))

@@ -1,6 +1,6 @@
 /// Writes GGUF files, right or wrong, for tests.
 public struct GGUFBuilder {
-    public enum Value {
+    public enum Value: Sendable {
         case uint32(UInt32), int32(Int32), float32(Float), bool(Bool), string(String)
         case strings([String]), int32s([Int32]), float32s([Float])
     }
@@ -25,6 +25,27 @@ public struct GGUFBuilder {
     }
 
     public var version: UInt32 = 3
+
+    /// Sets a pair, in the place of one of that key.
+    public mutating func set(_ key: String, _ value: Value) {
+        pairs.removeAll { $0.0 == key }
+        pairs.append((key, value))
+    }
+
+    /// The values of an f32 tensor.
+    public subscript(name: String) -> [Float] {
+        get {
+            let data = tensors.first { $0.name == name }?.data ?? []
+            return stride(from: 0, to: data.count, by: 4).map { at in
+                Float(bitPattern: (0..<4).reduce(0) { $0 | UInt32(data[at + $1]) << UInt32($1 * 8) })
+            }
+        }
+        set {
+            guard let index = tensors.firstIndex(where: { $0.name == name }) else { return }
+            tensors[index].data = newValue.flatMap { bytes($0.bitPattern) }
+        }
+    }
+
     public var pairs: [(String, Value)]
     public var tensors: [Tensor]
 

@@ -12,6 +12,8 @@ public struct TinyBert {
     /// Weights in the order they are written, by name.
     public var weights: [(name: String, shape: [Int], values: [Float])] = []
     public var config: [String: Any] = [:]
+    /// More files of the folder: JSON values by their paths.
+    public var files: [String: Any] = [:]
 
     public init() {
         var random = TestRandom(seed: 17)
@@ -48,7 +50,10 @@ public struct TinyBert {
     }
 
     /// The bytes of model.safetensors.
-    public func safetensors() throws -> [UInt8] {
+    public func safetensors() throws -> [UInt8] { try Self.safetensors(weights) }
+
+    /// The bytes of a safetensors file of f32 tensors.
+    public static func safetensors(_ weights: [(name: String, shape: [Int], values: [Float])]) throws -> [UInt8] {
         var header: [String: Any] = ["__metadata__": ["format": "pt"]]
         var data: [UInt8] = []
         for (name, shape, values) in weights {
@@ -72,6 +77,22 @@ public struct TinyBert {
             try folder.write(name, Array(try JSONSerialization.data(withJSONObject: value)))
         }
         try folder.write("model.safetensors", try safetensors())
+        for (name, value) in files {
+            let path = URL(fileURLWithPath: folder.file(name))
+            try FileManager.default.createDirectory(
+                at: path.deletingLastPathComponent(), withIntermediateDirectories: true)
+            try folder.write(name, Array(try JSONSerialization.data(withJSONObject: value)))
+        }
+    }
+
+    /// The chain of sentence-transformers: modules of these kinds, in folders `1_Pooling` and so on.
+    public mutating func setModules(_ kinds: [String]) {
+        files["modules.json"] = kinds.enumerated().map { index, kind in
+            [
+                "idx": index, "name": "\(index)", "path": kind == "Transformer" ? "" : "\(index)_\(kind)",
+                "type": "sentence_transformers.models.\(kind)",
+            ] as [String: Any]
+        }
     }
 
     /// A folder with these files.

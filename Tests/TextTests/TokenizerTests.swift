@@ -77,6 +77,16 @@ struct TokenizerTests {
         #expect(tokenizer.endOfGeneration.contains(2))
     }
 
+    @Test("A token that is not printed has a name to look for, a printed one has none")
+    func hiddenText() throws {
+        let tokenizer = try Tokenizer(try GGUFFile(path: try RealModel.smollm2.path).metadata)
+        #expect(tokenizer.hiddenText(of: 1) == "<|im_start|>")
+        #expect(tokenizer.hiddenText(of: 2) == "<|im_end|>")
+        let word = tokenizer.encode("word", addSpecial: false, parseSpecial: false)
+        #expect(word.allSatisfy { tokenizer.hiddenText(of: $0) == nil })
+        for id in [-1, .min, .max, Int32(tokenizer.vocabularySize)] { #expect(tokenizer.hiddenText(of: id) == nil) }
+    }
+
     @Test("A pre-tokenizer that is not known is named")
     func unknownPreTokenizer() throws {
         let folder = try TemporaryFolder()

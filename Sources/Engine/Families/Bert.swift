@@ -15,8 +15,19 @@ public struct EncoderConfig: Sendable {
     public var maxTokens: Int
     public var epsilon: Float
     public var pooling: Pooling
+    /// Linear layers that embeddings pass after pooling.
+    public var denses: [Dense] = []
     /// Whether embeddings have length 1.
     public var normalize: Bool
+
+    public struct Dense: Sendable {
+        public enum Activation: String, Sendable { case identity, tanh }
+        public var inputs, outputs: Int
+        public var activation: Activation
+    }
+
+    /// Values of an embedding.
+    public var embeddingLength: Int { denses.last?.outputs ?? hidden }
 
     public var headDim: Int { hidden / heads }
 }
@@ -24,6 +35,12 @@ public struct EncoderConfig: Sendable {
 /// The BERT encoder (Devlin et al. 2019): learned positions, bidirectional attention, and LayerNorm after each part.
 struct Bert {
     static let architecture = "bert"
+    static let keys = KnownKeys(
+        used: [
+            "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",
+            "attention.layer_norm_epsilon", "max_tokens", "pooling_type", "normalize", "dense.activations",
+        ],
+        harmless: ["vocab_size"], neutral: ["attention.causal": [0]])
 
     struct Layer {
         let query, key, value, output: BiasedLinear
@@ -38,6 +55,8 @@ struct Bert {
     let tokens, positions, types: LinearRef
     let embeddingNorm: LayerNorm
     let layers: [Layer]
+    /// What embeddings pass after pooling; the bias is nil where there is none.
+    let denses: [(weight: LinearRef, bias: VectorRef?)]
 
     init(_ weights: WeightLoader) throws {
         let c = try Self.config(weights)
@@ -73,6 +92,32 @@ struct Bert {
             try weights.shareInput(layer.query.weight, layer.key.weight, layer.value.weight)
             return layer
         }
+        denses = try c.denses.enumerated().map { index, dense in
+            (
+                try weights.matrix("dense.\(index).weight", n: dense.outputs, k: dense.inputs, layer: c.layers - 1),
+                try weights.optionalVector("dense.\(index).bias", n: dense.outputs)
+            )
+        }
+    }
+
+    /// The dense layers that the metadata lists; their widths are the tensors'.
+    private static func denses(_ weights: WeightLoader, hidden: Int) throws -> [EncoderConfig.Dense] {
+        guard let list = weights.metadata.array("bert.dense.activations") else { return [] }
+        guard list.isStrings, (1...16).contains(list.count) else {
+            throw FormatError("bert.dense.activations is no list of at most 16 activations")
+        }
+        var inputs = hidden
+        return try (0..<list.count).map { index in
+            let name = String(decoding: Array(list.string(index)), as: UTF8.self)
+            guard let activation = EncoderConfig.Dense.Activation(rawValue: name) else {
+                throw FormatError("bert.dense.activations has the unknown activation \"\(name.prefix(80))\"")
+            }
+            guard let outputs = weights.outputs("dense.\(index).weight"), outputs <= 1 << 16 else {
+                throw FormatError("dense.\(index).weight is missing, or impossible")
+            }
+            defer { inputs = outputs }
+            return EncoderConfig.Dense(inputs: inputs, outputs: outputs, activation: activation)
+        }
     }
 
     private static func config(_ weights: WeightLoader) throws -> EncoderConfig {
@@ -100,7 +145,8 @@ struct Bert {
             layers: try count("block_count", limit: 1024), hidden: hidden, heads: heads,
             feedForward: try count("feed_forward_length", limit: 1 << 18), vocabulary: vocabulary,
             contextLength: context, maxTokens: maxTokens,
-            epsilon: epsilon, pooling: pooling, normalize: metadata.bool("bert.normalize") ?? true)
+            epsilon: epsilon, pooling: pooling, denses: try denses(weights, hidden: hidden),
+            normalize: metadata.bool("bert.normalize") ?? true)
     }
 
     func run(_ layer: Int, _ s: EncoderStep) {

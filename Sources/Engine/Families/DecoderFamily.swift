@@ -13,8 +13,8 @@ public struct DecoderConfig: Sendable {
     /// Tokens the model was trained for.
     public var contextLength: Int
     public var epsilon: Float
-    /// The bases of the rotary embeddings that layers choose from.
-    public var ropeBases: [Float]
+    /// The rotary embeddings that layers choose from.
+    public var rotaries: [Rotary]
     /// For each layer, how many tokens it sees (itself included), or 0 for all.
     public var windows: [Int]
 
@@ -22,10 +22,21 @@ public struct DecoderConfig: Sendable {
     var keyWidth: Int { kvHeads * headDim }
 }
 
+/// A rotary embedding (Su et al. 2021): pair i of a head turns by position * base^(-2i / head_dim) / (factor * factors[i]).
+public struct Rotary: Sendable {
+    public var base: Float
+    /// Linear scaling (Chen et al. 2023): positions are divided by this.
+    public var factor: Float = 1
+    /// What each frequency is divided by besides, as llama 3 has it, [head_dim / 2]; empty for 1.
+    public var factors: [Float] = []
+}
+
 /// A model family: which weights it has, and its equations. One file each; ``ModelFamilies`` lists them.
 protocol DecoderFamily: SendableMetatype {
     /// The name in `general.architecture`.
     static var architecture: String { get }
+    /// The metadata keys `ARCHITECTURE.…` that the family knows.
+    static var keys: KnownKeys { get }
     var config: DecoderConfig { get }
     /// Embedding and output head.
     var outer: OuterWeights { get }
@@ -57,13 +68,24 @@ public enum ModelFamilies {
         return family
     }
 
+    /// A decoder of a known family, everything in whose file is used.
+    static func decoder(_ loader: WeightLoader, of description: some ModelDescription) throws -> any DecoderFamily {
+        let type = try family(description)
+        return try loader.covered(type.architecture, type.keys) { try type.init(loader) }
+    }
+
+    /// The encoder, with everything in the file used.
+    static func encoder(_ loader: WeightLoader) throws -> Bert {
+        try loader.covered(Bert.architecture, Bert.keys) { try Bert(loader) }
+    }
+
     /// Checks that a file holds a model that this engine can run, before it is imported.
     /// - Throws: ``FormatError`` or `TextError` with the reason.
     public static func check(_ description: some ModelDescription) throws {
         if description.metadata.string("general.architecture") == Bert.architecture {
-            _ = try Bert(WeightLoader(checking: description))
+            _ = try encoder(WeightLoader(checking: description))
         } else {
-            _ = try family(description).init(WeightLoader(checking: description))
+            _ = try decoder(WeightLoader(checking: description), of: description)
         }
     }
 }

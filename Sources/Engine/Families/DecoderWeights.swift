@@ -4,6 +4,8 @@ import ModelFormat
 struct AttentionWeights {
     let norm: VectorRef
     let query, key, value, output: LinearRef
+    /// nil where the file has none.
+    let queryBias, keyBias, valueBias, outputBias: VectorRef?
 
     /// Whether the layer is computed in float now: its mode.
     var isExact: Bool { !key.pointee.readsIntegers }
@@ -29,13 +31,19 @@ extension WeightLoader {
         try matrix("blk.\(layer).\(name).weight", n: n, k: k, layer: layer)
     }
 
-    func attention(_ layer: Int, _ c: DecoderConfig) throws -> AttentionWeights {
+    /// - Parameter biases: whether the family may have biases; others have to do without.
+    func attention(_ layer: Int, _ c: DecoderConfig, biases: Bool = false) throws -> AttentionWeights {
+        func bias(_ name: String, _ n: Int) throws -> VectorRef? {
+            biases ? try optionalVector("blk.\(layer).\(name).bias", n: n) : nil
+        }
         let weights = AttentionWeights(
             norm: try vector("blk.\(layer).attn_norm.weight", n: c.hidden),
             query: try matrix("attn_q", of: layer, n: c.queryWidth, k: c.hidden),
             key: try matrix("attn_k", of: layer, n: c.keyWidth, k: c.hidden),
             value: try matrix("attn_v", of: layer, n: c.keyWidth, k: c.hidden),
-            output: try matrix("attn_output", of: layer, n: c.hidden, k: c.queryWidth))
+            output: try matrix("attn_output", of: layer, n: c.hidden, k: c.queryWidth),
+            queryBias: try bias("attn_q", c.queryWidth), keyBias: try bias("attn_k", c.keyWidth),
+            valueBias: try bias("attn_v", c.keyWidth), outputBias: try bias("attn_output", c.hidden))
         try shareInput(weights.query, weights.key, weights.value)
         return weights
     }

@@ -4,6 +4,8 @@ import ModelFormat
 /// keys, GELU-gated feed-forward. Five of six layers are local: they see a sliding window and have a RoPE base of their own.
 struct Gemma3: DecoderFamily {
     static let architecture = "gemma3"
+    static let keys = KnownKeys.relatives.adding(
+        used: ["attention.sliding_window", "attention.sliding_window_pattern", "rope.freq_base_swa"])
 
     struct Layer {
         let attention: AttentionWeights
@@ -17,17 +19,26 @@ struct Gemma3: DecoderFamily {
     let embeddingScale: Float
     let layers: [Layer]
 
-    /// Every sixth layer is global.
+    /// Multiplied into the scores; nil for head_dim^-1/2.
+    private let scale: Float?
+
+    /// Every sixth layer is global, where the metadata says nothing else.
     private static let pattern = 6
+    /// Layers of the largest model, whose scores are divided by the root of hidden / heads; no key says so.
+    private static let largest = 62
     /// The local layers' RoPE base, where the metadata names none.
     private static let localBase: Float = 10_000
 
     init(_ weights: WeightLoader) throws {
         var c = try weights.config("gemma3")
         let window = try weights.metadata.requiredCount("gemma3.attention.sliding_window", limit: c.contextLength)
-        c.windows = (0..<c.layers).map { $0 % Self.pattern == Self.pattern - 1 ? 0 : window }
-        c.ropeBases.append(weights.metadata.float("gemma3.rope.freq_base_swa") ?? Self.localBase)
+        c.windows = try Self.isLocal(weights.metadata, c.layers).map { $0 ? window : 0 }
+        // Linear scaling is for global layers.
+        let base = weights.metadata.float("gemma3.rope.freq_base_swa") ?? Self.localBase
+        guard base > 1, base.isFinite else { throw FormatError("gemma3.rope.freq_base_swa is impossible") }
+        c.rotaries.append(Rotary(base: base))
         config = c
+        scale = c.layers == Self.largest ? 1 / (Float(c.hidden) / Float(c.heads)).squareRoot() : nil
         embeddingScale = Float(c.hidden).squareRoot()
         layers = try (0..<c.layers).map { l in
             Layer(
@@ -41,6 +52,19 @@ struct Gemma3: DecoderFamily {
         outer = try weights.outer(c)
     }
 
+    /// Which layers see a window: all but each `pattern`th, or as a list says.
+    private static func isLocal(_ metadata: Metadata, _ layers: Int) throws -> [Bool] {
+        let key = "gemma3.attention.sliding_window_pattern"
+        if let list = metadata.array(key) {
+            guard let flags = list.integers(), flags.count == layers else {
+                throw FormatError("\(key) is no list of a flag for each of \(layers) layers")
+            }
+            return flags.map { $0 != 0 }
+        }
+        let pattern = metadata[key] == nil ? pattern : try metadata.requiredCount(key, limit: 1024)
+        return (0..<layers).map { $0 % pattern != pattern - 1 }
+    }
+
     func run(_ layer: Int, _ s: Step) {
         let w = layers[layer]
         let (a, f) = (w.attention, w.feedForward)
@@ -49,7 +73,7 @@ struct Gemma3: DecoderFamily {
         s.attend(
             Attention(
                 layer: layer, pairing: .halves, isExact: a.isExact, rope: window > 0 ? 1 : 0, window: window,
-                queryNorm: w.queryNorm, keyNorm: w.keyNorm))
+                queryNorm: w.queryNorm, keyNorm: w.keyNorm, scale: scale))
         s.project(.rows(s.attended), a.output, to: s.part)
         s.addResidual(s.part, norm: w.attentionPostNorm)
         s.project(.normalized(f.norm), f.gate, to: s.gate, f.up, to: s.up)

@@ -1,9 +1,11 @@
 import ModelFormat
 
 /// The llama family (Touvron et al. 2023): RMSNorm before each part, rotary embeddings on interleaved pairs,
-/// grouped-query attention, SiLU-gated feed-forward.
+/// grouped-query attention, SiLU-gated feed-forward; some have biases on the attention's products, or a sliding window
+/// (Jiang et al. 2023).
 struct Llama: DecoderFamily {
     static let architecture = "llama"
+    static let keys = KnownKeys.relatives.adding(used: ["attention.sliding_window"])
 
     struct Layer {
         let attention: AttentionWeights
@@ -15,13 +17,13 @@ struct Llama: DecoderFamily {
     let layers: [Layer]
 
     init(_ weights: WeightLoader) throws {
-        let c = try weights.config("llama")
-        if weights.has("rope_freqs.weight") {
-            throw FormatError("RoPE frequency factors (rope_freqs) are not supported")
-        }
+        var c = try weights.config("llama")
+        let window = weights.metadata.integer("llama.attention.sliding_window") ?? 0
+        guard window >= 0 else { throw FormatError("llama.attention.sliding_window is \(window)") }
+        if window > 0, window < c.contextLength { c.windows = Array(repeating: window, count: c.layers) }
         config = c
         layers = try (0..<c.layers).map { l in
-            Layer(attention: try weights.attention(l, c), feedForward: try weights.feedForward(l, c))
+            Layer(attention: try weights.attention(l, c, biases: true), feedForward: try weights.feedForward(l, c))
         }
         outer = try weights.outer(c)
     }
@@ -29,9 +31,12 @@ struct Llama: DecoderFamily {
     func run(_ layer: Int, _ s: Step) {
         let (a, f) = (layers[layer].attention, layers[layer].feedForward)
         s.project(.normalized(a.norm), a.query, to: s.q, a.key, to: s.k, a.value, to: s.v)
-        s.attend(Attention(layer: layer, pairing: .interleaved, isExact: a.isExact))
+        s.attend(
+            Attention(
+                layer: layer, pairing: .interleaved, isExact: a.isExact, window: config.windows[layer],
+                queryBias: a.queryBias, keyBias: a.keyBias, valueBias: a.valueBias))
         s.project(.rows(s.attended), a.output, to: s.part)
-        s.addResidual(s.part)
+        s.addResidual(s.part, bias: a.outputBias)
         s.project(.normalized(f.norm), f.gate, to: s.gate, f.up, to: s.up)
         s.project(.gated(.silu), f.down, to: s.part)
         s.addResidual(s.part)

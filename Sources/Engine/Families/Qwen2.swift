@@ -4,6 +4,7 @@ import ModelFormat
 /// the two halves of a head.
 struct Qwen2: DecoderFamily {
     static let architecture = "qwen2"
+    static let keys = KnownKeys.relatives
 
     struct Layer {
         let attention: AttentionWeights

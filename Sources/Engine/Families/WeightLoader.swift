@@ -7,6 +7,8 @@ final class WeightLoader {
     private let path: String
     private let shapes: [String: TensorShape]
     private let file: EbbFile?
+    /// What the family has asked for.
+    private var used: Set<String> = []
     /// Every matrix and the layer it belongs to. The layer after the last is the output head.
     let weights = WeightSet()
 
@@ -26,7 +28,17 @@ final class WeightLoader {
         shapes = Dictionary(description.shapes.map { ($0.name, $0) }) { first, _ in first }
     }
 
+    /// Builds a family, and demands that it knows all of the file's settings and uses all of its tensors.
+    func covered<Family>(_ architecture: String, _ keys: KnownKeys, _ build: () throws -> Family) throws -> Family {
+        let coverage = Coverage(path: path, metadata: metadata, architecture: architecture)
+        try coverage.check(keys)
+        let family = try build()
+        try coverage.check(tensors: shapes.keys, used: used)
+        return family
+    }
+
     private func shape(_ name: String) throws -> TensorShape {
+        used.insert(name)
         guard let shape = shapes[name] else { throw FormatError("\(path): the tensor \(name) is missing") }
         return shape
     }
@@ -42,20 +54,22 @@ final class WeightLoader {
         guard case .matrix = shape.layout, shape.n == n, shape.k == k else {
             throw FormatError("\(path): \(name) is [\(shape.n), \(shape.k)], but the metadata demands [\(n), \(k)]")
         }
+        let scale = try optionalVector("\(name).input_scale", n: 1)
+        let smoothing = scale == nil ? nil : try optionalVector("\(name).input_smoothing", n: k)
         guard let file else { return weights.add(Linear(ebb_matrix()), layer: layer) }
         guard let matrix = file.matrix(name) else { throw FormatError("\(path): the tensor \(name) is missing") }
-        return weights.add(Linear(matrix, fixedInput: try fixedInput(name, matrix)), layer: layer, name: name)
+        let fixed = try scale.map { try fixedInput(name, matrix, scale: $0[0], smoothing) }
+        return weights.add(Linear(matrix, fixedInput: fixed), layer: layer, name: name)
     }
 
-    /// A weight's calibrated input, `NAME.input_scale` [1] and `NAME.input_smoothing` [k], if the file has one.
-    private func fixedInput(_ name: String, _ matrix: ebb_matrix) throws -> FixedInput? {
-        guard has("\(name).input_scale") else { return nil }
+    /// A weight's calibrated input, `NAME.input_scale` [1] and `NAME.input_smoothing` [k].
+    private func fixedInput(
+        _ name: String, _ matrix: ebb_matrix, scale: Float, _ smoothing: VectorRef?
+    ) throws -> FixedInput {
         guard matrix.bits == 8, matrix.asymmetric == 0, matrix.records == 1, matrix.block == matrix.span,
             matrix.scale_kind == EBB_SCALE_F16.rawValue
         else { throw FormatError("\(path): \(name) has a fixed input scale, but is not 8 bit, symmetric, per channel") }
-        let scale = try vector("\(name).input_scale", n: 1)[0]
         guard scale.isFinite, scale > 0 else { throw FormatError("\(path): \(name).input_scale is \(scale)") }
-        let smoothing = try optionalVector("\(name).input_smoothing", n: Int(matrix.k))
         if let smoothing { try demandScales(smoothing, count: Int(matrix.k), "\(name).input_smoothing") }
         return FixedInput(
             scale: scale, multipliers: weights.multipliers(scale, smoothing, count: Int(matrix.k)),
@@ -128,15 +142,10 @@ final class WeightLoader {
         guard rotated == headDim else {
             throw FormatError("\(path): rotating \(rotated) of \(headDim) dimensions is not supported")
         }
-        if let scaling = metadata.string("\(prefix).rope.scaling.type"), scaling != "none" {
-            throw FormatError("\(path): RoPE scaling \"\(scaling)\" is not supported")
-        }
         guard let epsilon = metadata.float("\(prefix).attention.layer_norm_rms_epsilon"), epsilon > 0, epsilon < 1
         else {
             throw FormatError("\(path): \(prefix).attention.layer_norm_rms_epsilon is missing or impossible")
         }
-        let base = metadata.float("\(prefix).rope.freq_base") ?? 10_000
-        guard base > 1, base.isFinite else { throw FormatError("\(path): \(prefix).rope.freq_base is impossible") }
         guard let vocabulary = outputs("token_embd.weight") else {
             throw FormatError("\(path): the tensor token_embd.weight is missing")
         }
@@ -149,7 +158,33 @@ final class WeightLoader {
             feedForward: try metadata.requiredCount("\(prefix).feed_forward_length", limit: 1 << 20),
             vocabulary: vocabulary,
             contextLength: try metadata.requiredCount("\(prefix).context_length", limit: 1 << 24),
-            epsilon: epsilon, ropeBases: [base], windows: Array(repeating: 0, count: layers))
+            epsilon: epsilon, rotaries: [try rotary(prefix, headDim: headDim)],
+            windows: Array(repeating: 0, count: layers))
+    }
+
+    /// The rotary embedding, with linear scaling in its present and its older spelling, and llama 3's factors.
+    private func rotary(_ prefix: String, headDim: Int) throws -> Rotary {
+        let base = metadata.float("\(prefix).rope.freq_base") ?? 10_000
+        guard base > 1, base.isFinite else { throw FormatError("\(path): \(prefix).rope.freq_base is impossible") }
+        var rotary = Rotary(base: base)
+        // A factor without a type is linear (llama.cpp, llama_model::load_hparams); 0 is none.
+        let type = metadata.string("\(prefix).rope.scaling.type") ?? "linear"
+        guard type == "none" || type == "linear" else {
+            throw FormatError(
+                "\(path): \(prefix).rope.scaling.type \"\(type.prefix(80))\" is not supported (linear and none are)")
+        }
+        for name in ["rope.scaling.factor", "rope.scale_linear"] where type == "linear" && rotary.factor == 1 {
+            guard metadata["\(prefix).\(name)"] != nil, metadata.float("\(prefix).\(name)") != 0 else { continue }
+            guard let factor = metadata.float("\(prefix).\(name)"), factor > 0, factor.isFinite else {
+                throw FormatError("\(path): \(prefix).\(name) is impossible")
+            }
+            rotary.factor = factor
+        }
+        if let factors = try optionalVector("rope_freqs.weight", n: headDim / 2) {
+            try demandScales(factors, count: headDim / 2, "rope_freqs.weight")
+            if file != nil { rotary.factors = (0..<headDim / 2).map { factors[$0] } }
+        }
+        return rotary
     }
 }
 

@@ -12,7 +12,7 @@ public final class AnonymousMemory: @unchecked Sendable {
         let size = max(byteCount, 1)
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
         guard let base = mmap(nil, size, PROT_READ | PROT_WRITE, flags, -1, 0), base != MAP_FAILED else {
-            throw EngineError("the system refuses \(byteCount >> 20) MiB of memory")
+            throw EngineError(.resources, "the system refuses \(byteCount >> 20) MiB of memory")
         }
         if hugePages { madvise(base, size, MADV_HUGEPAGE) }
         self.base = base

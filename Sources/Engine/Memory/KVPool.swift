@@ -14,6 +14,8 @@ public final class KVPool {
     private let kernels: UnsafePointer<ebb_kernels>
     private var halves: Region
     private var bytes: Region
+    /// Sequences that may hold a block.
+    private let mostHolders: UInt32
 
     /// Equal blocks in one mapping.
     private struct Region {
@@ -21,12 +23,15 @@ public final class KVPool {
         let blockBytes: Int
         let capacity: Int
         private var free: [UInt32] = []
-        private var references: [UInt16] = []
+        /// For each block handed out so far, how many hold it.
+        private var references: [UInt32] = []
 
         init(blockBytes: Int, capacity: Int) throws {
             self.blockBytes = blockBytes
             self.capacity = capacity
-            memory = try AnonymousMemory(byteCount: capacity * blockBytes)
+            let (byteCount, overflow) = capacity.multipliedReportingOverflow(by: blockBytes)
+            guard !overflow else { throw EngineError(.invalid, "a KV cache of \(capacity) blocks is impossible") }
+            memory = try AnonymousMemory(byteCount: byteCount)
         }
 
         var used: Int { references.count - free.count }
@@ -47,7 +52,11 @@ public final class KVPool {
 
         func isShared(_ block: UInt32) -> Bool { references[Int(block)] > 1 }
 
-        mutating func retain(_ block: UInt32) { references[Int(block)] += 1 }
+        mutating func retain(_ block: UInt32, atMost most: UInt32) -> Bool {
+            guard references[Int(block)] < most else { return false }
+            references[Int(block)] += 1
+            return true
+        }
 
         mutating func release(_ block: UInt32) {
             references[Int(block)] -= 1
@@ -60,14 +69,37 @@ public final class KVPool {
         func at(_ block: UInt32) -> UnsafeMutableRawPointer { memory.base + Int(block) * blockBytes }
     }
 
-    /// - Parameter capacity: blocks, of all layers and sequences together.
-    init(kvHeads: Int, headDim: Int, capacity: Int, kernels: Kernels) throws {
+    /// - Parameter capacity: blocks, of all layers and sequences together; fewer where the system does not let that much
+    ///   be reserved.
+    package init(
+        kvHeads: Int, headDim: Int, capacity: Int, kernels: Kernels, mostHolders: UInt32 = .max
+    ) throws {
         self.kvHeads = kvHeads
+        self.mostHolders = mostHolders
         self.headDim = headDim
         self.kernels = kernels.table
         blockBytes = 2 * kvHeads * headDim * Self.tokensPerBlock * 2
-        halves = try Region(blockBytes: blockBytes, capacity: capacity)
-        bytes = try Region(blockBytes: kvHeads * ebb_kv_int8_bytes(UInt32(headDim)), capacity: capacity)
+        (halves, bytes) = try Self.regions(
+            blockBytes, kvHeads * ebb_kv_int8_bytes(UInt32(headDim)), capacity: min(capacity, Self.mostBlocks))
+    }
+
+    /// Numbers of blocks leave the highest bit to `EBB_KV_INT8`.
+    private static let mostBlocks = Int(Int32.max)
+
+    /// Address space for the blocks. Where a limit refuses it (RLIMIT_AS, strict overcommit), half of what it allows: the
+    /// rest of the process needs some too.
+    private static func regions(_ halfBytes: Int, _ int8Bytes: Int, capacity: Int) throws -> (Region, Region) {
+        func reserved(_ capacity: Int) throws -> (Region, Region) {
+            (
+                try Region(blockBytes: halfBytes, capacity: capacity),
+                try Region(blockBytes: int8Bytes, capacity: capacity)
+            )
+        }
+        do { return try reserved(capacity) } catch  where capacity > 1 {
+            var possible = capacity / 2
+            while possible > 1, (try? reserved(possible)) == nil { possible /= 2 }
+            return try reserved(max(1, possible / 2))
+        }
     }
 
     var base: UnsafeMutableRawPointer { halves.memory.base }
@@ -80,24 +112,28 @@ public final class KVPool {
     public var int8Blocks: Int { bytes.used }
     /// Bytes of the blocks in use.
     public var usedBytes: Int { halves.used * halves.blockBytes + bytes.used * bytes.blockBytes }
+    /// Blocks that there can be.
+    public var capacity: Int { halves.capacity }
     /// Blocks that can still be handed out.
-    var availableBlocks: Int { halves.capacity - halves.used }
+    public var availableBlocks: Int { halves.capacity - halves.used }
+    var availableInt8Blocks: Int { bytes.capacity - bytes.used }
     /// The parts of the mappings that blocks have been handed out of.
     var regions: [MemoryRegion] { [halves.touched, bytes.touched] }
 
     private static func isInt8(_ block: UInt32) -> Bool { block & EBB_KV_INT8 != 0 }
 
     /// An f16 block, or nil where the pool is exhausted.
-    func allocate() -> UInt32? { halves.allocate() }
+    package func allocate() -> UInt32? { halves.allocate() }
 
     /// A block of the kind that a number names.
     func allocate(like block: UInt32) -> UInt32? {
         Self.isInt8(block) ? bytes.allocate().map { $0 | EBB_KV_INT8 } : halves.allocate()
     }
 
-    /// Shares a block (a common prefix).
-    func retain(_ block: UInt32) {
-        if Self.isInt8(block) { bytes.retain(block & ~EBB_KV_INT8) } else { halves.retain(block) }
+    /// Shares a block (a common prefix). False, and nothing has happened, where too many hold it already.
+    func retain(_ block: UInt32) -> Bool {
+        Self.isInt8(block)
+            ? bytes.retain(block & ~EBB_KV_INT8, atMost: mostHolders) : halves.retain(block, atMost: mostHolders)
     }
 
     func release(_ block: UInt32) {

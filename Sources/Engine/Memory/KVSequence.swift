@@ -6,8 +6,9 @@ import CKernels
 public final class KVSequence {
     let pool: KVPool
     let layers: Int
-    private let maxBlocks: Int
-    private let tables: UnsafeMutablePointer<UInt32>
+    /// Blocks of a layer that the tables have room for: as many as were needed so far.
+    private var maxBlocks = 0
+    private var tables = UnsafeMutablePointer<UInt32>.allocate(capacity: 0)
     /// Blocks that a layer uses in a ring; 0 where it keeps every token.
     private let rings: [Int]
     private var allocated: [Int]
@@ -16,20 +17,32 @@ public final class KVSequence {
     /// Tokens that it may hold at most.
     public let limit: Int
 
-    init(pool: KVPool, rings: [Int], limit: Int) {
+    package init(pool: KVPool, rings: [Int], limit: Int) {
         self.pool = pool
         self.rings = rings
         layers = rings.count
         self.limit = limit
-        maxBlocks = (limit + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock
-        tables = .allocate(capacity: layers * maxBlocks)
-        tables.initialize(repeating: 0, count: layers * maxBlocks)
         allocated = Array(repeating: 0, count: layers)
     }
 
     deinit {
         releaseBlocks()
         tables.deallocate()
+    }
+
+    /// Makes the tables long enough for some tokens.
+    private func makeTables(tokens: Int) {
+        let needed = (0..<layers).reduce(0) { max($0, blocks($1, tokens: tokens)) }
+        guard needed > maxBlocks else { return }
+        let longest = (limit + KVPool.tokensPerBlock - 1) / KVPool.tokensPerBlock
+        let room = min(longest, max(needed, 2 * maxBlocks))
+        let longer = UnsafeMutablePointer<UInt32>.allocate(capacity: layers * room)
+        longer.initialize(repeating: 0, count: layers * room)
+        for layer in 0..<layers {
+            (longer + layer * room).update(from: tables + layer * maxBlocks, count: allocated[layer])
+        }
+        tables.deallocate()
+        (tables, maxBlocks) = (longer, room)
     }
 
     private func releaseBlocks() {
@@ -65,15 +78,31 @@ public final class KVSequence {
         return (0..<layers).reduce(0) { $0 + max(0, blocks($1, tokens: end) - allocated[$1]) }
     }
 
+    /// Blocks in f16 that it may still take until it holds `tokens` tokens: those it has not got yet, and copies of those
+    /// that will be written to and may not be, since they are shared or have turned int8. What a sequence takes or gives
+    /// up on its way changes this and the pool's ``KVPool/availableBlocks`` alike, so that room once found stays.
+    public func outstandingBlocks(to tokens: Int) -> Int {
+        let extra = min(limit, tokens) - count
+        return extra > 0 ? missingBlocks(extra) + unwritable(extra).count : 0
+    }
+
+    /// Bytes of those of its blocks that other sequences use too.
+    public var sharedByteCount: Int {
+        (0..<layers).reduce(0) { sum, layer in
+            blocks(layer).reduce(sum) { $0 + (pool.isShared($1) ? pool.content($1).count : 0) }
+        }
+    }
+
     /// Makes room for `extra` more tokens.
     /// - Throws: ``EngineError`` where the context or the pool has no room; then nothing has changed.
     public func reserve(_ extra: Int) throws {
         guard count + extra <= limit else {
-            throw EngineError("the context is full: \(count) + \(extra) tokens, \(limit) are possible")
+            throw EngineError(.contextFull, "the context is full: \(count) + \(extra) tokens, \(limit) are possible")
         }
+        makeTables(tokens: count + extra)
         let unwritable = unwritable(extra)
         guard missingBlocks(extra) + unwritable.count <= pool.availableBlocks else {
-            throw EngineError("the KV cache is full: other requests hold \(pool.usedBytes >> 20) MiB; try again later")
+            throw EngineError(.kvFull, "the KV cache is full: other requests hold \(pool.usedBytes >> 20) MiB")
         }
         for place in unwritable {
             if let block = pool.toWritable(tables[place]) { tables[place] = block }
@@ -93,8 +122,8 @@ public final class KVSequence {
         let last = (count + max(1, extra) - 1) / KVPool.tokensPerBlock
         var places: [Int] = []
         for layer in 0..<layers where allocated[layer] > 0 {
-            let span = rings[layer] > 0 ? first...min(last, first + rings[layer] - 1) : first...last
-            for index in span {
+            let end = rings[layer] > 0 ? first + rings[layer] - 1 : allocated[layer] - 1
+            for index in first..<max(first, min(last, end) + 1) {
                 let index = rings[layer] > 0 ? index % rings[layer] : index
                 guard index < allocated[layer] else { continue }
                 let place = layer * maxBlocks + index
@@ -105,7 +134,7 @@ public final class KVSequence {
     }
 
     /// Counts tokens whose keys and values all layers have stored.
-    func advance(_ tokens: Int) { count += tokens }
+    package func advance(_ tokens: Int) { count += tokens }
 
     func table(_ layer: Int) -> UnsafePointer<UInt32> { UnsafePointer(tables + layer * maxBlocks) }
 
@@ -145,23 +174,31 @@ public final class KVSequence {
         return whole
     }
 
-    /// A sequence that begins with this one's first tokens, and shares their blocks.
+    /// A sequence that begins with this one's first tokens, and shares their blocks; nil where too many sequences share
+    /// them already.
     /// - Parameter tokens: as ``shareable(_:)`` returns them.
-    public func fork(_ tokens: Int) -> KVSequence {
+    public func fork(_ tokens: Int) -> KVSequence? {
         let fork = KVSequence(pool: pool, rings: rings, limit: limit)
+        fork.makeTables(tokens: tokens)
         for layer in 0..<layers {
-            let taken = min(blocks(layer, tokens: tokens), allocated[layer])
-            for index in 0..<taken {
-                pool.retain(tables[layer * maxBlocks + index])
-                fork.tables[layer * maxBlocks + index] = tables[layer * maxBlocks + index]
+            for block in blocks(layer).prefix(blocks(layer, tokens: tokens)) {
+                // What it has shared so far goes back with it.
+                guard pool.retain(block) else { return nil }
+                fork.tables[layer * fork.maxBlocks + fork.allocated[layer]] = block
+                fork.allocated[layer] += 1
             }
-            fork.allocated[layer] = taken
         }
         fork.count = tokens
         return fork
     }
 
     // MARK: Parking
+
+    /// All that the layout of what ``write(_:)`` hands over depends on, besides the tokens.
+    public var layout: [UInt32] {
+        let sizes = [KVPool.tokensPerBlock, pool.kvHeads, pool.headDim, pool.blockBytes, pool.int8BlockBytes]
+        return (sizes + rings).map { UInt32(clamping: $0) }
+    }
 
     /// Hands over everything it takes to make the sequence again, in pieces.
     public func write(_ piece: (UnsafeRawBufferPointer) throws -> Void) rethrows {
@@ -185,15 +222,15 @@ public final class KVSequence {
         do {
             let tokens = Int(try Self.word(fill))
             guard tokens <= limit, try Self.word(fill) == layers else { throw Self.foreign }
+            guard missingBlocks(tokens) <= pool.availableBlocks + pool.availableInt8Blocks else { throw Self.noRoom }
+            makeTables(tokens: tokens)
             for layer in 0..<layers {
                 let expected = blocks(layer, tokens: tokens)
                 guard try Self.word(fill) == expected else { throw Self.foreign }
                 for _ in 0..<expected {
                     let kind = try Self.word(fill)
                     guard kind & ~EBB_KV_INT8 == 0 else { throw Self.foreign }
-                    guard let block = pool.allocate(like: kind) else {
-                        throw EngineError("the KV cache has no room for a parked conversation")
-                    }
+                    guard let block = pool.allocate(like: kind) else { throw Self.noRoom }
                     tables[layer * maxBlocks + allocated[layer]] = block
                     allocated[layer] += 1
                 }
@@ -214,5 +251,6 @@ public final class KVSequence {
         return word
     }
 
-    private static let foreign = EngineError("the parked conversation is not of this model")
+    private static let noRoom = EngineError(.kvFull, "the KV cache has no room for a parked conversation")
+    private static let foreign = EngineError(.unusable, "the parked conversation is not of this model")
 }

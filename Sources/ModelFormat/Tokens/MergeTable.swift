@@ -61,13 +61,16 @@ public struct MergeTable: Sendable {
 
     /// What two neighbours become, and the merge's rank (smaller goes first); nil where they stay apart.
     public func merge(_ a: Int32, _ b: Int32) -> (rank: Int32, token: Int32)? {
+        var found: Int32 = -1
         let slot = HashTable.find(Self.hash(a, b), slots: table.count) { slot in
-            let rank = Int(table[slot])
+            found = table[slot]
+            let rank = Int(found)
             return !isMerge(rank) || (merges[rank * 3] == a && merges[rank * 3 + 1] == b)
         }
-        guard let slot, isMerge(Int(table[slot])) else { return nil }
-        let made = merges[Int(table[slot]) * 3 + 2]
-        return (0..<tokens).contains(made) ? (table[slot], made) : nil
+        // What was compared, not what may stand in the file by now.
+        guard slot != nil, isMerge(Int(found)) else { return nil }
+        let made = merges[Int(found) * 3 + 2]
+        return (0..<tokens).contains(made) ? (found, made) : nil
     }
 
     private func isMerge(_ rank: Int) -> Bool { rank >= 0 && rank < merges.count / 3 }

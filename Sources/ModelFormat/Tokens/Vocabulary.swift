@@ -74,7 +74,7 @@ public struct Vocabulary: Sendable {
 
     /// A byte token is written `<0xHH>`.
     private static func byte(_ text: UnsafeRawBufferPointer) throws -> UInt8 {
-        let spelled = String(decoding: text, as: UTF8.self)
+        let spelled = String(decoding: Array(text), as: UTF8.self)
         guard spelled.hasPrefix("<0x"), spelled.hasSuffix(">"),
             let byte = UInt8(spelled.dropFirst(3).dropLast(), radix: 16)
         else { throw FormatError("the byte token \(spelled) is not of the form <0xHH>") }
@@ -164,12 +164,13 @@ public struct Vocabulary: Sendable {
     public func id(_ text: [UInt8]) -> Int32? { id(text[...]) }
 
     private func id(_ text: ArraySlice<UInt8>, hash: UInt64) -> Int32? {
+        var found: Int32 = -1
         let slot = HashTable.find(hash, slots: table.count) { slot in
-            let id = table[slot]
-            return id < 0 || self.text(id).elementsEqual(text)
+            found = table[slot]
+            return found < 0 || self.text(found).elementsEqual(text)
         }
-        guard let slot, table[slot] >= 0, table[slot] < count else { return nil }
-        return table[slot]
+        // What was compared, not what may stand in the file by now.
+        return slot != nil && found >= 0 && found < count ? found : nil
     }
 
     /// FNV-1a (Fowler, Noll, Vo), with its upper bits mixed in.

@@ -4,9 +4,14 @@ import Text
 struct LoadedModel: Sendable {
     let name: String
     let tokenizer: Tokenizer
+    /// nil where the model has none, or none that can be used.
     let template: ChatTemplate?
+    /// Why the template that the model has cannot be used.
+    let templateProblem: String?
     let contextLimit: Int
     let isEncoder: Bool
+    /// Values of an embedding.
+    let embeddingSize: Int
 
     /// - Throws: ``ServiceError`` where an encoder is asked for text, or a decoder for embeddings.
     func demand(encoder: Bool) throws {

@@ -1,195 +1,162 @@
-import Dispatch
 import EbbProtocol
 import Engine
 import Governor
 import ModelFormat
 import Text
 
-/// Which models there are, and which are loaded. Models are loaded by request or by their first use; several requests
-/// that need the same model wait for one load.
+/// Which models are loaded, and being loaded. Models are loaded by request or by their first use; several requests that
+/// need the same model wait for one load, which no client's going ends. The actor itself never waits for a disk.
 actor ModelRegistry {
-    private let store: ModelStore
+    private struct Load {
+        let number: UInt64
+        let promise: Promise<LoadedModel>
+        /// The user that it counts for; nil where it counts for none.
+        let uid: UInt32?
+    }
+
+    private let catalog: ModelCatalog
+    private let loader: ModelLoader
+    private let probe: ModelProbe
     private let thread: EngineThread
-    private let pool: WorkerPool
+    private let texts: TextPool
+    private let access: AccessControl
     private let configuration: ServiceConfiguration
     private let state: StateFolder
-    private var loads: [String: Task<LoadedModel, any Error>] = [:]
+    private var models: [String: LoadedModel] = [:]
+    private var loads: [String: Load] = [:]
+    private var lastLoad: UInt64 = 0
+    /// Loads that have not ended, forsaken ones included.
+    private var loading = 0
+    private var rate = LoadRate()
+
+    /// Loads at once; one more is refused.
+    private static let mostLoads = 8
 
     init(
-        store: ModelStore, thread: EngineThread, pool: WorkerPool, configuration: ServiceConfiguration,
-        state: StateFolder
+        store: ModelStore, thread: EngineThread, texts: TextPool, workers: WorkerPool, access: AccessControl,
+        configuration: ServiceConfiguration, state: StateFolder
     ) {
-        self.store = store
+        catalog = ModelCatalog(store)
+        loader = ModelLoader(
+            catalog: catalog, thread: thread, texts: texts, workers: workers, configuration: configuration,
+            state: state)
+        probe = ModelProbe(store: store, thread: thread, configuration: configuration, state: state)
         self.thread = thread
-        self.pool = pool
+        self.texts = texts
+        self.access = access
         self.configuration = configuration
         self.state = state
     }
 
-    /// Hands a model from the task that loaded it to the engine thread.
-    ///
-    /// @unchecked Sendable: made by one task and given away at once; that task keeps nothing of it.
-    private struct Handover: @unchecked Sendable {
-        let model: HostedModel
-    }
-
     /// The model of that name, loaded.
-    /// - Throws: ``ServiceError``.
-    func require(_ name: String) async throws -> LoadedModel {
-        if let load = loads[name] { return try await load.value }
-        let load = Task { try await self.load(name) }
+    /// - Parameter peer: who asks; nil for the daemon itself. Who may not control may have so many loaded in a minute.
+    /// - Throws: ``ServiceError``; waiting ends with the task's cancellation or the origin's deadline, the load does not.
+    func require(_ name: String, _ origin: RequestOrigin, peer: Peer? = nil) async throws -> LoadedModel {
+        if let model = models[name] { return model }
+        let load = try loads[name] ?? begin(name, origin, peer)
+        return try await load.promise.value(by: origin.deadline)
+    }
+
+    private func begin(_ name: String, _ origin: RequestOrigin, _ peer: Peer?) throws -> Load {
+        guard loading < Self.mostLoads else {
+            throw ServiceError(.overloaded, "\(loading) models are being loaded", retryAfter: 1000)
+        }
+        let uid = peer.flatMap { access.mayControl($0) ? nil : $0.uid }
+        if let uid, let wait = rate.admit(uid, now: MonotonicClock.now()) {
+            throw ServiceError(
+                .overloaded, "uid \(uid) has had \(LoadRate.most) models loaded in a minute",
+                retryAfter: UInt32(clamping: Int(wait.rounded(.up)) * 1000))
+        }
+        lastLoad += 1
+        let load = Load(number: lastLoad, promise: Promise(), uid: uid)
         loads[name] = load
+        loading += 1
+        // A task of its own: the client that asked first may go.
+        Task { await carryOut(load, name, origin) }
+        return load
+    }
+
+    private func carryOut(_ load: Load, _ name: String, _ origin: RequestOrigin) async {
+        let answer: Result<LoadedModel, any Error>
         do {
-            return try await load.value
+            answer = .success(try install(try await loader.load(name, origin), load))
         } catch {
-            loads[name] = nil
-            throw error
+            let error = ServiceError.of(error)
+            if error.code == .unknownModel, let uid = load.uid { rate.forgive(uid) }
+            answer = .failure(error)
         }
+        loading -= 1
+        if loads[name]?.number == load.number { loads[name] = nil }
+        load.promise.keep(answer)
     }
 
-    private func demandKnown(_ name: String) throws {
-        let known = store.names()
-        guard !known.contains(name) else { return }
-        let hint = known.isEmpty ? "none is imported yet" : "there are " + known.joined(separator: ", ")
-        throw ServiceError(.unknownModel, "no model is named \"\(name)\": \(hint)")
-    }
-
-    private func load(_ name: String) async throws -> LoadedModel {
-        try demandKnown(name)
-        let (file, hosted): (EbbFile, Handover)
-        do {
-            file = try store.open(name)
-        } catch {
-            throw ServiceError(.modelUnusable, "\(error)")
+    /// Gives a model to the engine. What is said to the engine here and in ``unload(_:)`` comes to it in the same order.
+    private func install(_ built: ModelLoader.Built, _ load: Load) throws -> LoadedModel {
+        let name = built.loaded.name
+        guard loads[name]?.number == load.number else { throw Self.unloaded(name) }
+        let accepted = thread.post { core in
+            // Lost by the engine, and not yet forgotten here.
+            if core.model(name) != nil { try? core.remove(name, reason: "it is loaded anew") }
+            core.add(built.hosted)
         }
-        // What a mapping and its tables take is little; the buffers are known once they are laid out, before a page of
-        // them is used.
-        try await admit(name, anonymous: 0, mapped: file.byteCount)
-        let loaded: LoadedModel
-        do {
-            (loaded, hosted) = try host(name, file)
-        } catch {
-            throw ServiceError(.modelUnusable, "\(error)")
-        }
-        try await admit(name, anonymous: hosted.model.model.scratchBytes, mapped: file.byteCount)
-        let key = costsKey(name, file)
-        hosted.model.costs = state.costs(key)
-        let isMeasured = hosted.model.costs != nil
-        try await thread.perform { core in core.add(hosted.model) }
-        if configuration.probesModes, !isMeasured { probe(name, key) }
-        return loaded
+        guard accepted else { throw ServiceError.shuttingDown }
+        models[name] = built.loaded
+        if configuration.probesModes, built.hosted.costs == nil { probe.start(name, costsKey: built.costsKey) }
+        return built.loaded
     }
 
-    private func admit(_ name: String, anonymous: Int, mapped: Int) async throws {
-        let verdict = try await thread.perform { core in
-            core.residency.admission(core.models).verdictOnLoad(name, anonymous: anonymous, mapped: mapped)
-        }
-        if case .refused(let why) = verdict { throw ServiceError(.outOfMemory, why, retryAfter: 5000) }
+    private static func unloaded(_ name: String) -> ServiceError {
+        ServiceError(.modelUnusable, "\(name) was unloaded while it was being loaded", retryAfter: 100)
     }
 
-    private func host(_ name: String, _ file: EbbFile) throws -> (LoadedModel, Handover) {
-        let (options, kernels) = (configuration.model, configuration.kernels)
-        let (wish, choice) = (configuration.defaultWish, state.choice(name))
-        if EncoderModel.isEncoder(file) {
-            let model = try EncoderModel(file, pool: pool, kernels: kernels, precision: options.precision)
-            let loaded = LoadedModel(
-                name: name, tokenizer: model.tokenizer, template: nil, contextLimit: model.contextLimit, isEncoder: true
-            )
-            return (loaded, Handover(model: HostedEncoder(name: name, encoder: model, wish: wish, choice: choice)))
-        }
-        let model = try DecoderModel(file, pool: pool, kernels: kernels, options: options)
-        let loaded = LoadedModel(
-            name: name, tokenizer: model.tokenizer, template: model.template, contextLimit: model.contextLimit,
-            isEncoder: false)
-        let hosted = HostedDecoder(
-            name: name, decoder: model, wish: wish, choice: choice, prefixBytes: configuration.prefixBytes)
-        return (loaded, Handover(model: hosted))
+    /// A model's tokenizer. Nothing is loaded for it.
+    func tokenizer(_ name: String, _ origin: RequestOrigin) async throws -> Tokenizer {
+        if let model = models[name] { return model.tokenizer }
+        return try await texts.run(.files, origin, cost: 1) { [catalog] _ in try catalog.tokenizer(name) }
     }
 
-    // MARK: What the modes cost
-
-    /// Names all that the figures depend on.
-    private func costsKey(_ name: String, _ file: EbbFile) -> String {
-        "\(name) \(file.byteCount) \(file.modified) \(configuration.kernels.name)"
-    }
-
-    /// Measures beside what is running, on one thread, with a model of its own on the same pages.
-    private func probe(_ name: String, _ key: String) {
-        let (configuration, store, state, thread) = (configuration, store, state, thread)
-        Task {
-            // Requests come first: the probe would take a thread from them.
-            for _ in 0..<60 {
-                try await Task.sleep(for: .seconds(1))
-                if try await thread.perform({ $0.activeRequests }) == 0 { break }
-            }
-            let admission = try await thread.perform { $0.residency.admission($0.models) }
-            guard admission.level == .nominal else { return }
-            let most = max(0, admission.available - admission.policy.reserve) / 2
-            // A thread of its own: those of the connections must not wait for arithmetic.
-            DispatchQueue.global(qos: .utility).async {
-                guard let costs = try? Self.measure(name, store, configuration, mostBytes: most) else { return }
-                state.set(costs, of: key)
-                thread.post { core in core.model(name)?.costs = costs }
-            }
-        }
-    }
-
-    private static func measure(
-        _ name: String, _ store: ModelStore, _ configuration: ServiceConfiguration, mostBytes: Int
-    ) throws -> ModeCosts {
-        let file = try store.open(name)
-        let pool = try WorkerPool(threads: 1)
-        if EncoderModel.isEncoder(file) {
-            let model = try EncoderModel(file, pool: pool, kernels: configuration.kernels)
-            return try ModeProbe.run(model, mostBytes: mostBytes)
-        }
-        var options = configuration.model
-        (options.contextLimit, options.sequences) = (256, 1)
-        let model = try DecoderModel(file, pool: pool, kernels: configuration.kernels, options: options)
-        return try ModeProbe.run(model, mostBytes: mostBytes)
-    }
-
-    // MARK: Unloading and listing
-
+    /// Unloads a model, or ends the wait for one that is being loaded.
+    /// - Throws: ``ServiceError`` where it is neither.
     func unload(_ name: String) async throws {
-        guard let load = loads[name] else { throw ServiceError(.unknownModel, "\(name) is not loaded") }
-        _ = try await load.value
-        loads[name] = nil
-        try await thread.perform { try $0.remove(name) }
+        if let load = loads.removeValue(forKey: name) { return load.promise.keep(.failure(Self.unloaded(name))) }
+        guard models.removeValue(forKey: name) != nil else {
+            throw ServiceError(.unknownModel, "\(name) is not loaded")
+        }
+        // Where the engine has lost it meanwhile, so much the better.
+        thread.post { try? $0.remove(name) }
+        try await thread.perform { _ in }
     }
 
     /// The engine has lost a model: the next request loads it anew.
-    func forget(_ name: String) { loads[name] = nil }
+    func forget(_ name: String) { models[name] = nil }
 
     /// Sets what is asked for a model, loaded or not, and keeps it.
-    func prefer(_ name: String, _ change: (inout StateFolder.Choice) -> Void) throws {
-        try demandKnown(name)
+    func prefer(
+        _ name: String, _ origin: RequestOrigin, _ change: (inout StateFolder.Choice) -> Void
+    ) async throws {
+        try await texts.run(.files, origin, cost: 1) { [catalog] _ in _ = try catalog.demandKnown(name) }
         var choice = state.choice(name)
         change(&choice)
         let new = choice
         thread.post { core in
             core.model(name)?.choice = new
-            core.residency.govern(core.models)
+            core.memory.govern()
         }
-        try state.set(choice, of: name)
+        try await state.set(new, of: name)
     }
 
     /// All models of the folder.
-    func list() -> [EbbModel] {
-        store.names().map { name in
-            var model = EbbModel()
-            model.name = name
-            model.loaded = loads[name] != nil
-            let choice = state.choice(name)
-            model.preference = choice.preference.protocolPreference
-            model.priority = Int32(clamping: choice.priority)
-            do {
-                let file = try store.open(name)
-                model.fileBytes = UInt64(file.byteCount)
-                model.architecture = file.metadata.string("general.architecture") ?? ""
-                if let costs = state.costs(costsKey(name, file)) { model.costs = EbbModeCosts(costs) }
-            } catch {
-                model.error = "\(error)"
+    func list(_ origin: RequestOrigin) async throws -> [EbbModel] {
+        let entries = try await texts.run(.files, origin, cost: 1) { [catalog] job in
+            try catalog.scan { try job.demandWanted() }
+        }
+        return entries.map { entry in
+            var model = EbbModel(entry, isLoaded: models[entry.name] != nil, choice: state.choice(entry.name))
+            if let identity = entry.identity,
+                let costs = state.costs(
+                    loader.costsKey(entry.name, byteCount: identity.byteCount, modified: identity.modified))
+            {
+                model.costs = EbbModeCosts(costs)
             }
             return model
         }

@@ -1,28 +1,33 @@
 import EbbProtocol
 import Governor
 
-/// What an operator asks for: modes, preferences, pressure, and what happens.
+/// What an operator asks for: modes, preferences, pressure.
 extension RequestHandler {
-    func demandControl(_ peer: Peer, _ what: String) throws {
-        guard access.mayControl(peer) else {
-            throw ServiceError(
-                .permissionDenied, "uid \(peer.uid) may not \(what): root, the daemon's user and the admin group may")
-        }
+    func setMode(_ request: EbbSetMode, _ client: Client) async throws -> EbbDone {
+        try demandControl(client, "set a model's mode")
+        guard let wish = ModelState.Wish(request.mode) else { throw ServiceError(.badRequest, "an unknown mode") }
+        try refuseWhileDraining()
+        _ = try await registry.require(request.model, client.origin, peer: client.peer)
+        try await thread.perform { try $0.setWish(wish, of: request.model) }
+        return EbbDone()
     }
 
-    func setPreference(_ request: EbbSetPreference) async throws {
+    func setPreference(_ request: EbbSetPreference, _ client: Client) async throws -> EbbDone {
+        try demandControl(client, "set a model's preference")
         let preference = request.hasPreference ? ModelState.Preference(request.preference) : nil
         guard preference != nil || !request.hasPreference else {
             throw ServiceError(.badRequest, "an unknown preference")
         }
         let priority = request.hasPriority ? Int(request.priority) : nil
-        try await registry.prefer(request.model) { choice in
+        try await registry.prefer(request.model, client.origin) { choice in
             if let preference { choice.preference = preference }
             if let priority { choice.priority = priority }
         }
+        return EbbDone()
     }
 
-    func setPressure(_ request: EbbSetPressure) throws {
+    func setPressure(_ request: EbbSetPressure, _ client: Client) throws -> EbbDone {
+        try demandControl(client, "set the level of pressure")
         guard let level = PressureLevel(rawValue: request.level.rawValue) else {
             throw ServiceError(.badRequest, "an unknown level")
         }
@@ -31,14 +36,6 @@ extension RequestHandler {
         }
         operatorSource.say(level, seconds: Double(request.seconds))
         wakeMonitor()
-    }
-
-    func subscribe(_ reply: Reply, _ started: (any Cancellable) -> Void) async throws {
-        let subscription = events.subscribe()
-        defer { subscription.cancel() }
-        started(subscription)
-        try await reply(.event(EbbEvent(present: pressure())))
-        for await event in subscription.events { try await reply(.event(event)) }
-        throw ServiceError.cancelled
+        return EbbDone()
     }
 }

@@ -1,37 +1,41 @@
 import EbbProtocol
 import Engine
+import Text
 
 /// Texts become vectors.
 extension RequestHandler {
-    /// Texts of an embed request: 256 embeddings of 4,000 values fit a frame.
-    private static let textLimit = 256
-
-    func embed(
-        _ request: EbbEmbed, _ client: Client, _ reply: Reply, _ started: (any Cancellable) -> Void
-    ) async throws {
+    func embed(_ request: EbbEmbed, _ client: Client) async throws -> EbbEmbeddings {
         try refuseWhileDraining()
-        let model = try await registry.require(request.model)
+        let origin = try client.origin(request.priority, deadlineMilliseconds: request.deadlineMs)
+        let bytes = try RequestBounds(limits).bytes(of: request)
+        let model = try await registry.require(request.model, origin, peer: client.peer)
         try model.demand(encoder: true)
-        guard (1...Self.textLimit).contains(request.texts.count) else {
-            throw ServiceError(
-                .badRequest, "\(request.texts.count) texts in a request: 1 to \(Self.textLimit) are possible")
+        try EbbEmbeddings.demandRoom(vectors: request.texts.count, values: model.embeddingSize)
+        let tokens = try await texts.run(.text(bytes: bytes), origin, cost: bytes) { job in
+            let longest = request.texts.reduce(0) { max($0, $1.utf8.count) }
+            try job.reserve(Tokenizer.workingBytes(forUTF8Count: longest), for: "a text of \(longest) bytes")
+            return try request.texts.map { text in
+                try job.demandWanted()
+                let ids = try model.tokenizer.encode(
+                    text, addSpecial: true, parseSpecial: false, isCancelled: { job.isCancelled })
+                return EncoderModel.cut(ids, limit: model.contextLimit)
+            }
         }
-        let wanted = EmbeddingRequest(
-            texts: request.texts.map { EncoderModel.tokens($0, model.tokenizer, limit: model.contextLimit) },
-            origin: try client.origin(request.priority, deadlineMilliseconds: request.deadlineMs))
-        started(wanted)
-        defer { wanted.cancel() }
-        let name = request.model
-        let found = try await wanted.wait { wanted in
-            let accepted = thread.post { $0.submit(wanted, to: name) }
-            if !accepted { wanted.finish(.failure(ServiceError.shuttingDown)) }
+        let count = tokens.reduce(0) { $0 + $1.count }
+        let held = try ledger.promise(.prompts, count * MemoryLayout<Int32>.size, for: "a request of \(count) tokens")
+        defer { withExtendedLifetime(held) {} }
+        return EbbEmbeddings(try await vectors(EmbeddingRequest(texts: tokens, origin: origin), model.name))
+    }
+
+    /// Has the engine embed texts.
+    private func vectors(_ wanted: EmbeddingRequest, _ name: String) async throws -> [[Float]] {
+        try await withTaskCancellationHandler {
+            try await wanted.wait { wanted in
+                let accepted = thread.post { $0.submit(wanted, to: name) }
+                if !accepted { wanted.finish(.failure(ServiceError.shuttingDown)) }
+            }
+        } onCancel: {
+            wanted.cancel()
         }
-        var answer = EbbEmbeddings()
-        answer.vectors = found.map { values in
-            var vector = EbbEmbeddings.Vector()
-            vector.values = values
-            return vector
-        }
-        try await reply(.embeddings(answer))
     }
 }

@@ -1,82 +1,75 @@
 import EbbProtocol
 import Engine
-import Governor
 import Text
 
 /// Generations: a prompt or a conversation becomes tokens, and tokens a stream of text.
 extension RequestHandler {
-    func generate(
-        _ request: EbbGenerate, _ client: Client, _ reply: Reply, _ started: (any Cancellable) -> Void
-    ) async throws {
+    func generate(_ request: EbbGenerate, _ client: Client, _ reply: Reply) async throws {
         try refuseWhileDraining()
-        let model = try await registry.require(request.model)
+        let origin = try client.origin(request.priority, deadlineMilliseconds: request.deadlineMs)
+        let sampling = SamplingParameters(request.sampling)
+        try sampling.validate()
+        let bytes = try RequestBounds(limits).bytes(of: request)
+        let model = try await registry.require(request.model, origin, peer: client.peer)
         try model.demand(encoder: false)
-        let wanted = try generationRequest(request, client, model)
-        let handle = GenerationHandle()
-        started(handle)
-        defer { handle.cancel() }
-        let name = request.model
-        try await thread.perform { try $0.submit(wanted, to: name, handle) }
-        for await event in handle.events {
-            switch event {
-            case .delta(let text, let tokens):
-                var delta = EbbDelta()
-                delta.text = text
-                delta.tokens = UInt32(clamping: tokens)
-                try await reply(.delta(delta))
-            case .finished(let summary): try await reply(.finished(EbbFinished(summary)))
-            case .failed(let error): throw error
-            }
-            handle.taken()
-        }
+        let tokens = try await prompt(request, bytes, origin, model)
+        let held = try ledger.promise(
+            .prompts, tokens.count * MemoryLayout<Int32>.size * 2, for: "a prompt of \(tokens.count) tokens")
+        defer { withExtendedLifetime(held) {} }
+        var wanted = GenerationRequest(
+            prompt: tokens, sampling: sampling, maxTokens: request.maxTokens > 0 ? Int(request.maxTokens) : nil,
+            stop: request.stop, origin: origin)
+        wanted.isReproducible = request.reproducible || request.sampling.hasSeed
+        wanted.sharesPrefix = request.sharedPrefix
+        try await stream(wanted, model.name, reply)
     }
 
-    private func generationRequest(
-        _ request: EbbGenerate, _ client: Client, _ model: LoadedModel
-    ) throws -> GenerationRequest {
-        let prompt = try promptText(request, model)
-        let tokens = model.tokenizer.encode(prompt, addSpecial: true, parseSpecial: true)
+    /// The prompt's tokens: a conversation is rendered first.
+    private func prompt(
+        _ request: EbbGenerate, _ bytes: Int, _ origin: RequestOrigin, _ model: LoadedModel
+    ) async throws -> [Int32] {
+        let bounds = RequestBounds(limits)
+        let seconds = limits.templateSeconds
+        let tokens = try await texts.run(.text(bytes: bytes), origin, cost: bytes) { job in
+            let prompt: String
+            if case .chat(let chat)? = request.input {
+                try job.reserve(Conversation.workingBytes(chat, bytes: bytes), for: "a chat of \(bytes) bytes")
+                prompt = try Conversation(chat).prompt(model, seconds: seconds)
+                try bounds.demand(prompt.utf8.count, "the chat, rendered by the model's template,")
+            } else {
+                prompt = request.prompt
+            }
+            try job.demandWanted()
+            let count = prompt.utf8.count
+            try job.reserve(Tokenizer.workingBytes(forUTF8Count: count), for: "a prompt of \(count) bytes")
+            // A template writes what the model wants at the beginning itself.
+            let isRendered = if case .chat? = request.input { true } else { false }
+            return try model.tokenizer.encode(
+                prompt, addSpecial: !isRendered, parseSpecial: true, isCancelled: { job.isCancelled })
+        }
         guard !tokens.isEmpty else { throw ServiceError(.badRequest, "the prompt is empty") }
         guard tokens.count < model.contextLimit else {
             throw ServiceError(
                 .contextFull,
                 "the prompt has \(tokens.count) tokens, the context of \(model.name) \(model.contextLimit)")
         }
-        guard request.stop.count <= 16, request.stop.allSatisfy({ $0.utf8.count <= 256 }) else {
-            throw ServiceError(.badRequest, "at most 16 stop texts of 256 bytes are possible")
-        }
-        let sampling = SamplingParameters(request.sampling)
-        do { try sampling.validate() } catch { throw ServiceError(.badRequest, "\(error)") }
-        var wanted = GenerationRequest(
-            prompt: tokens, sampling: sampling, maxTokens: request.maxTokens > 0 ? Int(request.maxTokens) : nil,
-            stop: request.stop,
-            origin: try client.origin(request.priority, deadlineMilliseconds: request.deadlineMs))
-        wanted.isReproducible = request.reproducible || request.sampling.hasSeed
-        wanted.sharesPrefix = request.sharedPrefix
-        return wanted
+        return tokens
     }
 
-    private func promptText(_ request: EbbGenerate, _ model: LoadedModel) throws -> String {
-        switch request.input {
-        case .prompt(let text)?: return text
-        case .chat(let chat)?:
-            guard let template = model.template else {
-                throw ServiceError(
-                    .badRequest,
-                    "\(model.name) is a base model without a chat template: send a prompt (ebbctl run --raw)")
+    /// Has the engine generate, and passes on what it says.
+    private func stream(_ wanted: GenerationRequest, _ name: String, _ reply: Reply) async throws {
+        let handle = GenerationHandle()
+        defer { handle.cancel() }
+        try await thread.perform { try $0.submit(wanted, to: name, handle) }
+        for await event in handle.events {
+            switch event {
+            case .delta(let text, let tokens): try await reply(.delta(EbbDelta(text, tokens: tokens)))
+            case .finished(let summary): return try await reply(.finished(EbbFinished(summary)))
+            case .failed(let error): throw error
             }
-            let tools = chat.toolsJson.isEmpty ? JSONValue.array([]) : try JSONValue(parsing: chat.toolsJson)
-            guard case .array(let list) = tools else { throw ServiceError(.badRequest, "tools_json is no JSON array") }
-            return try template.render(
-                messages: try chat.messages.map(Self.message), tools: list, addGenerationPrompt: true)
-        case nil: throw ServiceError(.badRequest, "the request has neither a prompt nor a chat")
+            handle.taken()
         }
-    }
-
-    private static func message(_ message: EbbMessage) throws -> JSONValue {
-        let more = message.moreJson.isEmpty ? JSONValue.object([:]) : try JSONValue(parsing: message.moreJson)
-        guard case .object(let members) = more else { throw ServiceError(.badRequest, "more_json is no JSON object") }
-        return .object(
-            members.merging(["role": .string(message.role), "content": .string(message.content)]) { old, _ in old })
+        // The stream of a task that was cancelled ends without a last word.
+        throw ServiceError.cancelled
     }
 }

@@ -18,6 +18,84 @@ extension SamplingParameters {
     }
 }
 
+extension EbbPong {
+    init(_ ping: EbbPing) {
+        self.init()
+        payload = ping.payload
+    }
+}
+
+extension EbbTokens {
+    /// - Throws: ``ServiceError`` where they are more than an answer holds.
+    init(fitting ids: [Int32]) throws {
+        // A negative number, which no token has, would take ten bytes.
+        let bytes = ids.reduce(0) { $0 + ($1 < 0 ? 10 : ($1.bitWidth - ($1 | 1).leadingZeroBitCount + 6) / 7) }
+        try ReplyBounds.demand(bytes, "\(ids.count) tokens", "send the text in pieces")
+        self.init()
+        self.ids = ids
+    }
+}
+
+extension EbbText {
+    /// - Throws: ``ServiceError`` where it is longer than an answer.
+    init(fitting text: String) throws {
+        try ReplyBounds.demand(text.utf8.count, "the text", "send fewer tokens at a time")
+        self.init()
+        self.text = text
+    }
+}
+
+extension EbbEmbeddings {
+    init(_ vectors: [[Float]]) {
+        self.init()
+        self.vectors = vectors.map { values in
+            var vector = EbbEmbeddings.Vector()
+            vector.values = values
+            return vector
+        }
+    }
+
+    /// - Throws: ``ServiceError`` where so many vectors are more than an answer holds.
+    static func demandRoom(vectors: Int, values: Int) throws {
+        let bytes = values * MemoryLayout<Float>.size + 16
+        try ReplyBounds.demand(
+            vectors * bytes, "\(vectors) embeddings", "send at most \(ReplyBounds.bytes / bytes) texts at a time")
+    }
+}
+
+extension EbbModels {
+    /// - Throws: ``ServiceError`` where they are more than an answer holds.
+    init(fitting models: [EbbModel]) throws {
+        let bytes = models.reduce(0) {
+            $0 + $1.name.utf8.count + $1.architecture.utf8.count + $1.error.utf8.count + 96
+        }
+        try ReplyBounds.demand(bytes, "\(models.count) models", "keep fewer in the folder")
+        self.init()
+        self.models = models
+    }
+}
+
+extension EbbModel {
+    init(_ entry: ModelCatalog.Entry, isLoaded: Bool, choice: StateFolder.Choice) {
+        self.init()
+        name = entry.name
+        fileBytes = UInt64(clamping: entry.identity?.byteCount ?? 0)
+        architecture = entry.architecture
+        error = entry.problem
+        loaded = isLoaded
+        preference = choice.preference.protocolPreference
+        priority = Int32(clamping: choice.priority)
+    }
+}
+
+extension EbbDelta {
+    init(_ text: String, tokens: Int) {
+        self.init()
+        self.text = text
+        self.tokens = UInt32(clamping: tokens)
+    }
+}
+
 extension EbbFinished {
     init(_ summary: GenerationSummary) {
         self.init()

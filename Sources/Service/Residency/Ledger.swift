@@ -2,8 +2,8 @@ import Synchronization
 
 /// What accepted work may take, promised before it takes any: a request that was let in is never ended for want of memory.
 /// Used from every thread.
-final class Ledger: Sendable {
-    enum Kind: String, Sendable, CaseIterable {
+package final class Ledger: Sendable {
+    package enum Kind: String, Sendable, CaseIterable {
         /// KV cache of accepted requests.
         case kv
         /// Tokens of prompts and of texts to embed.
@@ -19,9 +19,9 @@ final class Ledger: Sendable {
     }
 
     /// A promise; it ends when it is let go.
-    final class Reservation: Sendable {
+    package final class Reservation: Sendable {
         private let ledger: Ledger
-        let kind: Kind
+        package let kind: Kind
         private let held: Mutex<Int>
 
         fileprivate init(_ ledger: Ledger, _ kind: Kind, _ bytes: Int) {
@@ -32,10 +32,10 @@ final class Ledger: Sendable {
 
         deinit { shrink(to: 0) }
 
-        var bytes: Int { held.withLock { $0 } }
+        package var bytes: Int { held.withLock { $0 } }
 
         /// Gives back what is beyond `bytes`.
-        func shrink(to bytes: Int) {
+        package func shrink(to bytes: Int) {
             let freed = held.withLock { held in
                 let rest = min(held, max(0, bytes))
                 defer { held = rest }
@@ -54,13 +54,13 @@ final class Ledger: Sendable {
     private let book: Mutex<Book>
 
     /// - Parameter room: bytes that may be promised in all.
-    init(room: Int) { book = Mutex(Book(room: max(0, room))) }
+    package init(room: Int) { book = Mutex(Book(room: max(0, room))) }
 
     /// Changes what may be promised from now on; what has been promised holds.
-    func setRoom(_ bytes: Int) { book.withLock { $0.room = max(0, bytes) } }
+    package func setRoom(_ bytes: Int) { book.withLock { $0.room = max(0, bytes) } }
 
     /// Promises bytes; nil where there is no room for them now.
-    func reserve(_ kind: Kind, _ bytes: Int) -> Reservation? {
+    package func reserve(_ kind: Kind, _ bytes: Int) -> Reservation? {
         let wanted = max(0, bytes)
         let isPromised = book.withLock { book in
             guard wanted <= book.room - book.total else { return false }
@@ -79,11 +79,11 @@ final class Ledger: Sendable {
     }
 
     /// Bytes that may still be promised; negative where the room has become less than what was promised.
-    var free: Int { book.withLock { $0.room - $0.total } }
+    package var free: Int { book.withLock { $0.room - $0.total } }
     /// Bytes that can be promised when nothing is.
-    var room: Int { book.withLock { $0.room } }
+    package var room: Int { book.withLock { $0.room } }
     /// What is promised, by kind.
-    var entries: [(kind: Kind, bytes: Int)] {
+    package var entries: [(kind: Kind, bytes: Int)] {
         book.withLock { book in Kind.allCases.map { ($0, book.promised[$0.index]) } }
     }
 }

@@ -1,26 +1,35 @@
 import Glibc
+import Governor
 
-/// What the process takes, as the kernel counts it (/proc/self/smaps_rollup).
+/// What the process takes, as the kernel counts it: /proc/self/smaps_rollup, or /proc/self/statm where that is missing.
 public struct ProcessMemory: Sendable, Equatable {
     /// Bytes that exist nowhere else: they need swap to go away.
     public var anonymous: Int
     /// Bytes of files: clean pages that the kernel can take back.
     public var file: Int
 
-    /// nil where the file cannot be read.
+    private static let rollup = HeldFile("/proc/self/smaps_rollup")
+    private static let statm = HeldFile("/proc/self/statm")
+
+    /// nil where neither can be read.
     public static func now() -> ProcessMemory? {
-        guard let stream = fopen("/proc/self/smaps_rollup", "re") else { return nil }
-        defer { fclose(stream) }
-        var bytes = [UInt8](repeating: 0, count: 8192)
-        let count = fread(&bytes, 1, bytes.count, stream)
-        return ProcessMemory(smapsRollup: String(decoding: bytes[..<count], as: UTF8.self))
+        if let memory = rollup.text().flatMap(ProcessMemory.init(smapsRollup:)) { return memory }
+        return statm.text().flatMap { ProcessLimits.Statm($0, pageBytes: sysconf(Int32(_SC_PAGESIZE))) }
+            .map(ProcessMemory.init)
+    }
+
+    init(_ statm: ProcessLimits.Statm) {
+        anonymous = max(0, statm.resident - statm.shared)
+        file = min(statm.shared, statm.resident)
     }
 
     init?(smapsRollup text: String) {
         var found: [Substring: Int] = [:]
         for line in text.split(separator: "\n") {
             let parts = line.split(whereSeparator: { $0 == " " || $0 == ":" })
-            if parts.count >= 2, let kilobytes = Int(parts[1]) { found[parts[0]] = kilobytes << 10 }
+            if parts.count >= 2, let kilobytes = Int(parts[1]), (0..<Int.max >> 10).contains(kilobytes) {
+                found[parts[0]] = kilobytes << 10
+            }
         }
         guard let rss = found["Rss"], let anonymous = found["Anonymous"] else { return nil }
         self.anonymous = anonymous

@@ -3,71 +3,117 @@ import Governor
 
 /// What the engine thread owns: the loaded models, and which of their layers are expanded.
 final class EngineCore {
-    private(set) var models: [HostedModel] = []
-    let residency: Residency
+    let memory: MemoryManager
+    var models: [HostedModel] { memory.models }
     /// Told when a model is no more because its file is.
     private let onLost: @Sendable (String) -> Void
 
     private let heartbeat: () -> Void
+    private let desk: AdmissionDesk
+    private let limits: QueueLimits
+    /// Whose step is next: models take turns in microseconds of their steps.
+    private var order = DeficitRoundRobin<String>()
 
-    init(heartbeat: @escaping () -> Void, residency: Residency, onLost: @escaping @Sendable (String) -> Void) {
+    /// Microseconds of a model's turn: a step of few rows takes less, and then another follows.
+    private static let quantum = 10_000
+
+    /// Whether the service is about to end: what has been accepted goes on, nothing else begins.
+    var isDraining: Bool {
+        get { memory.isDraining }
+        set { memory.isDraining = newValue }
+    }
+
+    init(
+        heartbeat: @escaping () -> Void, memory: MemoryManager, limits: ServiceLimits,
+        onLost: @escaping @Sendable (String) -> Void
+    ) {
         self.heartbeat = heartbeat
-        self.residency = residency
+        self.memory = memory
         self.onLost = onLost
+        self.limits = QueueLimits(limits)
+        desk = AdmissionDesk(ledger: memory.ledger)
+        desk.promise = memory.promise
+        desk.models = { [unowned self] in self.models }
+        desk.refusal = { [unowned self] what, bytes in
+            let verdict = self.memory.admission().verdict(what, anonymous: bytes)
+            return if case .refused(let why) = verdict { why } else { nil }
+        }
     }
 
     func model(_ name: String) -> HostedModel? { models.first { $0.name == name } }
 
     func add(_ model: HostedModel) {
-        models.append(model)
+        (model as? HostedDecoder)?.desk = desk
         model.model.betweenLayers = { [weak self] in self?.governWithinStep() }
-        residency.tell(.residency, model, "loaded", "a request or the operator asked for it")
-        residency.govern(models)
+        memory.add(model, "a request or the operator asked for it")
     }
 
     func remove(_ name: String, reason: String = "the operator unloaded it") throws {
         guard let model = model(name) else { throw ServiceError(.unknownModel, "\(name) is not loaded") }
         model.failAll(ServiceError(.modelUnusable, "\(name) was unloaded"))
-        models.removeAll { $0 === model }
-        residency.forget(model)
-        residency.tell(.residency, model, "unloaded", reason)
+        memory.remove(model, reason)
     }
 
     var activeRequests: Int { models.reduce(0) { $0 + $1.activeRequests } }
 
-    /// One step of every model that has work, and a piece of what the governor wants done. False if nothing was to do.
+    /// Requests that wait for memory or for their turn.
+    var queuedRequests: Int { models.reduce(0) { $0 + $1.waiting.count } }
+
+    /// A step of the model whose turn it is, and a piece of what the governor wants done. False if nothing was to do.
     func turn() -> Bool {
         let start = MonotonicClock.now()
-        var worked = false
-        for model in models where model.step() { worked = true }
+        for model in models { model.attend(now: start) }
+        let worked = step()
         for model in models where model.model.file.isCutShort {
             lose(model, "its file was cut short while it was mapped")
         }
-        let busy = residency.work(models, stepSeconds: worked ? MonotonicClock.now() - start : nil)
+        let busy = memory.work(stepSeconds: worked ? MonotonicClock.now() - start : nil)
         return worked || busy
+    }
+
+    private func step() -> Bool {
+        let urgencies = models.compactMap { model in model.urgency.map { (model, $0) } }
+        let isForeground = urgencies.contains { $0.1 != .background }
+        let ready = urgencies.filter { !isForeground || $0.1 != .background }.map(\.0)
+        order.keep(Set(models.map(\.name)))
+        guard let name = order.next(among: ready.map(\.name), quantum: { _ in Self.quantum }), let model = model(name)
+        else { return false }
+        let start = MonotonicClock.now()
+        let worked = model.step()
+        order.charge(name, Int(clamping: Int64((MonotonicClock.now() - start) * 1e6)))
+        return worked
     }
 
     /// Takes a generation on, or refuses it at once.
     /// - Throws: ``ServiceError`` where it cannot be served.
     func submit(_ request: GenerationRequest, to name: String, _ handle: GenerationHandle) throws {
-        guard let hosted = model(name) as? HostedDecoder else {
-            throw ServiceError(.modelUnusable, "\(name) was unloaded", retryAfter: 100)
-        }
-        let verdict = residency.admission(models).verdict(
-            "a context of \(request.prompt.count) tokens and its answer", anonymous: hosted.kvBytes(of: request))
-        if case .refused(let why) = verdict { throw ServiceError(.outOfMemory, why, retryAfter: 1000) }
-        residency.wake(hosted, "a request")
-        hosted.add(request, handle)
+        let hosted: HostedDecoder = try host(name, of: request.origin)
+        try hosted.submit(request, handle) { try demandQueue(request.origin) }
     }
 
     /// Takes texts to embed on; a refusal is their answer.
     func submit(_ request: EmbeddingRequest, to name: String) {
-        guard let hosted = model(name) as? HostedEncoder else {
-            return request.finish(
-                .failure(ServiceError(.modelUnusable, "\(name) was unloaded", retryAfter: 100)))
+        do {
+            let hosted: HostedEncoder = try host(name, of: request.origin)
+            try hosted.submit(request) { try demandQueue(request.origin) }
+        } catch {
+            request.finish(.failure(error))
         }
-        residency.wake(hosted, "a request")
-        hosted.add(request)
+    }
+
+    /// The model that a request is for, awake.
+    private func host<Host: HostedModel>(_ name: String, of origin: RequestOrigin) throws -> Host {
+        if isDraining { throw ServiceError.shuttingDown }
+        if let late = ServiceError.late(origin, now: MonotonicClock.now()) { throw late }
+        guard let hosted = model(name) as? Host else {
+            throw ServiceError(.modelUnusable, "\(name) was unloaded", retryAfter: 100)
+        }
+        memory.wake(hosted, "a request")
+        return hosted
+    }
+
+    private func demandQueue(_ origin: RequestOrigin) throws {
+        try limits.demandRoom(for: origin, among: models.flatMap(\.waiting))
     }
 
     func failAll(_ error: ServiceError) {
@@ -79,22 +125,19 @@ final class EngineCore {
         // What the other mode has computed is not what this one is asked for.
         if model.wish != wish { _ = model.dropPrefixes() }
         model.wish = wish
-        residency.govern(models)
+        memory.govern()
     }
 
     // MARK: The governor
 
     func govern(_ news: GovernorNews) {
         lookAtFiles(now: news.now)
-        residency.take(news, models)
-        residency.govern(models)
+        memory.govern(news)
     }
 
     private func governWithinStep() {
         heartbeat()
-        guard let news = residency.urgentNews() else { return }
-        residency.take(news, models)
-        residency.shrink(models)
+        memory.governWithinStep()
     }
 
     private var lastLook = 0.0
@@ -104,8 +147,10 @@ final class EngineCore {
         guard now - lastLook >= 1 else { return }
         lastLook = now
         for model in models {
-            switch model.model.file.change {
-            case .none: break
+            switch model.model.file.look() {
+            case .unchanged: break
+            // What it finds shows at the next look.
+            case .touched: model.model.file.recheck { _ in }
             case .damaged: lose(model, "its file was written over while it was mapped")
             case .replaced where model.activeRequests == 0:
                 lose(model, "its file was replaced; the next request loads the new one")
@@ -115,7 +160,7 @@ final class EngineCore {
     }
 
     private func lose(_ model: HostedModel, _ reason: String) {
-        model.failAll(HostedModel.cutShort(model.name))
+        model.failAll(.changedFile(model.name))
         try? remove(model.name, reason: reason)
         onLost(model.name)
     }

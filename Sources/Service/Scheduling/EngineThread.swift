@@ -20,22 +20,23 @@ final class EngineThread: Sendable {
 
     /// Starts the thread.
     /// - Parameters:
+    ///   - ledger: what accepted work may take; the thread sets its room.
     ///   - parkingFolder: where conversations of parked models go; nil to drop them.
     ///   - availableBytes: what the system, and the own control group, could give now.
     ///   - onLost: told of a model that is gone because its file is.
     /// - Throws: ``EngineError`` where the system has no thread to give.
     init(
-        policy: Policy, events: EventHub, parkingFolder: String?, availableBytes: @escaping @Sendable () -> Int,
-        onLost: @escaping @Sendable (String) -> Void
+        policy: Policy, events: EventHub, ledger: Ledger, limits: ServiceLimits, parkingFolder: String?,
+        availableBytes: @escaping @Sendable () -> Int, onLost: @escaping @Sendable (String) -> Void
     ) throws {
         let start = Unmanaged.passRetained(
             Start(self) { news in
                 EngineCore(
                     heartbeat: { [unowned self] in _ = self.heartbeat.add(1, ordering: .relaxed) },
-                    residency: Residency(
-                        policy: policy, events: events, news: news, parkingFolder: parkingFolder,
+                    memory: MemoryManager(
+                        policy: policy, events: events, news: news, ledger: ledger, parkingFolder: parkingFolder,
                         availableBytes: availableBytes),
-                    onLost: onLost)
+                    limits: limits, onLost: onLost)
             })
         var handle = pthread_t()
         let code = pthread_create(
@@ -48,7 +49,7 @@ final class EngineThread: Sendable {
             }, start.toOpaque())
         guard code == 0 else {
             start.release()
-            throw EngineError("cannot start the engine thread (error \(code))")
+            throw EngineError(.resources, "cannot start the engine thread (error \(code))")
         }
         pthread_detach(handle)
     }

@@ -1,122 +1,128 @@
 import EbbProtocol
 import Engine
-import Synchronization
-import Text
+import Governor
 
 /// A generation on the engine's side. Used by the engine thread alone.
 final class Generation {
+    /// The arithmetic that all steps of a reproducible request have.
+    enum Arithmetic: Hashable { case memoryLow, dequantized }
+
+    let member: FairQueue.Member
     let handle: GenerationHandle
     let request: GenerationRequest
     let sequence: KVSequence
+    /// Tokens that the KV cache will hold at most, what is reserved for; and the bytes of so many.
+    let goal, bytes: Int
+    /// nil: each step has the arithmetic that the layers have at that time.
+    let arithmetic: Arithmetic?
+    private var promises: [Ledger.Reservation]
+    private var feed: PromptFeed
     private var sampler: Sampler
-    private var detokenizer: IncrementalDetokenizer
-    private var stopFilter: StopFilter
+    private var text: AnswerText
     private let endTokens: Set<Int32>
     private let modeChangesBefore: Int
     private let clock = ContinuousClock()
 
     /// The prompt and what has been generated.
     private(set) var tokens: [Int32]
-    /// Prompt tokens that have been through the model, and how many of them another request had sent.
-    private var fed: Int
+    /// Prompt tokens that an earlier request had sent.
     let reused: Int
-    private var next: Int32 = 0
     private(set) var generated = 0
     private let started: ContinuousClock.Instant
     private var decodeStarted: ContinuousClock.Instant?
-    private var stalledSince: ContinuousClock.Instant?
+    private var stalledSince: Double?
+    /// How the answer has ended; it is told by ``conclude(modeChanges:)``.
+    private(set) var ending: GenerationSummary.Reason?
     private(set) var isDone = false
 
-    /// Seconds without progress after which a reader is given up.
-    static let stallLimit = Duration.seconds(30)
+    /// What a generation begins with.
+    struct Start {
+        /// Empty, or with the first tokens of the prompt.
+        let sequence: KVSequence
+        let arithmetic: Arithmetic?
+        /// What the ledger holds for it.
+        let promises: [Ledger.Reservation]
+    }
 
-    /// - Parameter sequence: empty, or with the first tokens of the prompt.
-    init(
-        _ request: GenerationRequest, handle: GenerationHandle, model: DecoderModel, sequence: KVSequence,
-        modeChanges: Int
-    ) {
-        self.request = request
-        self.handle = handle
-        self.sequence = sequence
-        fed = sequence.count
+    init(_ queued: QueuedGeneration, _ start: Start, model: DecoderModel, modeChanges: Int) {
+        (request, handle, member, goal, bytes) = (
+            queued.request, queued.handle, queued.member, queued.goal, queued.bytes
+        )
+        (sequence, arithmetic, promises) = (start.sequence, start.arithmetic, start.promises)
         reused = sequence.count
+        feed = PromptFeed(request.prompt, fed: sequence.count)
         tokens = request.prompt
         sampler = Sampler(request.sampling)
-        detokenizer = IncrementalDetokenizer(model.tokenizer)
-        stopFilter = StopFilter(request.stop)
+        text = AnswerText(model.tokenizer, stop: request.stop)
         endTokens = model.tokenizer.endOfGeneration
         modeChangesBefore = modeChanges
         started = clock.now
         for token in request.prompt { sampler.accept(token) }
     }
 
-    var isPrefilling: Bool { fed < request.prompt.count }
-    /// Tokens generated per second of decode so far, and prompt tokens per second of prefill.
+    var promptLeft: Int { feed.left }
+    /// Bytes that the ledger holds for it.
+    var promisedBytes: Int { promises.reduce(0) { $0 + $1.bytes } }
     private(set) var prefillSeconds = 0.0
     var decodeSeconds: Double { decodeStarted.map { (clock.now - $0).seconds } ?? 0 }
+    /// A client that does not read pauses its own generation only.
+    var isStalled: Bool { handle.isStalled }
 
-    /// Ends the generation where its client cancelled or stopped reading; true if it can take part in the next step.
-    func isReady() -> Bool {
-        if handle.isCancelled {
-            fail(.cancelled)
-            return false
-        }
-        guard handle.isStalled else {
-            stalledSince = nil
-            return true
-        }
-        let since = stalledSince ?? clock.now
+    /// Ends the generation where its client has cancelled it or stopped reading, or its deadline has passed.
+    /// - Parameter patience: seconds that a client may let its stream wait.
+    func attend(now: Double, patience: Double) {
+        if handle.isCancelled { return fail(.cancelled) }
+        if let late = ServiceError.late(request.origin, now: now) { return fail(late) }
+        guard handle.isStalled else { return stalledSince = nil }
+        let since = stalledSince ?? now
         stalledSince = since
-        if clock.now - since > Self.stallLimit {
-            fail(ServiceError(.slowReader, "the client has not read its stream for 30 s"))
+        if now - since > patience {
+            fail(ServiceError(.slowReader, "the client has not read its stream for \(Int(patience)) s"))
         }
-        return false
     }
 
-    /// The tokens for the next step: one, or a piece of the prompt of at most `room` tokens. Ends the generation and
-    /// returns nil where the context or the KV cache has no room for them: the others of the step go on.
-    /// - Parameter makeRoom: gives up what can be given up in the KV cache; false where that is nothing.
-    func input(room: Int, makeRoom: () -> Bool) -> StepInput? {
-        let wanted = isPrefilling ? min(room, request.prompt.count - fed) : 1
+    /// The tokens for the next step: the one that was drawn, or a piece of the prompt.
+    /// - Returns: nil where there is no room for them, which ends the generation; what was reserved prevents it.
+    func input(rows: Int) -> StepInput? {
+        guard let input = feed.input(sequence, rows: rows) else { return nil }
         do {
-            do {
-                try sequence.reserve(wanted)
-            } catch {
-                guard makeRoom() else { throw error }
-                try sequence.reserve(wanted)
-            }
+            try sequence.reserve(input.tokens.count)
         } catch {
             fail(ServiceError.of(error))
             return nil
         }
-        guard isPrefilling else { return StepInput(sequence: sequence, tokens: CollectionOfOne(next), logits: .last) }
-        let end = min(fed + room, request.prompt.count)
-        defer { fed = end }
-        let isLast = end == request.prompt.count
-        return StepInput(sequence: sequence, tokens: request.prompt[fed..<end], logits: isLast ? .last : .none)
+        return input
     }
 
-    /// Takes the logits of the last token.
-    func take(_ logits: UnsafeMutableBufferPointer<Float>, modeChanges: Int) {
+    /// Draws the next token from the logits of the last.
+    func accept(_ logits: UnsafeMutableBufferPointer<Float>) {
         if decodeStarted == nil {
             prefillSeconds = (clock.now - started).seconds
             decodeStarted = clock.now
         }
-        next = sampler.sample(logits)
-        sampler.accept(next)
-        tokens.append(next)
-        if endTokens.contains(next) { return finish(.stop, modeChanges) }
-        generated += 1
-        let (text, stopped) = stopFilter.append(detokenizer.append(next))
-        if !text.isEmpty { handle.send(.delta(text: text, tokens: generated)) }
-        if stopped { return finish(.stop, modeChanges) }
-        if let most = request.maxTokens, generated >= most { return finish(.length, modeChanges) }
-        if sequence.count >= sequence.limit { finish(.length, modeChanges) }
+        let token = sampler.sample(logits)
+        sampler.accept(token)
+        feed.draw(token)
+        tokens.append(token)
+        let isEnd = endTokens.contains(token)
+        if !isEnd { generated += 1 }
+        give(text.append(token))
+        if isEnd || text.hasStopped {
+            ending = .stop
+        } else if generated >= request.maxTokens ?? .max || sequence.count >= sequence.limit {
+            ending = .length
+        }
     }
 
-    private func finish(_ reason: GenerationSummary.Reason, _ modeChanges: Int) {
-        let rest = stopFilter.finish(detokenizer.finish())
-        if !rest.isEmpty { handle.send(.delta(text: rest, tokens: generated)) }
+    private func give(_ piece: String) {
+        if !piece.isEmpty { handle.send(.delta(text: piece, tokens: generated)) }
+    }
+
+    /// Tells the client how the answer has ended.
+    func conclude(modeChanges: Int) {
+        guard var reason = ending, !isDone else { return }
+        give(text.finish())
+        if text.hasStopped { reason = .stop }
         handle.send(
             .finished(
                 GenerationSummary(
@@ -124,6 +130,7 @@ final class Generation {
                     prefillSeconds: prefillSeconds, decodeSeconds: decodeSeconds,
                     modeChanges: modeChanges - modeChangesBefore, reusedTokens: reused)))
         isDone = true
+        promises = []
     }
 
     func fail(_ error: ServiceError) {
@@ -131,5 +138,14 @@ final class Generation {
         handle.send(.failed(error))
         isDone = true
         sequence.reset()
+        promises = []
+    }
+}
+
+extension ServiceError {
+    /// What a request that is not answered in time is told; nil while there is time.
+    static func late(_ origin: RequestOrigin, now: Double) -> ServiceError? {
+        guard let deadline = origin.deadline, now > deadline else { return nil }
+        return ServiceError(.deadlineExceeded, "the request's deadline passed before it was answered")
     }
 }

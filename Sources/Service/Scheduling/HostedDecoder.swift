@@ -5,143 +5,358 @@ import Governor
 /// A decoder and its generations: continuous batching. Used by the engine thread alone.
 final class HostedDecoder: HostedModel {
     let decoder: DecoderModel
-    private var generations: [Generation] = []
+    var model: LayeredModel { decoder }
+    var record: HostedRecord
+    /// Where memory is asked for; set when an engine takes the model on.
+    var desk: AdmissionDesk
+    private var running: [Generation] = []
+    private var queue = GenerationQueue()
+    private var plan = StepPlan()
     private var prefixes: PrefixCache
     private var parking: ParkingFile?
-    private var prefillRate = 0.0
-    private var decodeRate = 0.0
+    private var rates = (prefill: 0.0, decode: 0.0)
+    private let patience: Double
+    private var requests: UInt64 = 0
+    /// Whether memory has come back since a waiting generation last asked for some; that of other models is asked for
+    /// now and then.
+    private var hasRoomChanged = false
+    private var nextTry = 0.0
 
-    /// Prompt tokens a step takes while others wait for their next token: keeps their pauses short.
-    private static let sharedPrefill = 128
-    /// Rows from which on a step counts as prefill where the modes differ in speed.
-    private static let manyRows = 16
+    private static let tryInterval = 0.05
 
     init(
-        name: String, decoder: DecoderModel, wish: ModelState.Wish, choice: StateFolder.Choice, prefixBytes: Int
+        name: String, decoder: DecoderModel, wish: ModelState.Wish, choice: StateFolder.Choice, prefixBytes: Int,
+        limits: ServiceLimits = ServiceLimits(), desk: AdmissionDesk = AdmissionDesk(ledger: Ledger(room: .max))
     ) {
         self.decoder = decoder
+        self.desk = desk
         prefixes = PrefixCache(limit: prefixBytes)
-        super.init(name: name, model: decoder, wish: wish, choice: choice)
+        patience = limits.slowReaderSeconds
+        record = HostedRecord(name: name, model: decoder, wish: wish, choice: choice)
     }
 
     deinit { parking?.remove() }
 
-    override var activeRequests: Int { generations.count }
+    var activeRequests: Int { running.count + queue.entries.count }
+    var waiting: [RequestOrigin] { queue.entries.map(\.request.origin) }
 
-    func add(_ request: GenerationRequest, _ handle: GenerationHandle) {
-        let sequence = prefixes.sequence(for: request.prompt) ?? decoder.makeSequence()
-        generations.append(
-            Generation(request, handle: handle, model: decoder, sequence: sequence, modeChanges: modeChanges))
+    var urgency: RequestPriority? {
+        running.lazy.filter(isReady).map(\.request.origin.priority).min { $0.rawValue < $1.rawValue }
     }
 
-    /// Bytes of KV cache that a request will take: its prompt, and what it may generate, as far as that is said.
-    func kvBytes(of request: GenerationRequest) -> Int {
-        decoder.kvBytes(tokens: request.prompt.count + (request.maxTokens ?? Self.assumedTokens))
+    // MARK: Letting requests in
+
+    /// Takes a generation on: it begins at once, or waits until memory for all that it may take is there.
+    /// - Parameter mayWait: throws where no more may wait.
+    /// - Throws: ``ServiceError`` where it cannot be served.
+    func submit(_ request: GenerationRequest, _ handle: GenerationHandle, mayWait: () throws -> Void) throws {
+        requests += 1
+        let goal = goal(request)
+        let entry = QueuedGeneration(
+            member: FairQueue.Member(id: requests, origin: request.origin), request: request, handle: handle,
+            goal: goal, bytes: decoder.kvBytes(tokens: goal))
+        if queue.entries.isEmpty, isWithinShare(entry), begin(entry) { return }
+        guard isAwaited, entry.bytes <= desk.room else { throw refusal(entry) }
+        try mayWait()
+        queue.append(entry)
+        beginWaiting()
     }
 
-    private static let assumedTokens = 256
+    /// Tokens that a request's KV cache holds at most.
+    private func goal(_ request: GenerationRequest) -> Int {
+        let (sum, overflow) = request.prompt.count.addingReportingOverflow(request.maxTokens ?? .max)
+        return min(decoder.contextLimit, overflow ? .max : sum)
+    }
 
-    override func runStep() -> Bool {
-        let ready = generations.filter { $0.isReady() }
-        defer { generations.removeAll { $0.isDone } }
-        guard !ready.isEmpty else { return false }
-        let (batch, members) = batch(ready)
-        let rows = batch.reduce(0) { $0 + $1.tokens.count }
-        decoder.isBypassed = bypasses(manyRows: rows >= Self.manyRows)
+    /// Whether generations run, here or elsewhere, whose memory will come back.
+    private var isAwaited: Bool { !running.isEmpty || desk.isAwaited }
+
+    private func refusal(_ entry: QueuedGeneration) -> ServiceError {
+        let what = "a context of \(entry.request.prompt.count) tokens and its answer"
+        if let why = desk.refusal(what, entry.bytes) { return ServiceError(.outOfMemory, why, retryAfter: 1000) }
+        func mib(_ bytes: Int) -> String { "\((max(0, bytes) + (1 << 20) - 1) >> 20) MiB" }
+        let room =
+            entry.bytes <= desk.room
+            ? "others hold what Ebb may take for now" : "there is room for \(mib(desk.room)) in all"
+        return ServiceError(
+            .outOfMemory,
+            "\(what) needs \(mib(entry.bytes)) of KV cache; \(room). Ask for fewer tokens (max_tokens), or raise "
+                + "memoryBudget in the settings", retryAfter: 5000)
+    }
+
+    private func isWithinShare(_ entry: QueuedGeneration) -> Bool {
+        let room = min(desk.room, decoder.kvPool.capacity * decoder.kvPool.blockBytes)
+        let holders = running.map { KVAdmission.Holder(origin: $0.request.origin, bytes: $0.bytes) }
+        return KVAdmission(holders: holders, room: room).isWithinShare(entry.bytes, of: entry.request.origin)
+    }
+
+    private func beginWaiting() {
+        hasRoomChanged = false
+        while let entry = queue.first(where: isWithinShare) {
+            if begin(entry) {
+                queue.remove(entry, cost: entry.goal)
+            } else if !isAwaited, entry.bytes > desk.room || desk.refusal("a context", entry.bytes) != nil {
+                // The room has become smaller since it was accepted.
+                entry.handle.send(.failed(refusal(entry)))
+                queue.remove(entry, cost: 0)
+            } else {
+                return
+            }
+        }
+    }
+
+    /// Lets a generation begin if all that it may take can be promised: blocks of the pool, and bytes of the ledger. Kept
+    /// conversations give way. False where there is no room.
+    private func begin(_ entry: QueuedGeneration) -> Bool {
+        let request = entry.request
+        let arithmetic = arithmetic(request)
+        let match = prefixes.match(request.prompt, uid: request.origin.uid, steady: arithmetic != nil)
+        let fork = match.flatMap { prefixes.fork($0, now: MonotonicClock.now()) }
+        let sequence = fork?.sequence ?? decoder.makeSequence()
+        guard let promise = promise(sequence, to: entry.goal) else { return false }
+        running.append(
+            Generation(
+                entry,
+                Generation.Start(
+                    sequence: sequence, arithmetic: arithmetic,
+                    promises: [promise, fork?.promise].compactMap { $0 }),
+                model: decoder, modeChanges: modeChanges))
+        return true
+    }
+
+    private func promise(_ sequence: KVSequence, to goal: Int) -> Ledger.Reservation? {
+        while true {
+            let blocks = sequence.outstandingBlocks(to: goal)
+            let bytes = blocks * decoder.kvPool.blockBytes
+            let promised = running.reduce(0) { $0 + $1.sequence.outstandingBlocks(to: $1.goal) }
+            let free = decoder.kvPool.availableBlocks - promised
+            if blocks <= free {
+                if let promise = desk.promise(.kv, bytes) { return promise }
+                guard desk.giveWay(for: bytes) else { return nil }
+            } else {
+                let kept = prefixes.byteCount / decoder.kvPool.blockBytes
+                guard prefixes.count > 0, blocks <= free + kept else { return nil }
+                prefixes.dropOldest()
+            }
+        }
+    }
+
+    /// What all steps of a reproducible request are computed in: what the model is pinned to, or memory_low.
+    private func arithmetic(_ request: GenerationRequest) -> Generation.Arithmetic? {
+        guard request.isReproducible || request.sampling.seed != nil else { return nil }
+        return wish == .dequantized ? .dequantized : .memoryLow
+    }
+
+    func attend(now: Double) {
+        for generation in running { generation.attend(now: now, patience: patience) }
+        // An operator's word ends what can only go on in the other mode.
+        for generation in running where generation.arithmetic == .dequantized && wish != .dequantized {
+            generation.fail(
+                ServiceError(
+                    .modelUnusable, "the mode of \(name) was changed by hand while a reproducible request ran",
+                    retryAfter: 100))
+        }
+        forgetEnded()
+        for entry in queue.entries {
+            guard let error = entry.handle.isCancelled ? .cancelled : ServiceError.late(entry.request.origin, now: now)
+            else { continue }
+            entry.handle.send(.failed(error))
+            queue.removeAll { $0.member.id == entry.member.id }
+        }
+        guard !queue.entries.isEmpty, hasRoomChanged || now >= nextTry else { return }
+        nextTry = now + Self.tryInterval
+        beginWaiting()
+    }
+
+    private func forgetEnded() {
+        let before = running.count
+        running.removeAll { $0.isDone }
+        if running.count < before { hasRoomChanged = true }
+    }
+
+    // MARK: Steps
+
+    /// Generations that go through the layers together.
+    private struct Batch {
+        /// nil: as the layers are.
+        var arithmetic: Generation.Arithmetic?
+        var shares: [(generation: Generation, rows: Int)] = []
+    }
+
+    private func isReady(_ generation: Generation) -> Bool {
+        guard !generation.isStalled, !generation.isDone else { return false }
+        return generation.arithmetic != .dequantized || isWhollyExpanded
+    }
+
+    private var isWhollyExpanded: Bool {
+        (0..<decoder.layerCount).allSatisfy { decoder.isExpanded($0) || decoder.expandedBytes($0) == 0 }
+    }
+
+    func runStep() -> Bool {
+        let ready = running.filter(isReady)
+        let shares = plan.next(
+            ready.map {
+                StepPlan.Candidate(member: $0.member, prompt: $0.promptLeft, isCutEvenly: $0.arithmetic != nil)
+            })
+        guard !shares.isEmpty else { return false }
+        for batch in batches(shares.map { (ready[$0.candidate], $0.rows) }) { run(batch) }
+        conclude()
+        return true
+    }
+
+    /// Cuts a step into batches. What a reproducible request computes does not depend on the others: its next token goes
+    /// with few others, its prompt alone.
+    private func batches(_ shares: [(generation: Generation, rows: Int)]) -> [Batch] {
+        var ordinary = Batch()
+        var batches: [Batch] = []
+        for share in shares {
+            guard let arithmetic = share.generation.arithmetic else {
+                if let place = ordinary.shares.firstIndex(where: { $0.generation === share.generation }) {
+                    ordinary.shares[place].rows += share.rows
+                } else {
+                    ordinary.shares.append(share)
+                }
+                continue
+            }
+            let most = decoder.steadyRows(isDequantized: arithmetic == .dequantized)
+            let place = batches.firstIndex {
+                $0.arithmetic == arithmetic && $0.shares.count < most && $0.shares[0].generation.promptLeft == 0
+            }
+            if share.generation.promptLeft == 0, let place {
+                batches[place].shares.append(share)
+            } else {
+                batches.append(Batch(arithmetic: arithmetic, shares: [share]))
+            }
+        }
+        return ordinary.shares.isEmpty ? batches : [ordinary] + batches
+    }
+
+    /// Rows from which on a step counts as prefill where the modes differ in speed.
+    private static let manyRows = 16
+
+    private func run(_ batch: Batch) {
+        var (members, inputs): ([Generation], [StepInput]) = ([], [])
+        for (generation, rows) in batch.shares where !generation.isDone {
+            let prompt = generation.promptLeft
+            guard let input = generation.input(rows: rows) else { continue }
+            record.promptTokens += prompt - generation.promptLeft
+            members.append(generation)
+            inputs.append(input)
+        }
+        let rows = inputs.reduce(0) { $0 + $1.tokens.count }
+        decoder.isBypassed =
+            switch batch.arithmetic {
+            case .memoryLow: true
+            case .dequantized: false
+            case nil: bypasses(manyRows: rows >= Self.manyRows)
+            }
         do {
-            try decoder.run(batch) { index, _, logits in
+            try decoder.run(inputs) { index, error in
+                members[index].fail(ServiceError.of(error))
+            } onLogits: { index, _, logits in
                 // Weights that could not be read make no tokens.
-                guard !decoder.file.isCutShort else { return members[index].fail(Self.cutShort(name)) }
-                members[index].take(logits, modeChanges: modeChanges)
+                guard !decoder.file.isCutShort else { return members[index].fail(.changedFile(name)) }
+                members[index].accept(logits)
             }
         } catch {
             for member in members { member.fail(ServiceError.of(error)) }
         }
-        generatedTokens += members.count { !$0.isPrefilling }
-        for generation in members where generation.isDone { remember(generation) }
-        return true
+        record.generatedTokens += members.count { $0.promptLeft == 0 }
     }
 
-    private func batch(_ ready: [Generation]) -> ([StepInput], [Generation]) {
-        var members: [Generation] = []
-        var batch: [StepInput] = []
-        func makeRoom() -> Bool { dropPrefixes() > 0 }
-        for generation in ready where !generation.isPrefilling && batch.count < decoder.rowLimit {
-            guard let input = generation.input(room: 1, makeRoom: makeRoom) else { continue }
-            batch.append(input)
-            members.append(generation)
+    /// Ends the generations that have come to their end, if the file is still what their answers were computed from.
+    private func conclude() {
+        let ended = running.filter { $0.ending != nil && !$0.isDone }
+        if !ended.isEmpty {
+            let isIntact = isFileIntact
+            for generation in ended {
+                if isIntact {
+                    generation.conclude(modeChanges: modeChanges)
+                    remember(generation)
+                } else {
+                    generation.fail(.changedFile(name))
+                }
+            }
         }
-        var room = batch.isEmpty ? decoder.rowLimit : min(Self.sharedPrefill, decoder.rowLimit - batch.count)
-        for generation in ready where generation.isPrefilling && room > 0 {
-            guard let input = generation.input(room: room, makeRoom: makeRoom) else { continue }
-            room -= input.tokens.count
-            promptTokens += input.tokens.count
-            batch.append(input)
-            members.append(generation)
-        }
-        return (batch, members)
+        forgetEnded()
     }
 
     private func remember(_ generation: Generation) {
         let fresh = generation.request.prompt.count - generation.reused
-        if generation.prefillSeconds > 0 { prefillRate = Double(fresh) / generation.prefillSeconds }
+        if generation.prefillSeconds > 0 { rates.prefill = Double(fresh) / generation.prefillSeconds }
         if generation.generated > 1, generation.decodeSeconds > 0 {
-            decodeRate = Double(generation.generated - 1) / generation.decodeSeconds
+            rates.decode = Double(generation.generated - 1) / generation.decodeSeconds
         }
-        let sequence = generation.sequence
-        if sequence.count > 0 { prefixes.keep(Array(generation.tokens.prefix(sequence.count)), sequence) }
+        let (sequence, request) = (generation.sequence, generation.request)
+        guard sequence.count > 0 else { return }
+        // The last piece of the prompt, and the answer, were computed in fewer rows than a prompt's pieces are.
+        let steady =
+            generation.arithmetic != nil && generation.arithmetic == arithmetic(request)
+            ? request.prompt.count / StepPlan.piece * StepPlan.piece : 0
+        let entry = PrefixCache.Entry(
+            tokens: Array(generation.tokens.prefix(sequence.count)), sequence: sequence, uid: request.origin.uid,
+            isShared: request.sharesPrefix, steadyTokens: steady, used: MonotonicClock.now())
+        prefixes.keep(entry) { desk.promise(.prefixes, $0) }
     }
 
-    /// Ends all requests.
-    override func failAll(_ error: ServiceError) {
-        for generation in generations { generation.fail(error) }
-        generations = []
+    func failAll(_ error: ServiceError) {
+        for generation in running { generation.fail(error) }
+        for entry in queue.entries { entry.handle.send(.failed(error)) }
+        running = []
+        queue = GenerationQueue()
     }
 
-    // MARK: What the governor does
+    // MARK: What is given up
 
-    override func dropPrefixes() -> Int { prefixes.drop() }
+    var prefixBytes: Int { prefixes.entries.reduce(0) { $0 + ($1.promise?.bytes ?? 0) } }
+    var oldestPrefix: Double? { prefixes.oldest }
+    func dropOldestPrefix() { prefixes.dropOldest() }
+    func dropPrefixes() -> Int { prefixes.drop() }
 
-    override func compactKV(blocks: Int) -> Int {
+    /// Reproducible requests keep theirs as it is.
+    func compactKV(blocks: Int) -> Int {
         var turned = 0
-        for generation in generations where turned < blocks {
+        for generation in running where turned < blocks && generation.arithmetic == nil {
             turned += generation.sequence.compact(most: blocks - turned)
         }
         return turned
     }
 
-    override func park(in folder: String?) -> String? {
+    func park(in folder: String?) -> String? {
         var lost: String?
         if prefixes.count > 0, let folder {
-            let file = ParkingFile(path: "\(folder)/\(name).kv")
+            let file = ParkingFile(in: folder, of: decoder, named: name)
             do {
-                try file.write(prefixes.entries)
+                try file.write(prefixes.entries.map(\.parked))
                 parking = file
             } catch {
                 lost = "its conversations were dropped: \(error)"
             }
         }
         _ = prefixes.drop()
-        _ = super.park(in: folder)
+        putAside()
         return lost
     }
 
-    override func wake() {
-        super.wake()
+    func wake() {
+        takeUpAgain()
         guard let parking else { return }
         self.parking = nil
-        // What cannot be read costs the time of a prefill, nothing else.
-        if let entries = try? parking.take(decoder.makeSequence) { prefixes.replace(with: entries) }
+        // What cannot be read, or has no room, costs the time of a prefill, nothing else.
+        for entry in (try? parking.take(decoder.makeSequence)) ?? [] {
+            prefixes.keep(PrefixCache.Entry(entry)) { desk.promise(.prefixes, $0) }
+        }
     }
 
-    override var status: EbbModelStatus {
-        var status = super.status
-        status.prefillRate = Float(prefillRate)
-        status.decodeRate = Float(decodeRate)
+    var status: EbbModelStatus {
+        var status = commonStatus
+        status.prefillRate = Float(rates.prefill)
+        status.decodeRate = Float(rates.decode)
         status.prefixes = UInt32(prefixes.count)
         status.prefixBytes = UInt64(prefixes.byteCount)
         status.kvBlocks = UInt32(decoder.kvPool.usedBlocks)
         status.kvBlocksInt8 = UInt32(decoder.kvPool.int8Blocks)
+        status.reservedKvBytes = UInt64(running.reduce(0) { $0 + $1.promisedBytes })
         return status
     }
 }

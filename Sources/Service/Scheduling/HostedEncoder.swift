@@ -37,66 +37,134 @@ final class EmbeddingRequest: Cancellable {
     }
 }
 
-/// An encoder and the texts that wait for it: a step takes texts of several requests together. Used by the engine
-/// thread alone.
+/// An encoder and the texts that wait for it: a step takes texts of several requests together, a few of each in turn.
+/// Used by the engine thread alone.
 final class HostedEncoder: HostedModel {
     private struct Job {
+        let member: FairQueue.Member
         let request: EmbeddingRequest
+        /// Texts that are in a step or done, and what came of them.
+        var begun = 0
         var embeddings: [[Float]] = []
+
+        var left: ArraySlice<[Int32]> { request.texts.dropFirst(begun) }
     }
 
     private let encoder: EncoderModel
+    var model: LayeredModel { encoder }
+    var record: HostedRecord
     private var jobs: [Job] = []
+    private var order = FairQueue(quantum: HostedEncoder.quantum)
+    private var requests: UInt64 = 0
+
+    /// Rows of a turn: some short texts, or a part of what a long one costs.
+    private static let quantum = 64
+    /// Rows of a step while several connections wait: what one text may be long.
+    private static let sharedRows = 256
+    private static let rows = 512
 
     init(name: String, encoder: EncoderModel, wish: ModelState.Wish, choice: StateFolder.Choice) {
         self.encoder = encoder
-        super.init(name: name, model: encoder, wish: wish, choice: choice)
+        record = HostedRecord(name: name, model: encoder, wish: wish, choice: choice)
     }
 
-    override var activeRequests: Int { jobs.count }
+    var activeRequests: Int { jobs.count }
+    var waiting: [RequestOrigin] { jobs.lazy.filter { $0.begun == 0 }.map(\.request.origin) }
+    var urgency: RequestPriority? { jobs.map(\.request.origin.priority).min { $0.rawValue < $1.rawValue } }
 
-    func add(_ request: EmbeddingRequest) { jobs.append(Job(request: request)) }
+    /// Takes texts on.
+    /// - Parameter mayWait: throws where no more may wait.
+    func submit(_ request: EmbeddingRequest, mayWait: () throws -> Void) throws {
+        try mayWait()
+        requests += 1
+        jobs.append(Job(member: FairQueue.Member(id: requests, origin: request.origin), request: request))
+    }
 
-    override func runStep() -> Bool {
-        for job in jobs where job.request.isCancelled { job.request.finish(.failure(ServiceError.cancelled)) }
-        jobs.removeAll { $0.request.isCancelled }
-        guard !jobs.isEmpty else { return false }
-        let (texts, owners) = batch()
+    func attend(now: Double) {
+        for job in jobs {
+            let error = job.request.isCancelled ? .cancelled : ServiceError.late(job.request.origin, now: now)
+            if let error { fail([job.member.id], error) }
+        }
+    }
+
+    private func fail(_ ids: Set<UInt64>, _ error: ServiceError) {
+        for job in jobs where ids.contains(job.member.id) { job.request.finish(.failure(error)) }
+        jobs.removeAll { ids.contains($0.member.id) }
+    }
+
+    func runStep() -> Bool {
+        let (texts, owners) = nextTexts()
+        guard !texts.isEmpty else { return false }
         do {
             encoder.isBypassed = bypasses(manyRows: true)
-            let embeddings = try encoder.embed(texts)
-            guard !encoder.file.isCutShort else { throw Self.cutShort(name) }
-            promptTokens += texts.reduce(0) { $0 + $1.count }
-            for (owner, embedding) in zip(owners, embeddings) { jobs[owner].embeddings.append(embedding) }
-        } catch {
-            for owner in Set(owners).sorted(by: >) {
-                jobs.remove(at: owner).request.finish(.failure(ServiceError.of(error)))
+            let embeddings = try encoder.embedEach(texts)
+            guard !encoder.file.isCutShort else { throw ServiceError.changedFile(name) }
+            record.promptTokens += texts.reduce(0) { $0 + $1.count }
+            var failed: [UInt64: EngineError] = [:]
+            for (owner, embedding) in zip(owners, embeddings) {
+                switch embedding {
+                case .success(let values): jobs[owner].embeddings.append(values)
+                case .failure(let error): failed[jobs[owner].member.id] = error
+                }
             }
+            for (id, error) in failed { fail([id], ServiceError.of(error)) }
+        } catch {
+            fail(Set(owners.map { jobs[$0].member.id }), ServiceError.of(error))
         }
-        for job in jobs where job.embeddings.count == job.request.texts.count {
-            job.request.finish(.success(job.embeddings))
-        }
-        jobs.removeAll { $0.embeddings.count == $0.request.texts.count }
+        conclude()
         return true
     }
 
-    /// The next texts that fill a step, and the job that each belongs to.
-    private func batch() -> ([[Int32]], [Int]) {
-        var (texts, owners): ([[Int32]], [Int]) = ([], [])
-        var rows = 0
-        for (index, job) in jobs.enumerated() {
-            for text in job.request.texts.dropFirst(job.embeddings.count) {
-                rows += text.count
-                if rows > EncoderModel.rowLimit, !texts.isEmpty { return (texts, owners) }
-                texts.append(text)
-                owners.append(index)
-            }
-        }
-        return (texts, owners)
+    /// Answers the jobs that are done, if the file is still what their embeddings were computed from.
+    private func conclude() {
+        let done = jobs.filter { $0.embeddings.count == $0.request.texts.count }
+        guard !done.isEmpty else { return }
+        guard isFileIntact else { return fail(Set(done.map(\.member.id)), .changedFile(name)) }
+        for job in done { job.request.finish(.success(job.embeddings)) }
+        jobs.removeAll { $0.embeddings.count == $0.request.texts.count }
     }
 
-    override func failAll(_ error: ServiceError) {
+    /// The next texts that fill a step, and the place of the job that each belongs to.
+    private func nextTexts() -> ([[Int32]], [Int]) {
+        let ready = jobs.contains { $0.request.origin.priority != .background }
+        let wanted = jobs.indices.filter { !ready || jobs[$0].request.origin.priority != .background }
+        order.keep(jobs.map(\.member))
+        let isShared = Set(wanted.map { jobs[$0].request.origin.connection }).count > 1
+        var room = isShared ? Self.sharedRows : Self.rows
+        var (texts, owners): ([[Int32]], [Int]) = ([], [])
+        while true {
+            let open = wanted.filter { !jobs[$0].left.isEmpty }
+            guard let member = order.next(open.map { jobs[$0].member }),
+                let index = open.first(where: { jobs[$0].member.id == member.id }), let text = jobs[index].left.first,
+                text.count <= room || texts.isEmpty
+            else { return (texts, owners) }
+            order.charge(member, text.count)
+            jobs[index].begun += 1
+            room -= text.count
+            texts.append(text)
+            owners.append(index)
+        }
+    }
+
+    func failAll(_ error: ServiceError) {
         for job in jobs { job.request.finish(.failure(error)) }
         jobs = []
     }
+
+    // MARK: What is given up: an encoder keeps nothing between two steps
+
+    var prefixBytes: Int { 0 }
+    var oldestPrefix: Double? { nil }
+    func dropOldestPrefix() {}
+    func dropPrefixes() -> Int { 0 }
+    func compactKV(blocks: Int) -> Int { 0 }
+
+    func park(in folder: String?) -> String? {
+        putAside()
+        return nil
+    }
+
+    func wake() { takeUpAgain() }
+
+    var status: EbbModelStatus { commonStatus }
 }

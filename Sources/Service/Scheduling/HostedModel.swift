@@ -5,79 +5,131 @@ import ModelFormat
 
 /// A loaded model with the requests that run on it; ``HostedDecoder`` and ``HostedEncoder`` say what these are. Used by
 /// the engine thread alone.
-class HostedModel {
+protocol HostedModel: AnyObject {
+    var model: LayeredModel { get }
+    var record: HostedRecord { get set }
+
+    // MARK: Requests
+
+    /// Requests that have not been answered, waiting ones included.
+    var activeRequests: Int { get }
+    /// Whose requests wait for memory or for their turn.
+    var waiting: [RequestOrigin] { get }
+    /// Ends requests that were cancelled or are too late, and lets waiting ones begin where there is room.
+    func attend(now: Double)
+    /// The most urgent of the requests that could take part in a step now; nil where there are none.
+    var urgency: RequestPriority? { get }
+    /// Runs one step. False if there was nothing to do.
+    func runStep() -> Bool
+    /// Ends all requests.
+    func failAll(_ error: ServiceError)
+
+    // MARK: What is given up
+
+    /// Bytes that are kept for later requests.
+    var prefixBytes: Int { get }
+    /// When what is kept and was used least recently was used; nil where nothing is kept.
+    var oldestPrefix: Double? { get }
+    /// Drops what is kept and was used least recently.
+    func dropOldestPrefix()
+    /// Drops what is kept for later requests; bytes that came back at most.
+    func dropPrefixes() -> Int
+    /// Turns at most so many full blocks of the KV cache int8; how many were turned.
+    func compactKV(blocks: Int) -> Int
+    /// Puts the model aside: buffers and pages go, and what is kept for later requests goes to a file.
+    /// - Parameter folder: where the file may be; nil to drop it.
+    /// - Returns: what could not be kept, and why.
+    func park(in folder: String?) -> String?
+    /// Undoes ``park(in:)``; pages come by themselves.
+    func wake()
+
+    var status: EbbModelStatus { get }
+}
+
+/// What is known of any hosted model.
+struct HostedRecord {
     let name: String
-    let model: LayeredModel
     var wish: ModelState.Wish
     var choice: StateFolder.Choice
     /// What the modes cost, once it has been measured.
     var costs: ModeCosts?
     /// Times that a layer changed its mode.
-    private(set) var modeChanges = 0
+    fileprivate(set) var modeChanges = 0
     /// Steps since the model was loaded.
-    private(set) var steps = 0
-    private(set) var isParked = false
+    fileprivate(set) var steps = 0
+    fileprivate(set) var isParked = false
     /// Prompt and generated tokens since it was loaded.
     var promptTokens = 0
     var generatedTokens = 0
     /// When pressure last took each layer's expansion.
-    private var drops: [Double]
-    private var lastActive = MonotonicClock.now()
-    private var holdsScratch = true
-    private let layerBytes: [Int]
+    fileprivate var drops: [Double]
+    fileprivate var lastActive = MonotonicClock.now()
+    fileprivate var holdsScratch = true
+    fileprivate let layerBytes: [Int]
 
     /// Seconds without a request after which the buffers of a step go back.
-    private static let scratchPatience = 2.0
+    fileprivate static let scratchPatience = 2.0
 
     init(name: String, model: LayeredModel, wish: ModelState.Wish, choice: StateFolder.Choice) {
         self.name = name
-        self.model = model
         self.wish = wish
         self.choice = choice
         layerBytes = (0..<model.layerCount).map(model.expandedBytes)
         drops = Array(repeating: -.infinity, count: model.layerCount)
     }
+}
 
-    var activeRequests: Int { 0 }
-
-    /// Runs one step with every request that is ready. False if there was nothing to do.
-    func runStep() -> Bool { false }
+extension HostedModel {
+    var name: String { record.name }
+    var wish: ModelState.Wish {
+        get { record.wish }
+        set { record.wish = newValue }
+    }
+    var choice: StateFolder.Choice {
+        get { record.choice }
+        set { record.choice = newValue }
+    }
+    var costs: ModeCosts? {
+        get { record.costs }
+        set { record.costs = newValue }
+    }
+    var modeChanges: Int { record.modeChanges }
+    var steps: Int { record.steps }
+    var isParked: Bool { record.isParked }
 
     /// ``runStep()``, with what belongs to every step.
     func step() -> Bool {
-        if activeRequests > 0 { lastActive = MonotonicClock.now() }
         guard runStep() else { return false }
-        steps += 1
-        holdsScratch = true
-        if model.file.isCutShort { failAll(Self.cutShort(name)) }
+        record.steps += 1
+        record.holdsScratch = true
+        record.lastActive = MonotonicClock.now()
+        if model.file.isCutShort { failAll(.changedFile(name)) }
         return true
     }
 
-    /// Ends all requests.
-    func failAll(_ error: ServiceError) {}
-
-    static func cutShort(_ name: String) -> ServiceError {
-        ServiceError(
-            .modelUnusable, "the file of \(name) was changed while it was in use; import the model again",
-            retryAfter: nil)
+    /// Whether what a step has computed may be given out as a result: the file is what it was.
+    var isFileIntact: Bool {
+        let look = model.file.look()
+        // One that was touched is rare, and nothing is final before its bytes have been compared.
+        return look != .damaged && (look != .touched || model.file.recheck() != .damaged)
     }
 
     // MARK: What the governor sees and does
 
     func state(now: Double) -> ModelState {
         let gains = costs?.gains ?? []
-        let layers = layerBytes.indices.map { layer in
+        let layers = record.layerBytes.indices.map { layer in
             ModelState.Layer(
-                bytes: layerBytes[layer],
-                gain: gains.count == layerBytes.count ? gains[layer] : Double(layerBytes[layer]),
-                isExpanded: model.isExpanded(layer), sinceDrop: now - drops[layer])
+                bytes: record.layerBytes[layer],
+                gain: gains.count == record.layerBytes.count ? gains[layer] : Double(record.layerBytes[layer]),
+                isExpanded: model.isExpanded(layer), sinceDrop: now - record.drops[layer])
         }
         return ModelState(
             name: name, wish: wish, preference: choice.preference,
             priority: min(max(choice.priority, -1_000_000), 1_000_000),
             layers: layers,
             isFasterExpanded: (costs?.prefillRatio ?? 0) > 1 || (costs?.decodeRatio ?? 0) > 1,
-            isActive: activeRequests > 0, idle: activeRequests > 0 ? 0 : now - lastActive)
+            isActive: activeRequests > 0, idle: activeRequests > 0 ? 0 : now - record.lastActive)
     }
 
     /// Whether the next step, of many rows or of few, is to run in memory_low although layers are expanded.
@@ -88,44 +140,39 @@ class HostedModel {
 
     func install(_ layer: ExpandedLayer) {
         model.install(layer)
-        modeChanges += 1
+        record.modeChanges += 1
     }
 
     /// - Parameter pressure: when it is pressure that takes it.
     func drop(_ layer: Int, pressure: Double?) {
         model.drop(layer)
-        modeChanges += 1
-        if let pressure { drops[layer] = pressure }
+        record.modeChanges += 1
+        if let pressure { record.drops[layer] = pressure }
     }
 
     /// Gives back the buffers of steps that nobody has asked for lately.
     func releaseIdleScratch(now: Double) {
-        guard holdsScratch, activeRequests == 0, now - lastActive >= Self.scratchPatience else { return }
+        guard record.holdsScratch, activeRequests == 0, now - record.lastActive >= HostedRecord.scratchPatience else {
+            return
+        }
         model.discardScratch()
-        holdsScratch = false
+        record.holdsScratch = false
     }
 
-    /// Drops what is kept for later requests; bytes that came back at most.
-    func dropPrefixes() -> Int { 0 }
-
-    /// Turns at most so many full blocks of the KV cache int8; how many were turned.
-    func compactKV(blocks: Int) -> Int { 0 }
-
-    /// Puts the model aside: buffers and pages go, and what is kept for later requests goes to a file.
-    /// - Parameter folder: where the file may be; nil to drop it.
-    /// - Returns: what could not be kept, and why.
-    func park(in folder: String?) -> String? {
+    /// What belongs to parking any model.
+    func putAside() {
         model.discardScratch()
         model.file.pageOut()
-        holdsScratch = false
-        isParked = true
-        return nil
+        record.holdsScratch = false
+        record.isParked = true
     }
 
-    /// Undoes ``park(in:)``; pages come by themselves.
-    func wake() { isParked = false }
+    func takeUpAgain() { record.isParked = false }
 
-    var status: EbbModelStatus {
+    // MARK: Status
+
+    /// What the status says of any model.
+    var commonStatus: EbbModelStatus {
         var status = EbbModelStatus()
         status.name = name
         status.architecture = model.file.metadata.string("general.architecture") ?? ""
@@ -138,9 +185,10 @@ class HostedModel {
         status.expandedLayers = UInt32(model.expandedLayers)
         status.mappedBytes = UInt64(model.mappedBytes)
         status.activeRequests = UInt32(activeRequests)
+        status.queuedRequests = UInt32(waiting.count)
         status.contextTokens = UInt32(model.contextLimit)
-        status.promptTokens = UInt64(promptTokens)
-        status.generatedTokens = UInt64(generatedTokens)
+        status.promptTokens = UInt64(record.promptTokens)
+        status.generatedTokens = UInt64(record.generatedTokens)
         return status
     }
 
@@ -148,5 +196,12 @@ class HostedModel {
         ModelRegions(
             mapped: model.mappedRegions, expanded: model.expandedRegions, kv: model.kvRegions,
             scratch: model.scratchRegions)
+    }
+}
+
+extension ServiceError {
+    /// What was computed from a file that is no longer what it was is nobody's answer.
+    static func changedFile(_ model: String) -> ServiceError {
+        ServiceError(.modelUnusable, "the file of \(model) was changed while it was in use; import the model again")
     }
 }

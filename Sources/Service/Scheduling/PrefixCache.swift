@@ -1,11 +1,27 @@
 import Engine
 
-/// KV caches of conversations that have been answered, kept for their next turn: a prompt that begins with the same
-/// tokens shares their blocks. The least recently used goes first. Used by the engine thread alone.
+/// KV caches of conversations that have been answered, kept for their next turn: a prompt of the same user that begins
+/// with the same tokens shares their blocks. The least recently used goes first. Used by the engine thread alone.
 struct PrefixCache {
     struct Entry {
         let tokens: [Int32]
         let sequence: KVSequence
+        /// Whose conversation it is: others learn nothing of it, not even from the time that their prompts take.
+        var uid: UInt32
+        /// Whether every user may go on from it.
+        var isShared: Bool
+        /// The first tokens that were computed as a reproducible request computes them.
+        var steadyTokens = 0
+        /// When it was last used, monotonic seconds.
+        var used = 0.0
+        /// What the ledger holds for it; those that share its blocks hold on to it.
+        var promise: Ledger.Reservation?
+    }
+
+    /// Where a prompt can go on from.
+    struct Match {
+        fileprivate let index: Int
+        let tokens: Int
     }
 
     /// Bytes that all entries may hold.
@@ -19,36 +35,68 @@ struct PrefixCache {
     var count: Int { entries.count }
     /// Bytes of the entries; blocks that two share count twice.
     var byteCount: Int { entries.reduce(0) { $0 + $1.sequence.byteCount } }
+    var oldest: Double? { entries.first?.used }
 
-    /// A sequence that holds the beginning of a prompt, and is to be told the rest; nil where none is known.
-    mutating func sequence(for prompt: [Int32]) -> KVSequence? {
-        var best: (index: Int, tokens: Int)?
-        for (index, entry) in entries.enumerated() {
-            let common = zip(entry.tokens, prompt).prefix { $0 == $1 }.count
+    /// The longest beginning of a prompt that this user may share.
+    /// - Parameter steady: only of what was computed as a reproducible request computes it.
+    func match(_ prompt: [Int32], uid: UInt32, steady: Bool) -> Match? {
+        var best: Match?
+        for (index, entry) in entries.enumerated() where entry.uid == uid || entry.isShared {
+            var common = zip(entry.tokens, prompt).prefix { $0 == $1 }.count
+            if steady { common = min(common, entry.steadyTokens) }
             // At least the last token has to be run for its logits.
             let tokens = entry.sequence.shareable(min(common, prompt.count - 1))
-            if tokens > best?.tokens ?? 0 { best = (index, tokens) }
+            if tokens > best?.tokens ?? 0 { best = Match(index: index, tokens: tokens) }
         }
-        guard let best else { return nil }
-        let entry = entries.remove(at: best.index)
-        entries.append(entry)
-        return entry.sequence.fork(best.tokens)
+        return best
     }
 
-    /// Keeps a sequence that holds these tokens.
-    mutating func keep(_ tokens: [Int32], _ sequence: KVSequence) {
-        guard limit > 0, sequence.byteCount <= limit, tokens.count >= KVPool.tokensPerBlock else { return }
+    /// A sequence that holds what was found, and what the ledger holds for the blocks that it shares.
+    /// nil where its blocks can be shared no more.
+    mutating func fork(_ match: Match, now: Double) -> (sequence: KVSequence, promise: Ledger.Reservation?)? {
+        var entry = entries.remove(at: match.index)
+        entry.used = now
+        entries.append(entry)
+        let fork: KVSequence? = entry.sequence.fork(match.tokens)
+        return fork.map { ($0, entry.promise) }
+    }
+
+    /// Keeps a conversation.
+    /// - Parameter promise: has the ledger hold its bytes; nil where it cannot, and then nothing is kept.
+    mutating func keep(_ entry: Entry, promise: (Int) -> Ledger.Reservation?) {
+        let bytes = entry.sequence.byteCount
+        guard limit > 0, bytes <= limit, entry.tokens.count >= KVPool.tokensPerBlock else { return }
         // What the new one continues is no longer needed.
-        entries.removeAll { tokens.starts(with: $0.tokens) }
-        entries.append(Entry(tokens: tokens, sequence: sequence))
-        while entries.count > Self.mostEntries || byteCount > limit { entries.removeFirst() }
+        for index in entries.indices.reversed() {
+            let old = entries[index]
+            guard old.uid == entry.uid, old.isShared == entry.isShared, entry.tokens.starts(with: old.tokens) else {
+                continue
+            }
+            drop(index)
+        }
+        while !entries.isEmpty, entries.count >= Self.mostEntries || byteCount > limit - bytes { drop(0) }
+        guard let held = promise(bytes) else { return }
+        var entry = entry
+        entry.promise = held
+        entries.append(entry)
     }
 
     mutating func replace(with entries: [Entry]) { self.entries = entries }
 
+    mutating func dropOldest() {
+        if !entries.isEmpty { drop(0) }
+    }
+
     /// Forgets all; bytes that came back at most.
     mutating func drop() -> Int {
-        defer { entries = [] }
-        return byteCount
+        let bytes = byteCount
+        while !entries.isEmpty { drop(entries.count - 1) }
+        return bytes
+    }
+
+    private mutating func drop(_ index: Int) {
+        let entry = entries.remove(at: index)
+        // Blocks that running requests share stay, and so does what is held for them.
+        entry.promise?.shrink(to: entry.sequence.sharedByteCount)
     }
 }

@@ -1,16 +1,20 @@
 /// Whose a request is and how it is to be served: what the scheduler orders by.
-struct RequestOrigin: Sendable, Hashable {
+package struct RequestOrigin: Sendable, Hashable {
     /// The user at the other end of the connection, from the kernel.
-    var uid: UInt32
+    package var uid: UInt32
     /// The connection's number, unique in this process.
-    var connection: UInt64
-    var priority = RequestPriority.normal
+    package var connection: UInt64
+    package var priority = RequestPriority.normal
     /// Monotonic seconds by which it must be answered; nil for any time.
-    var deadline: Double?
+    package var deadline: Double?
+
+    package init(uid: UInt32, connection: UInt64, priority: RequestPriority = .normal, deadline: Double? = nil) {
+        (self.uid, self.connection, self.priority, self.deadline) = (uid, connection, priority, deadline)
+    }
 }
 
 /// Served first to last. Within one, users take turns, then their connections, then their requests.
-enum RequestPriority: Int, Sendable, CaseIterable {
+package enum RequestPriority: Int, Sendable, CaseIterable {
     case interactive
     case normal
     /// Runs in what the others leave.

@@ -1,37 +1,71 @@
-/// Watches a text for stop texts, and holds back what may be the beginning of one.
+/// Watches what a model writes for stop texts, and holds back what may be the beginning of one. Special tokens count
+/// with their names, which are never given out. What a byte costs does not depend on what came before it: each stop text
+/// remembers how much of it has been seen (Knuth, Morris & Pratt 1977).
 struct StopFilter {
-    private let stops: [[UInt8]]
-    private var held: [UInt8] = []
-    private var stopped = false
+    private struct Stop {
+        let bytes: [UInt8]
+        /// For each length of a beginning, the longest shorter one that it ends with.
+        let fallback: [Int]
+        /// Bytes of it that have been seen last.
+        var seen = 0
 
-    init(_ stops: [String]) { self.stops = stops.map { Array($0.utf8) }.filter { !$0.isEmpty } }
-
-    /// The text that can be given out, and whether a stop text has come; nothing is given out after one.
-    mutating func append(_ text: String) -> (text: String, stopped: Bool) {
-        if stopped { return ("", true) }
-        if stops.isEmpty { return (text, false) }
-        held += text.utf8
-        for start in held.indices {
-            if stops.contains(where: { held[start...].starts(with: $0) }) {
-                stopped = true
-                defer { held = [] }
-                return (String(decoding: held[..<start], as: UTF8.self), true)
+        init(_ text: String) {
+            bytes = Array(text.utf8)
+            var fallback = [Int](repeating: 0, count: bytes.count + 1)
+            var length = 0
+            for index in bytes.indices.dropFirst() {
+                while length > 0, bytes[index] != bytes[length] { length = fallback[length] }
+                if bytes[index] == bytes[length] { length += 1 }
+                fallback[index + 1] = length
             }
-            // The rest could become a stop text: it waits.
-            if stops.contains(where: { $0.starts(with: held[start...]) }) {
-                defer { held.removeFirst(start) }
-                return (String(decoding: held[..<start], as: UTF8.self), false)
+            self.fallback = fallback
+        }
+
+        /// Whether it is complete with this byte.
+        mutating func isComplete(with byte: UInt8) -> Bool {
+            while seen > 0, bytes[seen] != byte { seen = fallback[seen] }
+            if bytes[seen] == byte { seen += 1 }
+            return seen == bytes.count
+        }
+    }
+
+    private struct Held {
+        let byte: UInt8
+        let isPrinted: Bool
+    }
+
+    private var stops: [Stop]
+    private var held: [Held] = []
+    private(set) var hasStopped = false
+
+    init(_ stops: [String]) { self.stops = stops.filter { !$0.isEmpty }.map(Stop.init) }
+
+    /// What can be given out after some text. Of two stop texts the one that is complete first counts, of those that are
+    /// complete together the longest; nothing from its beginning on is given out.
+    /// - Parameter isPrinted: false for the name of a special token.
+    mutating func append(_ text: String, isPrinted: Bool = true) -> String {
+        if hasStopped { return "" }
+        if stops.isEmpty { return isPrinted ? text : "" }
+        for byte in text.utf8 {
+            held.append(Held(byte: byte, isPrinted: isPrinted))
+            var longest = 0
+            for index in stops.indices where stops[index].isComplete(with: byte) {
+                longest = max(longest, stops[index].bytes.count)
+            }
+            guard longest == 0 else {
+                hasStopped = true
+                held.removeLast(longest)
+                return release(held.count)
             }
         }
-        defer { held = [] }
-        return (String(decoding: held, as: UTF8.self), false)
+        return release(held.count - stops.reduce(0) { max($0, $1.seen) })
     }
 
     /// What was held back, when the text ends.
-    mutating func finish(_ text: String) -> String {
-        if stopped { return "" }
-        let (last, _) = append(text)
-        defer { held = [] }
-        return last + String(decoding: held, as: UTF8.self)
+    mutating func finish() -> String { release(held.count) }
+
+    private mutating func release(_ count: Int) -> String {
+        defer { held.removeFirst(count) }
+        return String(decoding: held.prefix(count).lazy.filter(\.isPrinted).map(\.byte), as: UTF8.self)
     }
 }

@@ -10,6 +10,7 @@ extension EbbService {
     func drain() async {
         guard connections.beginDraining() else { return }
         closeEntrance()
+        thread.post { $0.isDraining = true }
         // Events have no end of their own.
         events.end()
         if connections.unanswered > 0 {
@@ -19,6 +20,7 @@ extension EbbService {
         if await !allAnswered(within: configuration.grace) {
             logger.info("the grace is over", metadata: ["requests": "\(connections.unanswered)"])
             connections.fail(.shuttingDown)
+            texts.stop()
             thread.post { $0.failAll(.shuttingDown) }
             _ = await allAnswered(within: .seconds(Connections.lastFrameSeconds))
         }

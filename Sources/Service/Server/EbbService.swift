@@ -18,6 +18,7 @@ public final class EbbService: Service {
     let events: EventHub
     /// What accepted work may take, of all kinds.
     let ledger: Ledger
+    let texts: TextPool
     let connections = Connections()
     let started = ContinuousClock.now
     private let operatorSource: OperatorSource
@@ -36,16 +37,19 @@ public final class EbbService: Service {
         self.configuration = configuration
         self.logger = logger
         access = try AccessControl(adminGroup: configuration.adminGroup)
-        ledger = Ledger(room: configuration.policy.budget)
+        let ledger = Ledger(room: configuration.policy.budget)
+        let texts = TextPool(limits: configuration.limits, ledger: ledger)
         let events = EventHub(logger: logger)
-        let folder = StateFolder(path: configuration.state, logger: logger)
+        let folder = StateFolder(path: configuration.state, texts: texts, logger: logger)
         let lost = LostModels()
         let thread = try EngineThread(
-            policy: configuration.policy, events: events, parkingFolder: folder.parkingFolder,
+            policy: configuration.policy, events: events, ledger: ledger,
+            limits: configuration.limits, parkingFolder: folder.parkingFolder,
             availableBytes: configuration.availableBytes, onLost: { lost.report($0) })
         let registry = ModelRegistry(
-            store: ModelStore(folder: configuration.models), thread: thread,
-            pool: try WorkerPool(threads: configuration.threads), configuration: configuration, state: folder)
+            store: ModelStore(folder: configuration.models), thread: thread, texts: texts,
+            workers: try WorkerPool(threads: configuration.threads), access: access, configuration: configuration,
+            state: folder)
         lost.listen { name in Task { await registry.forget(name) } }
         operatorSource = OperatorSource()
         monitor = PressureMonitor(
@@ -56,11 +60,13 @@ public final class EbbService: Service {
                 GovernorNews(
                     view: view, available: configuration.availableBytes(), now: MonotonicClock.now()))
         }
+        (self.ledger, self.texts) = (ledger, texts)
         (self.thread, self.registry, self.events) = (thread, registry, events)
     }
 
     deinit {
         monitor.stop()
+        texts.stop()
         thread.stop()
     }
 
@@ -130,7 +136,8 @@ public final class EbbService: Service {
 
     private func requestHandler() -> RequestHandler {
         RequestHandler(
-            registry: registry, thread: thread, access: access, operatorSource: operatorSource,
+            registry: registry, thread: thread, texts: texts, ledger: ledger, limits: configuration.limits,
+            access: access, operatorSource: operatorSource,
             wakeMonitor: { self.monitor.wake() }, pressure: { self.monitor.view }, events: events,
             statusReport: { try await self.status() }, isDraining: { self.connections.isDraining })
     }
@@ -166,10 +173,10 @@ public final class EbbService: Service {
     }
 
     /// Replaces the policy's limits while running.
-    public func setPolicy(_ policy: Policy) { thread.post { core in core.residency.setPolicy(policy, core.models) } }
+    public func setPolicy(_ policy: Policy) { thread.post { core in core.memory.setPolicy(policy) } }
 
     /// Loads a model before anyone asks.
-    public func load(_ name: String) async throws { _ = try await registry.require(name) }
+    public func load(_ name: String) async throws { _ = try await registry.require(name, .daemon) }
 }
 
 /// Carries the names of lost models from the engine thread to the registry, which is made after it.

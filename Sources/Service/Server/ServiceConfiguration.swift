@@ -54,11 +54,11 @@ public struct ServiceConfiguration: Sendable {
         levelDwell = 5
     }
 
-    /// Ebb takes at most a quarter of the memory, and leaves an eighth of it available: on a laptop of 8 GB that is 2 GB
+    /// Ebb takes at most a quarter of the memory that the process may have, and leaves an eighth of it available: on a laptop of 8 GB that is 2 GB
     /// for models, and 1 GB for what is opened next; the desktop and a browser keep three quarters. The reserve lies above
     /// the tenth at which MemAvailable counts as pressure, so that Ebb steps back before anything else notices.
     public static var defaultPolicy: Policy {
-        let total = SystemMemory.now()?.total ?? 4 << 30
+        let total = MemoryLimit.now().bytes
         return Policy(budget: total / 4, reserve: total / 8)
     }
 }

@@ -36,7 +36,7 @@ final class SocketFile: Sendable {
 
     private static func take(_ lock: Int32, _ path: String) throws {
         guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
-            throw ServiceError(.overloaded, "another ebbd is serving \(path); stop it, or give --socket another path")
+            throw ServiceError(.internal, "another ebbd is serving \(path); stop it, or give --socket another path")
         }
         var info = stat()
         guard lstat(path, &info) == 0 else { return }

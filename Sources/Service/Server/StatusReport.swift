@@ -11,8 +11,9 @@ extension EbbService {
         let (models, regions, status) = try await thread.perform { core in
             var status = EbbStatus()
             status.activeRequests = UInt32(clamping: core.activeRequests)
-            status.budgetBytes = UInt64(clamping: core.residency.policy.budget)
-            status.reserveBytes = UInt64(clamping: core.residency.policy.reserve)
+            status.queuedRequests = UInt32(clamping: core.queuedRequests)
+            status.budgetBytes = UInt64(clamping: core.memory.policy.budget)
+            status.reserveBytes = UInt64(clamping: core.memory.policy.reserve)
             return (core.models.map(\.status), core.models.map(\.regions), status)
         }
         var report = await Self.apart {
@@ -22,7 +23,6 @@ extension EbbService {
             self.describeProcess(&report)
             return report
         }
-        report.queuedRequests = report.models.reduce(0) { $0 &+ $1.queuedRequests }
         describePressure(&report)
         describeLedger(&report)
         describeClients(&report)
@@ -63,7 +63,8 @@ extension EbbService {
         status.sources = view.sources.map { seen in
             var source = EbbSource()
             (source.name, source.reading) = (seen.name, seen.reading.text)
-            source.level = EbbLevel(rawValue: seen.reading.level.rawValue) ?? .nominal
+            source.level = seen.reading.level.flatMap { EbbLevel(rawValue: $0.rawValue) } ?? .nominal
+            source.unknown = seen.reading.level == nil
             return source
         }
     }

@@ -110,6 +110,14 @@ public struct Tokenizer: Sendable {
         return Self.withSpaces(bytes)
     }
 
+    /// The name of a token that is not printed (`<|im_start|>`), for whoever looks for it in a model's output; nil for
+    /// tokens that are printed.
+    public func hiddenText(of id: Int32) -> String? {
+        guard id >= 0, id < vocabulary.count, bytes(of: id).isEmpty else { return nil }
+        let name = bytes(of: id, special: true)
+        return name.isEmpty ? nil : String(decoding: name, as: UTF8.self)
+    }
+
     private static func withSpaces(_ bytes: [UInt8]) -> [UInt8] {
         var out: [UInt8] = []
         var at = 0

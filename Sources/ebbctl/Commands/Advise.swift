@@ -66,9 +66,9 @@ struct Advise: ParsableCommand {
         ) { progress.note($0) }
         progress.clear()
         if json { return try JSONOutput.pretty(report(advice)) }
-        Terminal.out(table(advice))
-        for reason in advice.reasons { Terminal.out("- \(reason)\n") }
-        Terminal.out("\n\(command(advice.choice))\n")
+        try Terminal.out(table(advice))
+        for reason in advice.reasons { try Terminal.out("- \(reason)\n") }
+        try Terminal.out("\n\(command(advice.choice))\n")
     }
 
     /// The exact command; full INT8 takes two.

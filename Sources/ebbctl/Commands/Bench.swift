@@ -121,7 +121,7 @@ struct Bench: AsyncParsableCommand {
                 "\(Human.decimal(row.slowest, 0))-\(Human.decimal(row.fastest, 0))",
             ])
         }
-        Terminal.out(table.text)
+        try Terminal.out(table.text)
     }
 
     private func measureSwitching(_ model: String) async throws {
@@ -132,7 +132,7 @@ struct Bench: AsyncParsableCommand {
         let report = try await test.run { progress.note($0) }
         progress.clear()
         if json { return try JSONOutput.pretty(report) }
-        Terminal.out(report.text)
+        try Terminal.out(report.text)
     }
 
     private func measureDecoder(_ model: String) throws -> ([SpeedTest.Result], Int) {

@@ -42,7 +42,7 @@ struct Calibrate: ParsableCommand {
         let calibration = try Calibration(model, texts: texts) { progress.update($0) }
         progress.clear()
         try calibration.write(to: output)
-        Terminal.out(
+        try Terminal.out(
             """
             \(output): \(calibration.inputs.count) inputs, from \(calibration.texts) texts of \(calibration.tokens) tokens
             next: ebbctl quantize \(self.source) -o int8.ebb --full-int8 \(output)

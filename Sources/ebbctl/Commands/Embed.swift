@@ -1,9 +1,7 @@
 import ArgumentParser
+import Conversion
 import EbbClient
 import Engine
-import Foundation
-import ModelFormat
-import Text
 
 struct Embed: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -28,6 +26,9 @@ struct Embed: AsyncParsableCommand {
 
     @Flag(help: "Read JSON lines from standard input.")
     var jsonl = false
+
+    @Option(help: "The daemon's order: interactive, normal or background.")
+    var priority: RequestPriority = .normal
 
     @Option(help: "Texts that are computed together.")
     var batch = 64
@@ -64,22 +65,15 @@ struct Embed: AsyncParsableCommand {
             return
         }
         var waiting: [String] = []
-        for line in JSONLines() {
-            waiting.append(try Self.text(line))
+        let lines = TextLines.standardInput()
+        while let line = try lines.nextText() {
+            waiting.append(try lines.decode(Line.self, line, #""text""#).text)
             if waiting.count == batch {
                 for embedding in try await embed(waiting) { try JSONOutput.line(Result(embedding: embedding)) }
                 waiting = []
             }
         }
         for embedding in try await embed(waiting) { try JSONOutput.line(Result(embedding: embedding)) }
-    }
-
-    private static func text(_ line: (number: Int, text: String)) throws -> String {
-        do {
-            return try JSONDecoder().decode(Line.self, from: Data(line.text.utf8)).text
-        } catch {
-            throw TextError("line \(line.number) of the input is not a JSON object with \"text\"")
-        }
     }
 
     private typealias Embedder = ([String]) async throws -> [[Float]]
@@ -91,7 +85,7 @@ struct Embed: AsyncParsableCommand {
             // A daemon with another folder must not keep ebbctl from a model that it can read itself.
             let isKnown = try await client.models().contains { $0.name == name }
             guard isKnown || daemon.socket != nil else { return try localEmbedder() }
-            return { texts in try await client.embed(name, texts: texts) }
+            return { texts in try await client.embed(name, texts: texts, priority: priority) }
         }
         return try localEmbedder()
     }

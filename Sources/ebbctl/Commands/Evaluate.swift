@@ -66,8 +66,8 @@ struct Evaluate: ParsableCommand {
         progress.clear()
         if let plot { try draw(evaluations, to: plot) }
         if json { return try JSONOutput.pretty(evaluations.map { Report($0, mode: mode) }) }
-        if !brief { for evaluation in evaluations { Terminal.out(Self.matrices(evaluation)) } }
-        Terminal.out(Self.summary(evaluations))
+        if !brief { for evaluation in evaluations { try Terminal.out(Self.matrices(evaluation)) } }
+        try Terminal.out(Self.summary(evaluations))
     }
 
     private static func matrices(_ evaluation: Evaluation) -> String {
@@ -119,7 +119,7 @@ struct Evaluate: ParsableCommand {
         do {
             try plot.svg.write(toFile: path, atomically: true, encoding: .utf8)
         } catch {
-            throw FormatError("cannot write \(path): \(error.localizedDescription)")
+            throw CommandError(.failed, "cannot write \(path): \(error.localizedDescription)")
         }
     }
 

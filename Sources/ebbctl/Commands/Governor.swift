@@ -37,7 +37,7 @@ struct Prefer: AsyncParsableCommand {
     func run() async throws {
         try await daemon.connect().prefer(model, preference?.value, priority: priority)
         let words = [preference.map { "prefers \($0.rawValue)" }, priority.map { "priority \($0)" }].compactMap { $0 }
-        Terminal.out("\(model): \(words.joined(separator: ", "))\n")
+        try Terminal.out("\(model): \(words.joined(separator: ", "))\n")
     }
 }
 
@@ -78,7 +78,7 @@ struct Pressure: AsyncParsableCommand {
     func run() async throws {
         let seconds = level == .nominal ? 0 : time.seconds
         try await daemon.connect().setPressure(level.value, seconds: UInt32(clamping: seconds))
-        Terminal.out(level == .nominal ? "the operator is silent again\n" : "\(level.rawValue) for \(seconds) s\n")
+        try Terminal.out(level == .nominal ? "the operator is silent again\n" : "\(level.rawValue) for \(seconds) s\n")
     }
 }
 
@@ -136,12 +136,13 @@ struct Events: AsyncParsableCommand {
         var left = count ?? .max
         guard left > 0 else { return }
         for try await event in try await daemon.connect().events() {
-            Terminal.out(json ? try event.jsonString() + "\n" : Self.line(event))
+            if json { try JSONOutput.text(try event.jsonString()) } else { try Terminal.out(Self.line(event) + "\n") }
             left -= 1
             if left == 0 { break }
         }
     }
 
+    /// One line, without its end.
     static func line(_ event: EbbEvent) -> String {
         let time = Date(timeIntervalSince1970: Double(event.timeMs) / 1000)
         var what = event.kind == .level ? "pressure \(event.what)" : "\(event.model) \(event.what)"
@@ -150,6 +151,6 @@ struct Events: AsyncParsableCommand {
         }
         if event.freedBytes > 0 { what += ", \(Human.bytes(Int(event.freedBytes))) back" }
         if event.reactionUs > 0 { what += " in \(Human.decimal(Double(event.reactionUs) / 1000, 1)) ms" }
-        return "\(time.formatted(.dateTime.hour().minute().second()))  \(what): \(event.reason)\n"
+        return "\(time.formatted(.dateTime.hour().minute().second()))  \(what): \(event.reason)".printable
     }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Conversion
 import Engine
 import Glibc
 import ModelFormat
@@ -10,8 +11,9 @@ struct Import: ParsableCommand {
         abstract: "Copy a model into the model folder, in Ebb's layout.",
         discussion: """
             Takes a GGUF file, or a Hugging Face folder of a BERT encoder (config.json, model.safetensors, tokenizer.json). \
-            No value changes: what Ebb computes with is what the file holds. The result is written under a temporary name \
-            and renamed, so a failed import leaves nothing behind. To make a model smaller see ebbctl quantize.
+            No value changes: what Ebb computes with is what the file holds; a setting or a tensor that it would have to \
+            leave out is refused by name, and so are weights that are NaN or infinite. The result is written under a \
+            temporary name and renamed, so a failed import leaves nothing behind. To make a model smaller see ebbctl quantize.
 
             EXAMPLES
               ebbctl import SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2
@@ -49,18 +51,12 @@ struct Import: ParsableCommand {
             throw FormatError("\(destination) exists already; --force replaces it, --name gives another name")
         }
         try store.create()
+        store.removeLeftovers()
+        WorkFolder.removeLeftovers()
         let start = ContinuousClock.now
         var progress = ProgressLine("importing \(name)")
-        let unchecked = destination + ".unchecked"
-        try ModelImport(source).write(to: unchecked) { progress.update($0) }
+        try ModelImport(source).write(to: destination, checking: Self.check) { progress.update($0) }
         progress.clear()
-        do {
-            try Self.check(try EbbFile(path: unchecked))
-        } catch {
-            unlink(unchecked)
-            throw error
-        }
-        guard rename(unchecked, destination) == 0 else { throw FormatError.system("cannot create \(destination)") }
         let seconds = (ContinuousClock.now - start).seconds
         let imported = try EbbFile(path: destination)
         let result = Result(
@@ -68,7 +64,7 @@ struct Import: ParsableCommand {
             bytes: imported.byteCount, sourceBytes: source.byteCount, tensors: imported.names.count, seconds: seconds)
         if json { return try JSONOutput.line(result) }
         let ratio = Human.decimal(Double(result.bytes) / Double(result.sourceBytes), 3)
-        Terminal.out(
+        try Terminal.out(
             """
             imported \(name): \(result.tensors) tensors, \(Human.bytes(result.bytes)) (\(ratio) x the source), \
             \(Human.decimal(seconds, 1)) s

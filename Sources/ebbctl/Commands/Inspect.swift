@@ -1,4 +1,6 @@
 import ArgumentParser
+import EbbProtocol
+import Engine
 import ModelFormat
 
 struct Inspect: ParsableCommand {
@@ -41,16 +43,16 @@ struct Inspect: ParsableCommand {
             report = Self.report(file, bytes: file.byteCount)
         }
         if json { return try JSONOutput.pretty(report) }
-        Terminal.out("\(report.path)  \(Human.bytes(report.bytes))\n\n")
+        try Terminal.out("\(report.path.printable)  \(Human.bytes(report.bytes))\n\n")
         for (key, value) in report.metadata.sorted(by: { $0.key < $1.key }) {
-            let line = "\(Human.padded(key, 42)) \(value)"
-            Terminal.out((line.count > 79 ? line.prefix(78) + "…" : line) + "\n")
+            let line = "\(Human.padded(key.printable, 42)) \(value.printable)"
+            try Terminal.out((line.count > 79 ? line.prefix(78) + "…" : line) + "\n")
         }
         var table = Table(["tensor", "n", "k", "size", "encoding"], right: [1, 2, 3])
         for tensor in report.tensors {
             table.add([tensor.name, "\(tensor.n)", "\(tensor.k)", Human.bytes(tensor.bytes), tensor.encoding])
         }
-        Terminal.out("\n" + table.text)
+        try Terminal.out("\n" + table.text)
     }
 
     private static func report(_ file: some ModelDescription, bytes: Int) -> Report {
@@ -70,7 +72,7 @@ struct Inspect: ParsableCommand {
         case .signed(let v): "\(v)"
         case .float(let v): "\(Float(v))"
         case .bool(let v): "\(v)"
-        case .string(let v): String(v.map { $0 == "\n" ? "⏎" : $0 })
+        case .string(let v): v
         case .array(let v): "[\(v.count)]"
         }
     }
@@ -79,7 +81,7 @@ struct Inspect: ParsableCommand {
 struct Verify: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "verify",
-        abstract: "Read a model's weights and compare their checksums.",
+        abstract: "Read a model's weights, compare their checksums, and look for NaN and infinity.",
         discussion: """
             EXAMPLES
               ebbctl verify smollm2
@@ -94,7 +96,8 @@ struct Verify: ParsableCommand {
         let file = try folder.open(model)
         var progress = ProgressLine("verifying \(model)")
         try file.verify { progress.update($0) }
+        try ModelFamilies.check(file)
         progress.clear()
-        Terminal.out("\(model): all \(file.names.count) tensors are intact\n")
+        try Terminal.out("\(model.printable): all \(file.names.count) tensors are intact\n")
     }
 }

@@ -30,7 +30,7 @@ struct KernelReport {
         let kernels = try Kernels.fromEnvironment()
         let limit = Self.limits(try MachineLimits(kernels, try WorkerPool(threads: count), seconds: 0.5))
         if json { return try JSONOutput.line(limit) }
-        Terminal.out(Self.text(kernels.name, limit, [], count))
+        try Terminal.out(Self.text(kernels.name, limit, [], count))
     }
 
     private static func limits(_ limit: MachineLimits) -> Report.Limits {
@@ -75,7 +75,7 @@ struct KernelReport {
         if json { return try JSONOutput.pretty(Report(limits: limits, rows: rows)) }
         for kernels in Kernels.available {
             guard let limit = limits[kernels.name] else { continue }
-            Terminal.out(Self.text(kernels.name, limit, rows.filter { $0.isa == kernels.name }, count))
+            try Terminal.out(Self.text(kernels.name, limit, rows.filter { $0.isa == kernels.name }, count))
         }
     }
 

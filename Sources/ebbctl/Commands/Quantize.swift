@@ -61,7 +61,9 @@ struct Quantize: ParsableCommand {
 
     func run() throws {
         let source = try folder.source(source)
-        if !force, access(output, F_OK) == 0 { throw FormatError("\(output) exists already; --force replaces it") }
+        if !force, access(output, F_OK) == 0 {
+            throw CommandError(.badInput, "\(output) exists already; --force replaces it")
+        }
         let start = ContinuousClock.now
         let (plan, loss) = try write(source)
         let recipe = output.dropLast(4) + ".recipe.json"
@@ -144,15 +146,15 @@ struct Quantize: ParsableCommand {
         if json { return try JSONOutput.line(result) }
         let share = Human.decimal(Double(result.bytes) / Double(result.floatBytes) * 100, 1)
         let rate = Human.bytes(Int(Double(result.floatBytes) / max(seconds, 1e-3)))
-        Terminal.out(
+        try Terminal.out(
             """
             \(output): \(Human.bytes(result.bytes)), \(share) % of f32
             \(result.summary)
             \(Human.decimal(seconds, 1)) s, \(rate)/s of f32; recipe: \(recipe)
 
             """)
-        if let loss = result.loss { Terminal.out("loss: \(loss.sentence)\n") }
-        Terminal.out("next: ebbctl evaluate \(output) --against \(self.source)\n")
+        if let loss = result.loss { try Terminal.out("loss: \(loss.sentence)\n") }
+        try Terminal.out("next: ebbctl evaluate \(output) --against \(self.source)\n")
     }
 }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Conversion
 import EbbClient
 
 struct Run: AsyncParsableCommand {
@@ -31,6 +32,7 @@ struct Run: AsyncParsableCommand {
     var json = false
 
     @OptionGroup var sampling: SamplingOptions
+    @OptionGroup var serving: ServingOptions
     @OptionGroup var daemon: DaemonOptions
 
     func validate() throws {
@@ -41,11 +43,11 @@ struct Run: AsyncParsableCommand {
         let ebb = try await daemon.connect()
         let generation: Generation
         if raw {
-            generation = try await ebb.generate(model, prompt: text, options: sampling.options)
+            generation = try await ebb.generate(model, prompt: text, options: serving.applied(to: sampling.options))
         } else {
             var messages = system.map { [ChatMessage(role: "system", content: $0)] } ?? []
             messages.append(ChatMessage(role: "user", content: text))
-            generation = try await ebb.generate(model, chat: messages, options: sampling.options)
+            generation = try await ebb.generate(model, chat: messages, options: serving.applied(to: sampling.options))
         }
         let (answer, summary) = try await Streaming.show(generation, quiet: json)
         if json { try JSONOutput.line(Streaming.Report(answer, summary)) }
@@ -71,16 +73,19 @@ struct Chat: AsyncParsableCommand {
     var system: String?
 
     @OptionGroup var sampling: SamplingOptions
+    @OptionGroup var serving: ServingOptions
     @OptionGroup var daemon: DaemonOptions
 
     func run() async throws {
         let ebb = try await daemon.connect()
         var messages = system.map { [ChatMessage(role: "system", content: $0)] } ?? []
+        let lines = TextLines.standardInput()
         while true {
             Terminal.error("> ", newline: false)
-            guard let line = readLine(), !line.isEmpty else { return }
-            messages.append(ChatMessage(role: "user", content: line))
-            let generation = try await ebb.generate(model, chat: messages, options: sampling.options)
+            guard let line = try lines.next(), !line.text.isEmpty else { return }
+            messages.append(ChatMessage(role: "user", content: line.text))
+            let generation = try await ebb.generate(
+                model, chat: messages, options: serving.applied(to: sampling.options))
             let (answer, _) = try await Streaming.show(generation, quiet: false)
             messages.append(ChatMessage(role: "assistant", content: answer))
         }
@@ -109,16 +114,22 @@ enum Streaming {
     static func show(_ generation: Generation, quiet: Bool) async throws -> (String, GenerationSummary?) {
         var answer = ""
         var summary: GenerationSummary?
-        for try await event in generation {
-            switch event {
-            case .text(let piece):
-                answer += piece
-                if !quiet { Terminal.out(piece) }
-            case .finished(let figures): summary = figures
+        do {
+            for try await event in generation {
+                switch event {
+                case .text(let piece):
+                    answer += piece
+                    if !quiet { try Terminal.generated(piece) }
+                case .finished(let figures): summary = figures
+                }
             }
+        } catch {
+            // The error begins a line of its own.
+            if !quiet, !answer.isEmpty, Terminal.isTerminal { Terminal.error("") }
+            throw error
         }
         guard !quiet, let summary else { return (answer, summary) }
-        Terminal.out("\n")
+        try Terminal.out("\n")
         let kept = summary.reusedTokens > 0 ? " (\(summary.reusedTokens) more were kept)" : ""
         let changes = summary.modeChanges > 0 ? ", \(summary.modeChanges) layers changed mode" : ""
         let end = summary.reason == .length ? ", cut at the length limit" : ""

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Conversion
 import Engine
 
 struct ScoreCommand: ParsableCommand {
@@ -49,9 +50,15 @@ struct ScoreCommand: ParsableCommand {
     func run() throws {
         let model = try engine.load(model, folder)
         let writer = try logits.map { try NPYWriter(path: $0) }
-        for line in JSONLines() {
-            let ids = try TextLine(line: line).tokens(model.tokenizer)
-            let score = try model.score(ids, top: top, greedy: greedy) { try writer?.append($0) }
+        let lines = TextLines.standardInput()
+        while let line = try lines.nextText() {
+            let ids = try TextLine(line, of: lines).tokens(model.tokenizer)
+            let score: Score
+            do {
+                score = try model.score(ids, top: top, greedy: greedy) { try writer?.append($0) }
+            } catch let error as EngineError where ExitStatus(of: error) == .badInput {
+                throw lines.wrong(line.number, "cannot be scored: \(error)")
+            }
             try JSONOutput.line(
                 Result(
                     ids: score.ids, argmax: score.argmax, mean_nll: score.meanNLL,

@@ -19,59 +19,82 @@ struct Status: AsyncParsableCommand {
 
     func run() async throws {
         let status = try await daemon.connect().status()
-        if json { return Terminal.out(try status.jsonString() + "\n") }
-        Terminal.out(Self.text(status))
+        if json { return try JSONOutput.text(try status.jsonString()) }
+        try Terminal.out(Self.text(status))
     }
 
+    /// For people; at most 80 columns.
     static func text(_ status: EbbStatus) -> String {
         let seconds = status.uptimeMs / 1000
-        var out =
-            "\(status.server), pid \(status.pid), up \(seconds / 3600) h \(seconds / 60 % 60) min \(seconds % 60) s, "
-        out += "\(status.isa), \(status.threads) threads\n"
-        out += "pressure  \(status.level.name)\n"
-        for source in status.sources {
-            out += Human.wrapped("\(source.name): \(source.reading)", indent: 10) + "\n"
-        }
-        out += memory(status)
-        out += "clients   \(status.connections) connected, \(status.activeRequests) requests under way\n\n"
+        let time = "up \(seconds / 3600) h \(seconds / 60 % 60) min \(seconds % 60) s"
+        var out = Human.wrapped(
+            "\(status.server), pid \(status.pid), \(time), \(status.isa), \(status.threads) threads")
+        out += "\npressure  \(status.level.name)\n"
+        for source in status.sources { out += Human.wrapped("\(source.name): \(source.word)", indent: 10) + "\n" }
+        out += Human.wrapped("memory    \(memory(status))", indent: 0, next: 10) + "\n"
+        if let promises = promises(status) { out += Human.wrapped("promised  \(promises)", indent: 0, next: 10) + "\n" }
+        let waiting = status.queuedRequests > 0 ? ", \(status.queuedRequests) waiting" : ""
+        out += "clients   \(status.connections) connected, \(status.activeRequests) requests under way\(waiting)\n\n"
         guard !status.models.isEmpty else { return out + "no model is loaded; the first request loads one\n" }
-        var table = Table(
-            ["model", "mode", "expanded", "mapped", "KV", "buffers", "req", "prefill", "decode"],
-            right: [2, 3, 4, 5, 6, 7, 8])
-        for model in status.models {
-            table.add([
-                model.name, model.parked ? "parked" : model.mode.name,
-                "\(model.expandedLayers)/\(model.layers) \(Human.bytes(Int(model.expandedBytes)))",
-                Human.bytes(Int(model.residentBytes)), Human.bytes(Int(model.kvBytes)),
-                Human.bytes(Int(model.scratchBytes)), "\(model.activeRequests)", Human.rate(Double(model.prefillRate)),
-                Human.rate(Double(model.decodeRate)),
-            ])
-        }
-        out += table.text
+        out += table(status.models)
         for model in status.models { out += Human.wrapped("\(model.name): \(choice(model))", indent: 2) + "\n" }
         return out
     }
 
+    private static func table(_ models: [EbbModelStatus]) -> String {
+        var table = Table(
+            ["model", "mode", "layers", "expanded", "mapped", "KV", "buffers", "req"], right: [2, 3, 4, 5, 6, 7])
+        for model in models {
+            table.add([
+                Human.cut(model.name, 13), model.parked ? "parked" : model.mode.name,
+                "\(model.expandedLayers)/\(model.layers)", Human.bytes(model.expandedBytes),
+                Human.bytes(model.residentBytes), Human.bytes(model.kvBytes), Human.bytes(model.scratchBytes),
+                model.requests,
+            ])
+        }
+        return table.text
+    }
+
     private static func memory(_ status: EbbStatus) -> String {
-        func human(_ bytes: UInt64) -> String { Human.bytes(Int(clamping: bytes)) }
-        let all = status.anonymousBytes + status.fileBytes
+        let all = Human.bytes(status.anonymousBytes &+ status.fileBytes)
+        let (anonymous, files) = (Human.bytes(status.anonymousBytes), Human.bytes(status.fileBytes))
+        let heap =
+            status.heapBytes > 0
+            ? " (heap: \(Human.bytes(status.heapBytes)), and \(Human.bytes(status.heapFreeBytes)) free)" : ""
         return
-            "memory    \(human(all)) in RAM: \(human(status.anonymousBytes)) anonymous, \(human(status.fileBytes)) of files; "
-            + "\(human(status.ownBytes)) are\n          the daemon's own. Budget \(human(status.budgetBytes)), reserve "
-            + "\(human(status.reserveBytes)); \(human(status.availableBytes)) available\n"
+            "\(all) in RAM: \(anonymous) anonymous, \(files) of files; \(Human.bytes(status.ownBytes)) are the daemon's "
+            + "own\(heap). Budget \(Human.bytes(status.budgetBytes)), reserve \(Human.bytes(status.reserveBytes)); "
+            + "\(Human.bytes(status.availableBytes)) available"
+    }
+
+    /// What accepted requests may take, the largest first; nil where nothing is promised.
+    static func promises(_ status: EbbStatus) -> String? {
+        let entries = status.ledger.filter { $0.bytes > 0 }.sorted { $0.bytes > $1.bytes }
+        guard !entries.isEmpty else { return nil }
+        return entries.map { "\($0.kind) \(Human.bytes($0.bytes))" }.joined(separator: ", ")
     }
 
     /// What the governor does with a model, and what that costs.
     private static func choice(_ model: EbbModelStatus) -> String {
-        var text = "prefers \(model.preference.name)"
+        var text = "prefill \(Human.rate(Double(model.prefillRate))), decode \(Human.rate(Double(model.decodeRate)))"
+        text += "; prefers \(model.preference.name)"
         if model.priority != 0 { text += ", priority \(model.priority)" }
         if model.kvBlocksInt8 > 0 { text += ", \(model.kvBlocksInt8) of \(model.kvBlocks) KV blocks int8" }
-        if model.prefixes > 0 {
-            text += ", conversations kept: \(model.prefixes) (\(Human.bytes(Int(model.prefixBytes))))"
-        }
+        if model.prefixes > 0 { text += ", conversations kept: \(model.prefixes) (\(Human.bytes(model.prefixBytes)))" }
+        if model.reservedKvBytes > 0 { text += ", \(Human.bytes(model.reservedKvBytes)) of KV cache promised" }
         guard model.hasCosts else { return text }
         return text + "; " + model.costs.sentence(expanded: model.expandedLayers, of: model.layers)
     }
+}
+
+extension EbbSource {
+    /// What it last said, or that it cannot be read.
+    var word: String { unknown ? "unknown (\(reading))" : reading }
+}
+
+extension EbbModelStatus {
+    /// Running requests, and after a + those that wait.
+    var requests: String { queuedRequests > 0 ? "\(activeRequests)+\(queuedRequests)" : "\(activeRequests)" }
 }
 
 extension EbbModeCosts {
@@ -108,10 +131,10 @@ struct Models: AsyncParsableCommand {
     func run() async throws {
         let models = try await daemon.connect().models()
         if json {
-            return Terminal.out("[" + (try models.map { try $0.jsonString() }.joined(separator: ",\n ")) + "]\n")
+            return try JSONOutput.text("[" + (try models.map { try $0.jsonString() }.joined(separator: ",\n ")) + "]")
         }
-        guard !models.isEmpty else { return Terminal.out("no model yet: ebbctl import FILE.gguf --name NAME\n") }
-        Terminal.out(Self.text(models))
+        guard !models.isEmpty else { return try Terminal.out("no model yet: ebbctl import FILE.gguf --name NAME\n") }
+        try Terminal.out(Self.text(models))
     }
 
     /// Speeds are of dequantized over memory_low, the loss is that of memory_low.
@@ -119,17 +142,21 @@ struct Models: AsyncParsableCommand {
         var table = Table(
             ["model", "size", "architecture", "state", "prefers", "decode", "prefill", "loss"], right: [1, 5, 6, 7])
         for model in models {
-            let state = model.error.isEmpty ? (model.loaded ? "loaded" : "on disk") : "unusable: \(model.error)"
+            let state = model.error.isEmpty ? (model.loaded ? "loaded" : "on disk") : "unusable"
             let costs = model.hasCosts ? model.costs : nil
             func ratio(_ value: Float?) -> String { value.map { "\(Human.decimal(Double($0), 2)) x" } ?? "-" }
             table.add([
-                model.name, Human.bytes(Int(model.fileBytes)), model.architecture, state, model.preference.name,
+                model.name, Human.bytes(model.fileBytes), model.architecture, state, model.preference.name,
                 ratio(costs?.decodeRatio), ratio(costs?.prefillRatio),
                 costs.map { Human.decimal(Double($0.loss), 4) } ?? "-",
             ])
         }
-        guard models.contains(where: \.hasCosts) else { return table.text }
-        return table.text
+        let errors = models.filter { !$0.error.isEmpty }.map {
+            Human.wrapped("\($0.name): \($0.error)", indent: 2) + "\n"
+        }
+        let text = table.text + errors.joined()
+        guard models.contains(where: \.hasCosts) else { return text }
+        return text
             + "decode, prefill: speed of dequantized over memory_low; loss of memory_low: KL, nats a token\n"
     }
 }
@@ -153,9 +180,9 @@ struct Load: AsyncParsableCommand {
 
     func run() async throws {
         let status = try await daemon.connect().load(model)
-        if json { return Terminal.out(try status.jsonString() + "\n") }
-        Terminal.out(
-            "loaded \(model): \(Human.bytes(Int(status.mappedBytes))) mapped, context \(status.contextTokens) tokens\n")
+        if json { return try JSONOutput.text(try status.jsonString()) }
+        try Terminal.out(
+            "loaded \(model): \(Human.bytes(status.mappedBytes)) mapped, context \(status.contextTokens) tokens\n")
     }
 }
 
@@ -175,7 +202,7 @@ struct Unload: AsyncParsableCommand {
 
     func run() async throws {
         try await daemon.connect().unload(model)
-        Terminal.out("unloaded \(model)\n")
+        try Terminal.out("unloaded \(model)\n")
     }
 }
 
@@ -207,10 +234,10 @@ struct SetMode: AsyncParsableCommand {
         let ebb = try await daemon.connect()
         try await ebb.setMode(model, mode.value)
         let status = try await wait(ebb)
-        if json { return Terminal.out(try status.jsonString() + "\n") }
-        Terminal.out(
+        if json { return try JSONOutput.text(try status.jsonString()) }
+        try Terminal.out(
             "\(model): \(mode.rawValue), \(status.expandedLayers) of \(status.layers) layers expanded "
-                + "(\(Human.bytes(Int(status.expandedBytes))))\n")
+                + "(\(Human.bytes(status.expandedBytes)))\n")
     }
 
     /// Waits until a pinned model's layers have followed.
@@ -218,13 +245,15 @@ struct SetMode: AsyncParsableCommand {
         let progress = ProgressLine("switching \(model)")
         defer { progress.clear() }
         for _ in 0..<3000 {
-            guard let status = try await ebb.status().models.first(where: { $0.name == model }) else { break }
+            guard let status = try await ebb.status().models.first(where: { $0.name == model }) else {
+                throw CommandError(.unknownModel, "\(model) was unloaded meanwhile")
+            }
             let goal: UInt32? = mode == .auto ? nil : mode == .dequantized ? status.layers : 0
             guard let goal, status.expandedLayers != goal else { return status }
             progress.note("\(status.expandedLayers) of \(status.layers) layers expanded")
             try await Task.sleep(for: .milliseconds(20))
         }
-        throw ValidationError("\(model) has not followed within a minute; see ebbctl status.")
+        throw CommandError(.overloaded, "\(model) has not followed within a minute; see ebbctl status")
     }
 }
 

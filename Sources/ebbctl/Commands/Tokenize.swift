@@ -1,4 +1,5 @@
 import ArgumentParser
+import Conversion
 import Text
 
 struct Tokenize: ParsableCommand {
@@ -31,16 +32,17 @@ struct Tokenize: ParsableCommand {
     }
 
     func run() throws {
-        let tokenizer = try Tokenizer(try folder.store.open(model).metadata)
+        let tokenizer = try Tokenizer(try folder.open(model).metadata)
         if let text {
             var table = Table(["id", "text"], right: [0])
             for id in tokenizer.encode(text, addSpecial: true, parseSpecial: true) {
                 table.add(["\(id)", tokenizer.decode([id], special: true).debugDescription])
             }
-            return Terminal.out(table.text)
+            return try Terminal.out(table.text)
         }
-        for line in JSONLines() {
-            try JSONOutput.line(Result(ids: try TextLine(line: line).tokens(tokenizer)))
+        let lines = TextLines.standardInput()
+        while let line = try lines.nextText() {
+            try JSONOutput.line(Result(ids: try TextLine(line, of: lines).tokens(tokenizer)))
         }
     }
 }

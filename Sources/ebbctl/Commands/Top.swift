@@ -36,14 +36,14 @@ struct Top: AsyncParsableCommand {
         guard isatty(STDOUT_FILENO) != 0, !once else {
             try await Task.sleep(for: .seconds(min(interval, 1)))
             history.take(try await ebb.status(), seconds: min(interval, 1))
-            return Terminal.out(TopView(history, columns: 80, rows: 24).text)
+            return try Terminal.out(TopView(history, columns: 80, rows: 24).text)
         }
-        let screen = FullScreen()
+        let screen = try FullScreen()
         defer { screen.leave() }
         while !screen.isLeft(after: interval) {
             history.take(try await ebb.status(), seconds: interval)
             let (columns, rows) = screen.size
-            screen.show(TopView(history, columns: columns, rows: rows).text)
+            try screen.show(TopView(history, columns: columns, rows: rows).text)
         }
     }
 }
@@ -52,17 +52,17 @@ struct Top: AsyncParsableCommand {
 struct FullScreen {
     private let before: termios
 
-    init() {
+    init() throws {
         var settings = termios()
         tcgetattr(STDIN_FILENO, &settings)
         before = settings
         settings.c_lflag &= ~tcflag_t(ICANON | ECHO | ISIG)
         tcsetattr(STDIN_FILENO, TCSANOW, &settings)
-        Terminal.out("\u{1b}[?1049h\u{1b}[?25l")
+        try Terminal.raw("\u{1b}[?1049h\u{1b}[?25l")
     }
 
     func leave() {
-        Terminal.out("\u{1b}[?25h\u{1b}[?1049l")
+        try? Terminal.raw("\u{1b}[?25h\u{1b}[?1049l")
         var settings = before
         tcsetattr(STDIN_FILENO, TCSANOW, &settings)
     }
@@ -76,9 +76,10 @@ struct FullScreen {
         return (Int(size.ws_col), Int(size.ws_row))
     }
 
-    func show(_ text: String) {
+    /// Lines without controls.
+    func show(_ text: String) throws {
         let lines = text.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "\u{1b}[K\r\n")
-        Terminal.out("\u{1b}[H\(lines)\u{1b}[J")
+        try Terminal.raw("\u{1b}[H\(lines)\u{1b}[J")
     }
 
     /// Waits; true once q, Ctrl-C or the end of the input came.
@@ -111,8 +112,8 @@ struct TopHistory {
         }
         self.rates = rates
         status = new
-        bytes = Array((bytes + [new.anonymousBytes + new.fileBytes]).suffix(200))
-        expanded = Array((expanded + [new.models.reduce(0) { $0 + $1.expandedBytes }]).suffix(200))
+        bytes = Array((bytes + [new.anonymousBytes &+ new.fileBytes]).suffix(200))
+        expanded = Array((expanded + [new.models.reduce(0) { $0 &+ $1.expandedBytes }]).suffix(200))
     }
 }
 
@@ -128,44 +129,55 @@ struct TopView {
 
     var text: String {
         let lines = (head + memory + models + clients).prefix(max(1, rows - 1))
-        return lines.map { String($0.prefix(columns)) }.joined(separator: "\n") + "\n"
+        return lines.map { String($0.printable.prefix(columns)) }.joined(separator: "\n") + "\n"
     }
 
     private var status: EbbStatus { history.status }
 
     private var head: [String] {
         let seconds = status.uptimeMs / 1000
+        let waiting = status.queuedRequests > 0 ? " + \(status.queuedRequests) waiting" : ""
         return [
             "ebb top   pressure \(status.level.name), up \(seconds / 3600) h \(seconds / 60 % 60) min, "
-                + "\(status.activeRequests) requests, \(status.isa) x \(status.threads)"
-        ] + status.sources.map { ($0.level == .nominal ? "  " : "! ") + Human.padded($0.name, 16) + $0.reading } + [""]
+                + "\(status.activeRequests) requests\(waiting), \(status.isa) x \(status.threads)"
+        ] + status.sources.map { Self.mark($0) + Human.padded($0.name, 16) + $0.word } + [""]
+    }
+
+    private static func mark(_ source: EbbSource) -> String {
+        source.unknown ? "? " : source.level == .nominal ? "  " : "! "
     }
 
     private var memory: [String] {
         func row(_ name: String, _ values: [UInt64]) -> String {
-            Human.padded(name, 10) + Human.padded(Human.bytes(Int(values.last ?? 0)), 10, left: true) + "  "
+            Human.padded(name, 10) + Human.padded(Human.bytes(values.last ?? 0), 10, left: true) + "  "
                 + Self.sparkline(values, width: columns - 24)
         }
-        let available = Human.bytes(Int(status.availableBytes))
-        return [
-            row("in RAM", history.bytes), row("expanded", history.expanded),
-            Human.padded("available", 10) + Human.padded(available, 10, left: true)
-                + "  budget \(Human.bytes(Int(status.budgetBytes))), reserve \(Human.bytes(Int(status.reserveBytes)))",
-            "",
-        ]
+        func line(_ name: String, _ bytes: UInt64, _ rest: String) -> String {
+            Human.padded(name, 10) + Human.padded(Human.bytes(bytes), 10, left: true) + "  " + rest
+        }
+        let limits = "budget \(Human.bytes(status.budgetBytes)), reserve \(Human.bytes(status.reserveBytes))"
+        var lines = [row("in RAM", history.bytes), row("expanded", history.expanded)]
+        if status.heapBytes > 0 {
+            lines.append(line("heap", status.heapBytes, "and \(Human.bytes(status.heapFreeBytes)) free"))
+        }
+        if let promises = Status.promises(status) {
+            lines.append(line("promised", status.ledger.reduce(0) { $0 &+ $1.bytes }, promises))
+        }
+        return lines + [line("available", status.availableBytes, limits), ""]
     }
 
     private var models: [String] {
         guard !status.models.isEmpty else { return ["no model is loaded", ""] }
         var table = Table(
-            ["model", "mode", "layers", "expanded", "mapped", "KV", "req", "in t/s", "out t/s"],
+            ["model", "mode", "layers", "expanded", "mapped", "KV", "req", "in/s", "out/s"],
             right: [2, 3, 4, 5, 6, 7, 8])
         for model in status.models {
             let rate = history.rates[model.name] ?? (0, 0)
             table.add([
-                String(model.name.prefix(16)), model.parked ? "parked" : model.mode.name,
-                "\(model.expandedLayers)/\(model.layers)", Human.bytes(Int(model.expandedBytes)),
-                Human.bytes(Int(model.residentBytes)), Human.bytes(Int(model.kvBytes)), "\(model.activeRequests)",
+                // What the other columns leave.
+                Human.cut(model.name, max(8, min(40, columns - 72))), model.parked ? "parked" : model.mode.name,
+                "\(model.expandedLayers)/\(model.layers)", Human.bytes(model.expandedBytes),
+                Human.bytes(model.residentBytes), Human.bytes(model.kvBytes), model.requests,
                 Human.decimal(rate.prompt, 0), Human.decimal(rate.generated, 0),
             ])
         }
@@ -175,7 +187,7 @@ struct TopView {
     private var clients: [String] {
         var table = Table(["client", "pid", "uid", "requests"], right: [1, 2, 3])
         for client in status.clients.sorted(by: { $0.requests > $1.requests }) {
-            table.add([String(client.name.prefix(40)), "\(client.pid)", "\(client.uid)", "\(client.requests)"])
+            table.add([Human.cut(client.name, 40), "\(client.pid)", "\(client.uid)", "\(client.requests)"])
         }
         return table.text.split(separator: "\n").map(String.init)
     }
@@ -184,6 +196,6 @@ struct TopView {
     static func sparkline(_ values: [UInt64], width: Int) -> String {
         let most = max(values.max() ?? 0, 1)
         let blocks = Array("▁▂▃▄▅▆▇█")
-        return String(values.suffix(max(0, width)).map { blocks[min(7, Int($0 * 7 / most))] })
+        return String(values.suffix(max(0, width)).map { blocks[min(7, Int(Double($0) / Double(most) * 7))] })
     }
 }

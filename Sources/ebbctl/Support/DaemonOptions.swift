@@ -1,6 +1,7 @@
 import ArgumentParser
 import EbbClient
 import EbbProtocol
+import Glibc
 
 /// Where the daemon is; for commands that talk to it.
 struct DaemonOptions: ParsableArguments {
@@ -10,9 +11,43 @@ struct DaemonOptions: ParsableArguments {
     var socket: String?
 
     func connect() async throws -> EbbClient {
-        try await EbbClient.connect(to: socket, as: "ebbctl/\(EbbProtocol.release)")
+        do {
+            return try await EbbClient.connect(to: socket, as: "ebbctl/\(EbbProtocol.release)")
+        } catch let error as ClientError where error.kind == .unreachable {
+            guard access(socket ?? EbbProtocol.defaultSocket, R_OK | W_OK) != 0, errno == EACCES else { throw error }
+            throw CommandError(.notPermitted, error.description)
+        }
     }
 }
+
+/// When a request is served.
+struct ServingOptions: ParsableArguments {
+    @Option(help: "The daemon's order: interactive, normal or background.")
+    var priority: RequestPriority = .normal
+
+    @Option(
+        help: ArgumentHelp("Fail rather than answer later than this (default: any time).", valueName: "seconds"))
+    var deadline: Double?
+
+    @Flag(help: "Equal requests give equal texts, whatever the governor does meanwhile; --seed says so too.")
+    var reproducible = false
+
+    func validate() throws {
+        if let deadline, !(0.001...4_000_000).contains(deadline) {
+            throw ValidationError("--deadline takes 0.001 to 4000000 seconds.")
+        }
+    }
+
+    func applied(to options: GenerationOptions) -> GenerationOptions {
+        var options = options
+        options.priority = priority
+        options.deadline = deadline.map { .seconds($0) }
+        options.isReproducible = reproducible
+        return options
+    }
+}
+
+extension RequestPriority: ExpressibleByArgument {}
 
 /// How tokens are chosen.
 struct SamplingOptions: ParsableArguments {

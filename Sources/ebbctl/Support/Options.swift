@@ -13,7 +13,14 @@ struct ModelFolder: ParsableArguments {
 
     /// Opens a model by its name, or an `.ebb` file by its path.
     func open(_ model: String) throws -> EbbFile {
-        model.hasSuffix(".ebb") ? try EbbFile(path: model) : try store.open(model)
+        if model.hasSuffix(".ebb") { return try EbbFile(path: model) }
+        do {
+            return try store.open(model)
+        } catch let error as FormatError {
+            // The name, or the file that has it?
+            if let path = try? store.path(of: model), access(path, F_OK) == 0 { throw error }
+            throw CommandError(.unknownModel, error.description)
+        }
     }
 }
 
@@ -52,7 +59,7 @@ struct EngineOptions: ParsableArguments {
     func load(_ name: String, _ folder: ModelFolder, sequences: Int = 2) throws -> DecoderModel {
         let file = try folder.open(name)
         guard !EncoderModel.isEncoder(file) else {
-            throw FormatError("\(name) is an encoder, which predicts no tokens: see ebbctl embed")
+            throw CommandError(.badInput, "\(name) is an encoder, which predicts no tokens: see ebbctl embed")
         }
         return try prepare(
             try DecoderModel(
@@ -64,7 +71,7 @@ struct EngineOptions: ParsableArguments {
     func loadEncoder(_ name: String, _ folder: ModelFolder) throws -> EncoderModel {
         let file = try folder.open(name)
         guard EncoderModel.isEncoder(file) else {
-            throw FormatError("\(name) is a decoder, which makes no embeddings: see ebbctl run and score")
+            throw CommandError(.badInput, "\(name) is a decoder, which makes no embeddings: see ebbctl run and score")
         }
         return try prepare(
             try EncoderModel(file, pool: try pool(), kernels: try Kernels.fromEnvironment(), precision: precision))

@@ -1,128 +1,78 @@
+import EbbProtocol
 import Glibc
 
-/// What a person sees while something takes long: a line on standard error, only where that is a terminal.
-struct ProgressLine: ~Copyable {
-    private let title: String
-    private let shown: Bool
-    private let start = ContinuousClock.now
-    private var last = -1
+/// Standard output does not take what is written.
+struct OutputError: Error, CustomStringConvertible {
+    let code: Int32
 
-    init(_ title: String) {
-        self.title = title
-        shown = isatty(STDERR_FILENO) != 0
-    }
-
-    /// Shows a fraction, 0...1, and the time that is left.
-    mutating func update(_ fraction: Double) {
-        let percent = Int(fraction * 100)
-        guard shown, percent != last else { return }
-        last = percent
-        let filled = min(30, percent * 30 / 100)
-        let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: 30 - filled)
-        let spent = (ContinuousClock.now - start).components.seconds
-        let left = fraction > 0.05 ? " \(Int(Double(spent) * (1 - fraction) / fraction)) s left" : ""
-        Terminal.error("\r\(title) [\(bar)] \(percent) %\(left)\u{1b}[K", newline: false)
-    }
-
-    /// Shows a word on what is going on.
-    func note(_ text: String) {
-        if shown { Terminal.error("\r\(title): \(text)\u{1b}[K", newline: false) }
-    }
-
-    /// Takes the line away.
-    func clear() {
-        if shown { Terminal.error("\r\u{1b}[K", newline: false) }
-    }
+    /// The reader has gone: that is how `| head` ends, and nothing to complain of.
+    var isClosed: Bool { code == EPIPE }
+    var description: String { "cannot write to standard output: \(String(cString: strerror(code)))" }
 }
 
+/// All that ebbctl writes to its standard streams.
 enum Terminal {
-    static func error(_ text: String, newline: Bool = true) { write(STDERR_FILENO, text + (newline ? "\n" : "")) }
+    /// Text for people. Line feeds and tabs are kept, other controls are written out: a name cannot move the cursor.
+    static func out(_ text: String) throws { try writeAll(text.printableLines) }
 
-    static func out(_ text: String) { write(STDOUT_FILENO, text) }
+    /// What a model has written: as it is into a file or a pipe; a terminal gets no controls.
+    static func generated(_ text: String) throws { try writeAll(isTerminal ? text.printableLines : text) }
 
-    private static func write(_ fd: Int32, _ text: String) {
+    /// Bytes of a format that is escaped already, or of the program's own: JSON, control sequences.
+    static func raw(_ text: String) throws { try writeAll(text) }
+
+    /// Text on standard error, which nobody may be reading: that is no failure.
+    static func error(_ text: String, newline: Bool = true) {
+        _ = write(STDERR_FILENO, text.printableLines + (newline ? "\n" : ""))
+    }
+
+    /// The program's own control sequences on standard error.
+    static func control(_ text: String) { _ = write(STDERR_FILENO, text) }
+
+    static let isTerminal = isatty(STDOUT_FILENO) != 0
+
+    /// The end of the output: some file systems report only here that a write has failed.
+    static func close() throws {
+        guard Glibc.close(STDOUT_FILENO) != 0 else { return }
+        guard errno == EBADF || errno == EINTR else { throw OutputError(code: errno) }
+    }
+
+    private static func writeAll(_ text: String) throws {
+        if let code = write(STDOUT_FILENO, text) { throw OutputError(code: code) }
+    }
+
+    /// nil, or the number of the error.
+    private static func write(_ fd: Int32, _ text: String) -> Int32? {
         var text = text
-        text.withUTF8 { bytes in
-            var done = 0
-            while done < bytes.count, let base = bytes.baseAddress {
-                let n = Glibc.write(fd, base + done, bytes.count - done)
-                if n <= 0, errno != EINTR { return }
-                done += max(n, 0)
+        return text.withUTF8 { bytes in
+            var rest = UnsafeRawBufferPointer(bytes)[...]
+            while !rest.isEmpty {
+                let piece = UnsafeRawBufferPointer(rebasing: rest)
+                let count = Glibc.write(fd, piece.baseAddress, piece.count)
+                if count >= 0 {
+                    rest = rest.dropFirst(count)
+                } else if errno == EAGAIN {
+                    // Another program may have made a shared terminal non-blocking.
+                    var polled = pollfd(fd: fd, events: Int16(POLLOUT), revents: 0)
+                    _ = poll(&polled, 1, -1)
+                } else if errno != EINTR {
+                    return errno
+                }
             }
+            return nil
         }
     }
 }
 
-/// Numbers as people read them.
-enum Human {
-    /// `98.4 MB`; decimal units, as file sizes are.
-    static func bytes(_ count: Int) -> String {
-        let units = ["B", "kB", "MB", "GB", "TB"]
-        var value = Double(count)
-        var unit = 0
-        while value >= 1000, unit < units.count - 1 {
-            value /= 1000
-            unit += 1
+enum StandardStreams {
+    /// Makes writing to a closed pipe an error instead of a signal, and keeps a model's file from becoming standard output
+    /// where the program was started without one.
+    static func prepare() {
+        signal(SIGPIPE, SIG_IGN)
+        // Opened the wrong way round, so that using them fails.
+        for (fd, way) in [(STDIN_FILENO, O_WRONLY), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_RDONLY)]
+        where fcntl(fd, F_GETFD) == -1 {
+            _ = open("/dev/null", way)
         }
-        return unit == 0 ? "\(count) B" : "\(decimal(value, 1)) \(units[unit])"
-    }
-
-    static func decimal(_ value: Double, _ places: Int) -> String {
-        guard value.isFinite else { return "-" }
-        var scale = 1.0
-        for _ in 0..<places { scale *= 10 }
-        let rounded = (value * scale).rounded() / scale
-        let text = String(rounded)
-        guard let dot = text.firstIndex(of: "."), !text.contains("e") else { return text }
-        if places == 0 { return String(text[..<dot]) }
-        let digits = text.distance(from: dot, to: text.endIndex) - 1
-        return text + String(repeating: "0", count: max(0, places - digits))
-    }
-
-    /// `243 t/s`, or `-` for what has not been measured.
-    static func rate(_ rate: Double) -> String { rate > 0 ? "\(decimal(rate, 0)) t/s" : "-" }
-
-    /// Lines of at most 80 columns; the first and all others begin with so many spaces, others with two more.
-    static func wrapped(_ text: String, indent: Int) -> String {
-        var lines = [String(repeating: " ", count: indent)]
-        var isEmpty = true
-        for word in text.split(separator: " ") {
-            if !isEmpty, (lines.last?.count ?? 0) + 1 + word.count > 80 {
-                lines.append(String(repeating: " ", count: indent + 2))
-                isEmpty = true
-            }
-            lines[lines.count - 1] += (isEmpty ? "" : " ") + word
-            isEmpty = false
-        }
-        return lines.joined(separator: "\n")
-    }
-
-    static func padded(_ text: String, _ width: Int, left: Bool = false) -> String {
-        let space = String(repeating: " ", count: max(0, width - text.count))
-        return left ? space + text : text + space
-    }
-}
-
-/// Columns that line up. Numbers go right.
-struct Table {
-    private var rows: [[String]] = []
-    private let right: Set<Int>
-
-    init(_ header: [String], right: Set<Int> = []) {
-        rows = [header]
-        self.right = right
-    }
-
-    mutating func add(_ row: [String]) { rows.append(row) }
-
-    var text: String {
-        let columns = rows.map(\.count).max() ?? 0
-        let widths = (0..<columns).map { column in rows.map { column < $0.count ? $0[column].count : 0 }.max() ?? 0 }
-        return rows.map { row in
-            let cells = row.enumerated().map { Human.padded($1, widths[$0], left: right.contains($0)) }
-            var line = cells.joined(separator: "  ")
-            while line.hasSuffix(" ") { line.removeLast() }
-            return line + "\n"
-        }.joined()
     }
 }

@@ -1,17 +1,10 @@
-import Foundation
+import Conversion
+import Glibc
 import Text
 
-/// JSON objects on the lines of standard input.
-struct JSONLines: Sequence, IteratorProtocol {
-    private var number = 0
-
-    mutating func next() -> (number: Int, text: String)? {
-        while let line = readLine(strippingNewline: true) {
-            number += 1
-            if !line.allSatisfy(\.isWhitespace) { return (number, line) }
-        }
-        return nil
-    }
+extension TextLines {
+    /// Lines of standard input.
+    static func standardInput() -> TextLines { TextLines(STDIN_FILENO, name: "standard input") }
 }
 
 /// A line of the tokenize and score filters: a text, or token ids. Where both stand the text counts, so that a file of
@@ -28,16 +21,14 @@ struct TextLine: Decodable {
         case parseSpecial = "parse_special"
     }
 
-    init(line: (number: Int, text: String)) throws {
-        do {
-            self = try JSONDecoder().decode(TextLine.self, from: Data(line.text.utf8))
-        } catch {
-            throw TextError("line \(line.number) of the input is not a JSON object with \"text\" or \"ids\"")
-        }
+    init(_ line: TextLines.Line, of lines: TextLines) throws {
+        self = try lines.decode(TextLine.self, line, Self.members)
         guard text != nil || ids != nil else {
-            throw TextError("line \(line.number) of the input needs \"text\" or \"ids\"")
+            throw lines.wrong(line.number, "is no JSON object with \(Self.members)")
         }
     }
+
+    private static let members = #""text" (a string) or "ids" (numbers of tokens)"#
 
     /// add_special is on and parse_special off unless the line says otherwise.
     func tokens(_ tokenizer: Tokenizer) -> [Int32] {

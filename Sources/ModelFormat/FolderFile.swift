@@ -1,0 +1,102 @@
+import Foundation
+import Glibc
+
+/// A JSON file of a model folder, read once.
+struct FolderFile {
+    let path: String
+    private let bytes: Data
+
+    /// Larger ones are no configuration; tokenizers have some ten MB.
+    private static let limit = 256 << 20
+
+    /// - Throws: ``FormatError`` where it is missing or cannot be read.
+    init(_ folder: String, _ name: String) throws {
+        path = folder + "/" + name
+        guard access(path, F_OK) == 0 || errno != ENOENT else {
+            throw FormatError("\(path) is missing: a model folder needs config.json, model.safetensors, tokenizer.json")
+        }
+        bytes = Data(try SmallFile.read(path, limit: Self.limit))
+    }
+
+    /// nil where there is no such file.
+    init?(optional folder: String, _ name: String) throws {
+        guard access(folder + "/" + name, F_OK) == 0 || errno != ENOENT else { return nil }
+        try self.init(folder, name)
+    }
+
+    /// - Throws: ``FormatError``.
+    func decode<T: Decodable>(_ type: T.Type) throws -> T {
+        do {
+            return try JSONDecoder().decode(type, from: bytes)
+        } catch DecodingError.keyNotFound(let key, _) {
+            throw FormatError("\(path) lacks \"\(key.stringValue)\"")
+        } catch {
+            throw FormatError("\(path) is not the JSON that is expected: \(error)")
+        }
+    }
+}
+
+/// What is known of the keys of a JSON object. Any other key is a setting that would be left out, and is refused.
+struct KnownJSON {
+    /// Keys that are read.
+    let used: Set<String>
+    /// Keys that no result depends on.
+    let harmless: Set<String>
+    /// Keys that change nothing with these values, and are refused with others.
+    let neutral: [String: [Value]]
+
+    enum Value: Decodable, Hashable, CustomStringConvertible {
+        case null, bool(Bool), number(Double), text(String), empty, other
+
+        init(from decoder: any Decoder) throws {
+            let value = try decoder.singleValueContainer()
+            if value.decodeNil() {
+                self = .null
+            } else if let flag = try? value.decode(Bool.self) {
+                self = .bool(flag)
+            } else if let number = try? value.decode(Double.self) {
+                self = .number(number)
+            } else if let text = try? value.decode(String.self) {
+                self = .text(text)
+            } else if let list = try? decoder.unkeyedContainer() {
+                self = list.isAtEnd ? .empty : .other
+            } else {
+                self = (try? decoder.container(keyedBy: AnyKey.self).allKeys.isEmpty) == true ? .empty : .other
+            }
+        }
+
+        var description: String {
+            switch self {
+            case .null: "null"
+            case .bool(let flag): "\(flag)"
+            case .number(let number): Int(exactly: number).map { "\($0)" } ?? "\(number)"
+            case .text(let text): "\"\(text.prefix(80))\""
+            case .empty: "empty"
+            case .other: "a list or an object"
+            }
+        }
+
+        private struct AnyKey: CodingKey {
+            let stringValue: String
+            var intValue: Int? { nil }
+            init?(stringValue: String) { self.stringValue = stringValue }
+            init?(intValue: Int) { nil }
+        }
+    }
+
+    /// - Throws: ``FormatError`` that names the first key that is not known, or has a value that is not supported.
+    func check(_ file: FolderFile) throws {
+        let object = try file.decode([String: Value].self)
+        for (key, value) in object.sorted(by: { $0.key < $1.key })
+        where !used.contains(key) && !harmless.contains(key) {
+            guard let allowed = neutral[key] else {
+                throw FormatError(
+                    "\(file.path): Ebb does not know \"\(key)\" (\(value)), and would compute as if it were not there")
+            }
+            guard allowed.contains(value) else {
+                let known = allowed.map(\.description).joined(separator: " or ")
+                throw FormatError("\(file.path): \"\(key)\" is \(value), which is not supported (\(known) is)")
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+import Quantization
+
+/// Looks for NaN and infinity in a tensor as it lies in the container: in its values, or in the scales that they are
+/// multiplied with.
+enum NonFinite {
+    /// - Returns: how many there are, and what they are.
+    static func count(_ data: UnsafeRawBufferPointer, _ shape: TensorShape) -> (count: Int, what: String) {
+        switch shape.layout {
+        case .vector, .matrix(.f32): (singles(data), "values")
+        case .matrix(.f16): (halves(data, exponent: 0x7c00), "values")
+        case .matrix(.bf16): (halves(data, exponent: 0x7f80), "values")
+        case .matrix(.quantized(let scheme)): (scales(data, scheme, k: shape.k), "scales")
+        }
+    }
+
+    /// The floats of a record stand at its end, after planes and small scales.
+    private static func scales(_ data: UnsafeRawBufferPointer, _ scheme: Scheme, k: Int) -> Int {
+        let record = scheme.recordBytes(k: k)
+        let floats = record - scheme.floatBytes(k: k)
+        var found = 0
+        for start in stride(from: 0, to: data.count - record + 1, by: record) {
+            let part = UnsafeRawBufferPointer(rebasing: data[start + floats..<start + record])
+            found += scheme.scale == .f32 ? singles(part) : halves(part, exponent: 0x7c00)
+        }
+        return found
+    }
+
+    private static func singles(_ data: UnsafeRawBufferPointer) -> Int {
+        var found = 0
+        for i in 0..<data.count / 4 {
+            let bits = data.loadUnaligned(fromByteOffset: i &* 4, as: UInt32.self)
+            found &+= bits & 0x7f80_0000 == 0x7f80_0000 ? 1 : 0
+        }
+        return found
+    }
+
+    private static func halves(_ data: UnsafeRawBufferPointer, exponent: UInt16) -> Int {
+        var found = 0
+        for i in 0..<data.count / 2 {
+            let bits = data.loadUnaligned(fromByteOffset: i &* 2, as: UInt16.self)
+            found &+= bits & exponent == exponent ? 1 : 0
+        }
+        return found
+    }
+}

@@ -1,0 +1,79 @@
+import Engine
+import Governor
+import ModelFormat
+import Text
+
+/// Makes a model out of a file: on the ``TextPool``'s file lane, admitted by the engine thread before each step that takes
+/// memory.
+struct ModelLoader: Sendable {
+    let catalog: ModelCatalog
+    let thread: EngineThread
+    let texts: TextPool
+    let workers: WorkerPool
+    let configuration: ServiceConfiguration
+    let state: StateFolder
+
+    /// A model for the connections, and the same for the engine thread.
+    ///
+    /// @unchecked Sendable: made by one job and given away at once; that job keeps nothing of it.
+    struct Built: @unchecked Sendable {
+        let loaded: LoadedModel
+        let hosted: HostedModel
+        /// Names all that the figures of the modes depend on.
+        let costsKey: String
+    }
+
+    /// Loading costs as much of a turn as so many other jobs of the lane.
+    private static let cost = 8
+
+    /// - Throws: ``ServiceError``.
+    func load(_ name: String, _ origin: RequestOrigin) async throws -> Built {
+        // One client's deadline is not the others'.
+        var origin = origin
+        origin.deadline = nil
+        let file = try await texts.run(.files, origin, cost: 1) { _ in try catalog.open(name) }
+        // What a mapping and its tables take is little; the buffers are known once they are laid out, before a page of
+        // them is used.
+        try await admit(name, anonymous: 0, mapped: file.byteCount)
+        let built = try await texts.run(.files, origin, cost: Self.cost) { _ in
+            do { return try build(name, file) } catch { throw ServiceError.unusable(error) }
+        }
+        try await admit(name, anonymous: built.hosted.model.scratchBytes, mapped: file.byteCount)
+        return built
+    }
+
+    private func admit(_ name: String, anonymous: Int, mapped: Int) async throws {
+        let verdict = try await thread.perform { core in
+            core.memory.admission().verdictOnLoad(name, anonymous: anonymous, mapped: mapped)
+        }
+        if case .refused(let why) = verdict { throw ServiceError(.outOfMemory, why, retryAfter: 5000) }
+    }
+
+    private func build(_ name: String, _ file: EbbFile) throws -> Built {
+        let (options, kernels) = (configuration.model, configuration.kernels)
+        let (wish, choice) = (configuration.defaultWish, state.choice(name))
+        let key = costsKey(name, byteCount: file.byteCount, modified: file.modified)
+        let (loaded, hosted): (LoadedModel, HostedModel)
+        if EncoderModel.isEncoder(file) {
+            let model = try EncoderModel(file, pool: workers, kernels: kernels, precision: options.precision)
+            loaded = LoadedModel(
+                name: name, tokenizer: model.tokenizer, template: nil, templateProblem: nil,
+                contextLimit: model.contextLimit, isEncoder: true, embeddingSize: model.config.hidden)
+            hosted = HostedEncoder(name: name, encoder: model, wish: wish, choice: choice)
+        } else {
+            let model = try DecoderModel(file, pool: workers, kernels: kernels, options: options)
+            loaded = LoadedModel(
+                name: name, tokenizer: model.tokenizer, template: model.template, templateProblem: nil,
+                contextLimit: model.contextLimit, isEncoder: false, embeddingSize: 0)
+            hosted = HostedDecoder(
+                name: name, decoder: model, wish: wish, choice: choice, prefixBytes: configuration.prefixBytes,
+                limits: configuration.limits)
+        }
+        hosted.costs = state.costs(key)
+        return Built(loaded: loaded, hosted: hosted, costsKey: key)
+    }
+
+    func costsKey(_ name: String, byteCount: Int, modified: Int) -> String {
+        "\(name) \(byteCount) \(modified) \(configuration.kernels.name)"
+    }
+}

@@ -1,0 +1,81 @@
+import EbbProtocol
+
+/// What a request may hold, judged before anything is done with it.
+struct RequestBounds {
+    /// Bytes of text in all.
+    let maxTextBytes: Int
+
+    static let mostMessages = 65_536
+    static let mostStops = 16
+    static let stopBytes = 256
+    static let mostEmbeddings = 256
+    /// Of tools and further members: JSON takes many times its bytes when it is taken apart.
+    static let jsonBytes = 1 << 20
+    /// What a message costs beside its text, in memory and in a template's steps.
+    static let messageOverhead = 64
+
+    init(_ limits: ServiceLimits) { maxTextBytes = limits.maxTextBytes }
+
+    /// - Returns: what the request's text counts as, in bytes.
+    /// - Throws: ``ServiceError`` (BAD_REQUEST) that says which bound.
+    func bytes(of request: EbbGenerate) throws -> Int {
+        guard request.stop.count <= Self.mostStops,
+            request.stop.allSatisfy({ $0.utf8.count <= Self.stopBytes })
+        else {
+            throw ServiceError(
+                .badRequest, "at most \(Self.mostStops) stop texts of \(Self.stopBytes) bytes are possible")
+        }
+        switch request.input {
+        case .prompt(let text)?: return try demand(text.utf8.count, "the prompt")
+        case .chat(let chat)?: return try bytes(of: chat)
+        case nil: throw ServiceError(.badRequest, "the request has neither a prompt nor a chat")
+        }
+    }
+
+    private func bytes(of chat: EbbChat) throws -> Int {
+        guard chat.messages.count <= Self.mostMessages else {
+            throw ServiceError(
+                .badRequest, "\(chat.messages.count) messages: at most \(Self.mostMessages) are possible")
+        }
+        let json = chat.messages.reduce(chat.toolsJson.utf8.count) { $0 + $1.moreJson.utf8.count }
+        guard json <= Self.jsonBytes else {
+            throw ServiceError(
+                .badRequest, "\(json) bytes of tools_json and more_json: at most \(Self.jsonBytes) are possible")
+        }
+        let text = chat.messages.reduce(json) { $0 + $1.role.utf8.count + $1.content.utf8.count + Self.messageOverhead }
+        return try demand(text, "the chat")
+    }
+
+    /// - Returns: the bytes of the texts together.
+    func bytes(of request: EbbEmbed) throws -> Int {
+        guard (1...Self.mostEmbeddings).contains(request.texts.count) else {
+            throw ServiceError(
+                .badRequest, "\(request.texts.count) texts in a request: 1 to \(Self.mostEmbeddings) are possible")
+        }
+        return try demand(request.texts.reduce(0) { $0 + $1.utf8.count }, "the texts")
+    }
+
+    /// - Throws: ``ServiceError`` for more bytes than one request may bring.
+    @discardableResult
+    func demand(_ bytes: Int, _ what: String) throws -> Int {
+        guard bytes <= maxTextBytes else {
+            throw ServiceError(
+                .badRequest, "\(what) has \(bytes) bytes: at most \(maxTextBytes) are possible in one request")
+        }
+        return bytes
+    }
+}
+
+/// What an answer may hold: judged before it is built.
+enum ReplyBounds {
+    /// Bytes of a message that leave room for its envelope.
+    static let bytes = EbbProtocol.maxFrameBytes - 64
+
+    /// - Parameter advice: what to do instead.
+    static func demand(_ bytes: Int, _ what: String, _ advice: String) throws {
+        guard bytes <= Self.bytes else {
+            throw ServiceError(
+                .badRequest, "\(what) would take \(bytes) bytes, one answer holds \(Self.bytes): \(advice)")
+        }
+    }
+}

@@ -1,0 +1,268 @@
+import EbbProtocol
+import Engine
+import Governor
+
+/// Owns the loaded models as far as memory goes, and carries out what the policy decides: drops at once, grows and
+/// compacts in pieces between steps. Keeps the ledger's room right. Used by the engine thread alone.
+final class MemoryManager {
+    private(set) var models: [HostedModel] = []
+    private(set) var policy: Policy
+    let ledger: Ledger
+    /// While it is set, no expansion starts or goes on: the daemon is about to end.
+    var isDraining = false
+
+    private var events: ResidencyEvents
+    private let news: PressureInbox
+    /// Where parked conversations go; nil: they are dropped.
+    private let parkingFolder: String?
+    private let availableBytes: @Sendable () -> Int
+
+    private var books = MemoryBooks()
+    /// When the books were measured: the kernel walks all pages for it.
+    private var measuredAt = -Double.infinity
+    private var last: GovernorNews
+    /// Bytes that were expanded when ``last`` came: its figures are of that moment.
+    private var expandedThen = 0
+    /// Bytes that were expanded when the level left nominal.
+    private var peak = 0
+    private var wanted: [ObjectIdentifier: [Bool]] = [:]
+    private var growth: Growth?
+    private var compaction: KVCompaction?
+
+    /// Share of a step's time that expansions may take after it.
+    private static let growthShare = 0.06
+    /// Seconds that they take at a time when nobody waits for a token.
+    private static let idleSlice = 0.002
+    /// Seconds between two measurements.
+    private static let measuringInterval = 1.0
+
+    init(
+        policy: Policy, events: EventHub, news: PressureInbox, ledger: Ledger, parkingFolder: String?,
+        availableBytes: @escaping @Sendable () -> Int
+    ) {
+        self.policy = policy
+        self.events = ResidencyEvents(hub: events)
+        self.news = news
+        self.ledger = ledger
+        self.parkingFolder = parkingFolder
+        self.availableBytes = availableBytes
+        last = GovernorNews(view: PressureView(), available: availableBytes(), now: MonotonicClock.now())
+        measure()
+    }
+
+    var level: PressureLevel { last.view.level }
+
+    // MARK: Models
+
+    func add(_ model: HostedModel, _ reason: String) {
+        models.append(model)
+        events.tell(.residency, model, "loaded", reason)
+        measure()
+        govern()
+    }
+
+    func remove(_ model: HostedModel, _ reason: String) {
+        models.removeAll { $0 === model }
+        if growth?.model === model { growth = nil }
+        wanted[ObjectIdentifier(model)] = nil
+        compaction?.forget(model)
+        events.tell(.residency, model, "unloaded", reason)
+        balance()
+    }
+
+    /// Takes a parked model up again.
+    func wake(_ model: HostedModel, _ reason: String) {
+        guard model.isParked else { return }
+        model.wake()
+        events.tell(.residency, model, "woken", reason)
+    }
+
+    func tell(_ kind: EbbEvent.Kind, _ model: HostedModel, _ what: String, _ reason: String) {
+        events.tell(kind, model, what, reason)
+    }
+
+    func setPolicy(_ policy: Policy) {
+        self.policy = policy
+        govern()
+    }
+
+    // MARK: Books
+
+    private var expandedBytes: Int { models.reduce(0) { $0 + $1.model.expandedBytes } }
+
+    /// Asks the kernel what the process takes.
+    private func measure() {
+        guard let memory = ProcessMemory.now() else { return balance() }
+        var now = MemoryBooks.Measured()
+        now.anonymous = memory.anonymous
+        now.expanded = expandedBytes
+        now.kv = models.reduce(0) { $0 + $1.model.kvBytes }
+        for model in models {
+            now.scratch += MemoryRegion.residentBytes(model.model.scratchRegions) ?? 0
+            if !model.isParked { now.scratchLimit += model.model.scratchBytes }
+        }
+        now.promised = promised { $0 != .kv && $0 != .prefixes }
+        books.measure(now)
+        measuredAt = last.now
+        balance()
+    }
+
+    private func promised(_ counts: (Ledger.Kind) -> Bool) -> Int {
+        ledger.entries.reduce(0) { $0 + (counts($1.kind) ? $1.bytes : 0) }
+    }
+
+    private var standing: MemoryBooks.Standing {
+        var now = MemoryBooks.Standing()
+        now.budget = policy.budget
+        now.reserve = policy.reserve / 2
+        now.available = last.available - (expandedBytes - expandedThen)
+        now.pinned = models.reduce(0) { $0 + ($1.wish == .dequantized ? $1.model.expandedBytes : 0) }
+        now.yielding = expandedBytes - now.pinned
+        now.kv = models.reduce(0) { $0 + $1.model.kvBytes }
+        now.kvPromised = promised { $0 == .kv || $0 == .prefixes }
+        now.mapped = models.reduce(0) { $0 + ($1.isParked ? 0 : $1.model.mappedBytes) }
+        return now
+    }
+
+    /// Tells the ledger what may be promised from now on.
+    private func balance() { ledger.setRoom(books.room(standing)) }
+
+    /// Promises memory of the engine thread's. Expansions that stand in its way go at once.
+    /// - Returns: nil where there is no room for it, whatever gives way.
+    func promise(_ kind: Ledger.Kind, _ bytes: Int) -> Ledger.Reservation? {
+        last.available = availableBytes()
+        expandedThen = expandedBytes
+        balance()
+        guard let reservation = ledger.reserve(kind, bytes) else { return nil }
+        if expandedBytes > 0 { dropLayers(decide()) }
+        return reservation
+    }
+
+    /// What taking some memory would meet.
+    func admission() -> Admission {
+        let (standing, promised) = (standing, promised { $0 != .expanding })
+        return Admission(
+            available: availableBytes() - books.outstanding(promised: promised, standing),
+            reclaimable: standing.yielding,
+            inUse: books.other + standing.kvBeyond + promised + expandedBytes, policy: policy, level: level)
+    }
+
+    // MARK: Deciding
+
+    private func decide() -> Decision {
+        let (standing, promised) = (standing, promised { $0 != .expanding })
+        if level == .nominal { peak = expandedBytes }
+        let situation = Situation(
+            level: level, isSure: last.view.isSure, calm: last.view.calm, strained: last.view.strained,
+            available: standing.available - standing.mapped - books.outstanding(promised: promised, standing),
+            peak: peak, otherBytes: books.other + standing.kvBeyond + promised)
+        let now = MonotonicClock.now()
+        return policy.decide(situation, models.map { $0.state(now: now) })
+    }
+
+    // MARK: Doing
+
+    /// The governor's word, between two steps.
+    func govern(_ news: GovernorNews) {
+        hear(news)
+        if news.now - measuredAt >= Self.measuringInterval { measure() }
+        govern()
+    }
+
+    /// The same between two layers, where the level has risen: only what is safe there.
+    func governWithinStep() {
+        guard let news = news.takeIfWorse(than: level) else { return }
+        hear(news)
+        dropLayers(decide())
+    }
+
+    private func hear(_ news: GovernorNews) {
+        events.level(news.view)
+        last = news
+        expandedThen = expandedBytes
+    }
+
+    /// Decides anew. Drops what is to go, now; what is to come follows in ``work(stepSeconds:)``.
+    func govern() {
+        let decision = decide()
+        dropLayers(decision)
+        if !decision.compactsKV { compaction = nil } else if compaction == nil { compaction = KVCompaction() }
+        for (index, model) in models.enumerated() {
+            model.releaseIdleScratch(now: last.now)
+            if decision.dropsPrefixes { dropPrefixes(model) }
+            if decision.parked[index], !model.isParked { park(model) }
+            // Growing again, it is no longer aside.
+            if model.isParked, decision.expanded[index].contains(true) { wake(model, "there is room again") }
+        }
+        balance()
+    }
+
+    private func dropLayers(_ decision: Decision) {
+        for (index, model) in models.enumerated() {
+            let layers = decision.expanded[index]
+            wanted[ObjectIdentifier(model)] = layers
+            if let growth, growth.model === model, !layers[growth.layer] { self.growth = nil }
+            let leaving = layers.indices.filter { !layers[$0] && model.model.isExpanded($0) }
+            guard !leaving.isEmpty else { continue }
+            let before = model.model.expandedBytes
+            let isPressed = model.wish == .auto && model.choice.preference != .memory
+            for layer in leaving { model.drop(layer, pressure: isPressed ? MonotonicClock.now() : nil) }
+            events.tell(
+                model, leaving, "dropped", freed: before - model.model.expandedBytes,
+                reason: events.whyDropped(model, isParked: decision.parked[index]))
+        }
+    }
+
+    private func dropPrefixes(_ model: HostedModel) {
+        let freed = model.dropPrefixes()
+        if freed > 0 { events.tell(.residency, model, "prefix_dropped", last.view.reason, freed: freed) }
+    }
+
+    private func park(_ model: HostedModel) {
+        let lost = model.park(in: level == .nominal ? parkingFolder : nil)
+        let why = level == .nominal ? "idle" : last.view.reason
+        events.tell(.residency, model, "parked", [why, lost].compactMap { $0 }.joined(separator: "; "))
+    }
+
+    /// Grows and compacts a little.
+    /// - Parameter stepSeconds: what the last step took; nil where nobody waits.
+    /// - Returns: whether there was something to do, and nobody waits for a token.
+    func work(stepSeconds: Double?) -> Bool {
+        for done in compaction?.advance(models) ?? [] {
+            events.tell(.residency, done.model, "kv_int8", "\(done.blocks) blocks; " + last.view.reason)
+        }
+        guard !isDraining, level == .nominal || models.contains(where: { $0.wish == .dequantized }) else {
+            growth = nil
+            return false
+        }
+        let end = MonotonicClock.now() + (stepSeconds.map { $0 * Self.growthShare } ?? Self.idleSlice)
+        var worked = false
+        repeat {
+            guard grow() else { break }
+            worked = true
+        } while MonotonicClock.now() < end
+        return worked
+    }
+
+    /// One piece of an expansion. False where none is wanted.
+    private func grow() -> Bool {
+        if growth == nil { growth = nextGrowth() }
+        guard let growth else { return false }
+        if let bytes = growth.advance() {
+            self.growth = nil
+            let reason = growth.model.wish == .dequantized ? "pinned" : "room, and calm for \(Int(last.view.calm)) s"
+            events.tell(growth.model, [growth.layer], "expanded", freed: -bytes, reason: reason)
+        }
+        return true
+    }
+
+    private func nextGrowth() -> Growth? {
+        for model in models {
+            let layers = wanted[ObjectIdentifier(model)] ?? []
+            for layer in layers.indices where layers[layer] && !model.model.isExpanded(layer) {
+                return Growth(model, layer: layer, ledger)
+            }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,37 @@
+import Engine
+import Governor
+
+/// What the models of an engine share where requests are let in: the ledger's promises, and what gives way to them. Used
+/// by the engine thread alone.
+final class AdmissionDesk {
+    private let ledger: Ledger
+    /// All models, in any order.
+    var models: () -> [HostedModel] = { [] }
+    /// Why the system has no memory for so many bytes of something; nil where it has.
+    var refusal: (String, Int) -> String? = { _, _ in nil }
+
+    /// Promises bytes, or nil where there is no room.
+    var promise: (Ledger.Kind, Int) -> Ledger.Reservation?
+
+    init(ledger: Ledger) {
+        self.ledger = ledger
+        promise = ledger.reserve
+    }
+
+    /// Bytes that can be promised when nothing else is.
+    var room: Int { ledger.room }
+
+    /// Whether running generations, of any model, hold memory that will come back.
+    var isAwaited: Bool { ledger.entries.contains { $0.kind == .kv && $0.bytes > 0 } }
+
+    /// Has the least recently used of all kept conversations dropped, if bytes are promised that would do.
+    /// - Returns: false where there is none, or all of them together would not do.
+    func giveWay(for bytes: Int) -> Bool {
+        let models = models()
+        let kept = models.reduce(0) { $0 + $1.prefixBytes }
+        guard kept > 0, ledger.free + kept >= bytes else { return false }
+        let oldest = models.min { ($0.oldestPrefix ?? .infinity) < ($1.oldestPrefix ?? .infinity) }
+        oldest?.dropOldestPrefix()
+        return true
+    }
+}

@@ -1,0 +1,110 @@
+import Engine
+import Glibc
+import ModelFormat
+import Quantization
+import Text
+
+extension FuzzTarget {
+    /// A text for each kind of tokenizer. Some are repeated up to 64 KB: what is not linear shows as a hang.
+    static let text = FuzzTarget("text") {
+        [
+            "ab ba\n<s>é", "e\u{323}\u{301}", "中文 ab", "   \t\r\n1234 it's", "<|im_start|></s>[SEP]",
+            "\u{1100}\u{1161}\u{11a8}",
+        ]
+        .map { [0] + Array($0.utf8) }
+    } run: { bytes in
+        guard let first = bytes.first else { return }
+        var text = String(decoding: bytes.dropFirst(), as: UTF8.self)
+        if first & 31 == 31, !text.isEmpty { text = String(repeating: text, count: max(1, 65536 / text.utf8.count)) }
+        for tokenizer in try tokenizers.get() {
+            let ids = tokenizer.encode(text, addSpecial: first & 1 == 0, parseSpecial: first & 2 == 0)
+            demand(ids.allSatisfy { $0 >= 0 && $0 < tokenizer.vocabularySize }, "a token outside the vocabulary")
+            var detokenizer = IncrementalDetokenizer(tokenizer)
+            let pieces = ids.map { detokenizer.append($0) }.joined() + detokenizer.finish()
+            // The first word's space is not told apart in a stream.
+            let whole = tokenizer.decode(ids)
+            demand(
+                [whole, " " + whole].contains { $0.utf8.elementsEqual(pieces.utf8) },
+                "piece by piece it is another text")
+        }
+    }
+
+    private static let tokenizers = Result<[Tokenizer], any Error> {
+        try TinyFiles.containers().compactMap { bytes in
+            let path = try Scratch.write("tokenizer.ebb", bytes)
+            defer { unlink(path) }
+            return try? Tokenizer(try EbbFile(path: path).metadata)
+        }
+    }
+
+    /// A conversation of a parked model.
+    static let parking = FuzzTarget("parking", longest: 8192) {
+        guard let model = try decoder.get() else { return [] }
+        let sequence = model.makeSequence()
+        let input = StepInput(sequence: sequence, tokens: (0..<35).map { Int32($0) }, logits: .none)
+        try model.run([input]) { _, _, _ in }
+        return [written(sequence)]
+    } run: { bytes in
+        guard let model = try decoder.get() else { return }
+        var rest = bytes[...]
+        let sequence = model.makeSequence()
+        try sequence.read { piece in
+            guard rest.count >= piece.count else { throw FormatError("it is truncated") }
+            piece.copyBytes(from: rest.prefix(piece.count))
+            rest = rest.dropFirst(piece.count)
+        }
+        demand(written(sequence).elementsEqual(bytes.prefix(bytes.count - rest.count)), "it is written otherwise")
+        try model.run([StepInput(sequence: sequence, tokens: [1], logits: .last)]) { _, _, _ in }
+    }
+
+    private static func written(_ sequence: KVSequence) -> [UInt8] {
+        var bytes: [UInt8] = []
+        sequence.write { bytes.append(contentsOf: $0) }
+        return bytes
+    }
+
+    nonisolated(unsafe) private static let decoder = Result<DecoderModel?, any Error> {
+        let source = try Scratch.write("parking.gguf", TinyFiles.decoder("llama", pieces: true))
+        let path = "\(Scratch.folder)/parking.ebb"
+        try ModelImport(GGUFSource(try GGUFFile(path: source))).write(to: path)
+        return try DecoderModel(
+            try EbbFile(path: path), pool: try WorkerPool(threads: 1), kernels: try Kernels.fromEnvironment(),
+            options: ModelOptions(contextLimit: 64, sequences: 2))
+    }
+
+    /// A template, and messages and tools for it.
+    static let template = FuzzTarget("template") {
+        let messages =
+            #"[{"role": "user", "content": "Hi", "n": 1}, {"role": "assistant", "content": null, "l": [1.5, true]}]"#
+        return [
+            "{% for m in messages %}<s>{{ m.role | upper }}\n{{ m['content'] }}{% endfor %}",
+            "{%- set ns = namespace(n=0) -%}{% for x in range(1, 9, 2) %}{% set ns.n = ns.n + x %}{% endfor %}{{ ns.n }}",
+            "{% if tools is defined and tools | length > 0 %}{{ tools | tojson }}{% elif not add_generation_prompt %}x{% else %}y{% endif %}",
+            "{{ 'a-b'.split('-')[-1] ~ 'abc'[::-1] }}{{ (1, 2) }}{{ {'k': [1, none]}.items() }}{{ 7 // 2 * -3 % 4 }}",
+            "{% set t %}in{% endset %}{{ t * 3 }}{{ x | default('d') }}{{ raise_exception('no') if false }}",
+            "{{ messages[0]['content'].startswith('H') and messages | selectattr('role', 'equalto', 'user') | list }}",
+            "{% for i in range(9) %}{% if loop.last %}{% break %}{% endif %}{{ loop.index0 }}{% endfor %}{{ 'a' in 'cat' }}",
+            "{# note #}{% raw %}{{ x }}{% endraw %}{{ strftime_now('%Y') | length }}{{ 'x' | trim | replace('x', 'yy') }}",
+        ].map { joined($0, messages, #"[{"type": "function"}]"#) }
+    } run: { bytes in
+        let texts = parts(bytes)
+        let template = try ChatTemplate(texts[0], bosText: "<s>", eosText: "</s>")
+        func list(_ index: Int) -> [JSONValue] {
+            guard index < texts.count, case .array(let list)? = try? JSONValue(parsing: texts[index]) else { return [] }
+            return list
+        }
+        _ = try template.render(messages: list(1), tools: list(2), addGenerationPrompt: true)
+    }
+
+    /// A JSON text.
+    static let json = FuzzTarget("json") {
+        [
+            #"{"a": [1, -2.5e3, true, false, null], "b": {"c": "\u00e9\ud83d\ude00\n"}}"#, "[]", "\"\\u0041\"", "-0.0",
+            "[[[[[[{}]]]]]]",
+        ].map { Array($0.utf8) }
+    } run: { bytes in
+        let value = try JSONValue(parsing: String(decoding: bytes, as: UTF8.self))
+        demand(value == value, "a value differs from itself")
+        _ = value["a"]?.string
+    }
+}
