@@ -16,15 +16,14 @@ public final class WorkFolder {
     /// - Throws: ``FormatError``.
     init() throws {
         Self.removeLeftovers()
-        path = Self.parent + "/" + Self.prefix + UUID().uuidString
-        guard mkdir(path, 0o700) == 0 else { throw FormatError.system("cannot create \(path)") }
-        lock = open(path + "/" + Self.lockName, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-        guard lock >= 0 else {
-            let error = FormatError.system("cannot create \(path)/\(Self.lockName)")
-            rmdir(path)
-            throw error
+        var folder = ""
+        // A folder that somebody took for a leftover, before it had its lock, is made anew.
+        (lock, _) = try Leftovers.create {
+            folder = Self.parent + "/" + Self.prefix + UUID().uuidString
+            mkdir(folder, 0o700)
+            return folder + "/" + Self.lockName
         }
-        flock(lock, LOCK_EX | LOCK_NB)
+        path = folder
     }
 
     deinit {

@@ -235,7 +235,8 @@ public final class EbbFile: Sendable, ModelDescription {
             let (count, what) = NonFinite.count(data(tensor), tensor.shape)
             guard count == 0 else {
                 throw FormatError(
-                    "\(path): \(name) holds NaN or infinity (\(count) \(what)); the file that it comes from is damaged")
+                    "\(path): \(name) holds NaN or infinity (\(count) \(what)\(count == 1 ? "" : "s")); the file that it comes from is damaged"
+                )
             }
         }
     }

@@ -6,11 +6,13 @@ public enum Leftovers {
     /// Makes a file that ``remove(in:where:)`` leaves alone for as long as it is open.
     /// - Parameter path: gives a new name each time.
     /// - Throws: ``FormatError``.
-    static func create(_ path: () -> String) throws -> (fd: Int32, path: String) {
-        for _ in 0..<16 {
+    public static func create(_ path: () -> String) throws -> (fd: Int32, path: String) {
+        for attempt in 0..<16 {
             let path = path()
             let fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o644)
             if fd < 0, errno == EEXIST { continue }
+            // The folder may have been taken for a leftover, too.
+            if fd < 0, errno == ENOENT, attempt < 2 { continue }
             guard fd >= 0 else { throw FormatError.system("cannot create \(path)") }
             // Someone who clears up may have taken it for a leftover in between. Where a file system has no locks nobody
             // can, and nothing is cleared up either.

@@ -6,10 +6,10 @@ enum NonFinite {
     /// - Returns: how many there are, and what they are.
     static func count(_ data: UnsafeRawBufferPointer, _ shape: TensorShape) -> (count: Int, what: String) {
         switch shape.layout {
-        case .vector, .matrix(.f32): (singles(data), "values")
-        case .matrix(.f16): (halves(data, exponent: 0x7c00), "values")
-        case .matrix(.bf16): (halves(data, exponent: 0x7f80), "values")
-        case .matrix(.quantized(let scheme)): (scales(data, scheme, k: shape.k), "scales")
+        case .vector, .matrix(.f32): (singles(data), "value")
+        case .matrix(.f16): (halves(data, exponent: 0x7c00), "value")
+        case .matrix(.bf16): (halves(data, exponent: 0x7f80), "value")
+        case .matrix(.quantized(let scheme)): (scales(data, scheme, k: shape.k), "scale")
         }
     }
 

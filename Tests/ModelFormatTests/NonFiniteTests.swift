@@ -34,7 +34,7 @@ struct NonFiniteTests {
         var data = [UInt8](repeating: 0, count: 64 * 2)
         data[20] = UInt8(infinity & 255)
         data[21] = UInt8(infinity >> 8)
-        #expect(try refusal(.init("h", type: type, dimensions: [32, 2], data: data)).contains("1 values"))
+        #expect(try refusal(.init("h", type: type, dimensions: [32, 2], data: data)).contains("(1 value)"))
     }
 
     @Test(
@@ -53,7 +53,7 @@ struct NonFiniteTests {
             data[16 * bytes + place + 1] = 0x7e
             let tensor = GGUFBuilder.Tensor("q", type: type, dimensions: [UInt64(values), 17], data: data)
             let text = try refusal(tensor)
-            #expect(text.contains("q holds") && text.contains("1 scales"), "\(type), \(place): \(text)")
+            #expect(text.contains("q holds") && text.contains("(1 scale)"), "\(type), \(place): \(text)")
         }
     }
 
