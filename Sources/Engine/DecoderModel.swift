@@ -237,6 +237,8 @@ public final class DecoderModel: LayeredModel {
 
     public override var scratchRegions: [MemoryRegion] { step.regions + [logitsMemory.region] }
 
+    public override var scratchBytes: Int { step.largestBytes + logitsMemory.byteCount }
+
     public override func discardScratch() {
         step.discard()
         logitsMemory.discard()

@@ -33,6 +33,7 @@ public final class EncoderModel: LayeredModel {
     public static var rowLimit: Int { EncoderStep.rowLimit }
 
     public override var scratchRegions: [MemoryRegion] { step.regions }
+    public override var scratchBytes: Int { step.bytes(rows: Self.rowLimit) }
     public override func discardScratch() { step.discard() }
     public override var contextLimit: Int { config.maxTokens }
 

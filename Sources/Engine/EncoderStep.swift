@@ -68,6 +68,12 @@ final class EncoderStep {
         try products.admit(rows: rows, widest: max(config.hidden, config.feedForward, embeddingWidth), block: 32)
     }
 
+    /// Bytes of ``regions`` once a step of so many rows has been run.
+    func bytes(rows: Int) -> Int {
+        memory.byteCount + attention.region.byteCount
+            + ActivationBuffer.byteCount(rows: rows, k: max(config.hidden, config.feedForward), block: 32)
+    }
+
     /// Takes texts' tokens: hidden = LayerNorm(token + position + type).
     func begin(_ batch: ArraySlice<[Int32]>, _ family: Bert) {
         slices.removeAll(keepingCapacity: true)

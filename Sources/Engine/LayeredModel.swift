@@ -36,7 +36,7 @@ public class LayeredModel {
     public var scratchRegions: [MemoryRegion] { [] }
 
     /// Bytes of buffers that the largest step uses.
-    public var scratchBytes: Int { scratchRegions.reduce(0) { $0 + $1.byteCount } }
+    public var scratchBytes: Int { 0 }
 
     /// Gives the pages of the buffers back. Between two steps they hold nothing.
     public func discardScratch() {}

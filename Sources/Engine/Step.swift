@@ -159,9 +159,13 @@ final class Step {
     }
 
     /// Makes sure that products have memory for `rows` rows.
-    func admit(rows: Int) throws {
-        try products.admit(
-            rows: rows, widest: max(config.hidden, config.queryWidth, config.feedForward), block: Self.gatedBlock)
+    func admit(rows: Int) throws { try products.admit(rows: rows, widest: widest, block: Self.gatedBlock) }
+
+    private var widest: Int { max(config.hidden, config.queryWidth, config.feedForward) }
+
+    /// Bytes of ``regions`` once a step of ``rowLimit`` rows has been run.
+    var largestBytes: Int {
+        memory.byteCount + ActivationBuffer.byteCount(rows: Self.rowLimit, k: widest, block: Self.gatedBlock)
     }
 
     // MARK: Beginning and end

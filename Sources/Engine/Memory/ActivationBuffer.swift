@@ -13,13 +13,21 @@ final class ActivationBuffer {
         capacity = 0
     }
 
-    /// Lays the buffer out for `rows` rows of `k` values. Row blocks are packed one after another.
-    func shape(rows: Int, k: Int, block: Int = 32) throws {
+    private static func sizes(_ rows: Int, _ k: Int, _ block: Int) -> [Int] {
         let kp = (k + 31) / 32 * 32
-        let sizes = [
+        return [
             rows * kp, rows * (kp / block) * 4, rows * (kp / 32) * 4, rows * (kp / 32) * 4, rows * (kp / 16) * 4,
             rows * k * 4, rows * ((k + 1) / 2) * 4,
         ].map { ($0 + 63) / 64 * 64 }
+    }
+
+    /// Bytes that ``shape(rows:k:block:)`` takes.
+    static func byteCount(rows: Int, k: Int, block: Int) -> Int { sizes(rows, k, block).reduce(0, +) }
+
+    /// Lays the buffer out for `rows` rows of `k` values. Row blocks are packed one after another.
+    func shape(rows: Int, k: Int, block: Int = 32) throws {
+        let kp = (k + 31) / 32 * 32
+        let sizes = Self.sizes(rows, k, block)
         let total = sizes.reduce(0, +)
         if total > capacity {
             memory = nil
