@@ -144,7 +144,8 @@ struct Events: AsyncParsableCommand {
 
     /// One line, without its end.
     static func line(_ event: EbbEvent) -> String {
-        let time = Date(timeIntervalSince1970: Double(event.timeMs) / 1000)
+        // No later than the year 9999: what a clock says, not what a number can hold.
+        let time = Date(timeIntervalSince1970: Double(min(event.timeMs, 253_402_300_799_000)) / 1000)
         var what = event.kind == .level ? "pressure \(event.what)" : "\(event.model) \(event.what)"
         if event.kind == .mode {
             what += " \(event.changedLayers.count) layers, \(event.expandedLayers)/\(event.layers) expanded"

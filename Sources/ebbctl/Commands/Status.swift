@@ -46,7 +46,7 @@ struct Status: AsyncParsableCommand {
             ["model", "mode", "layers", "expanded", "mapped", "KV", "buffers", "req"], right: [2, 3, 4, 5, 6, 7])
         for model in models {
             table.add([
-                Human.cut(model.name, 13), model.parked ? "parked" : model.mode.name,
+                Human.cut(model.name, 12), model.parked ? "parked" : model.mode.name,
                 "\(model.expandedLayers)/\(model.layers)", Human.bytes(model.expandedBytes),
                 Human.bytes(model.residentBytes), Human.bytes(model.kvBytes), Human.bytes(model.scratchBytes),
                 model.requests,

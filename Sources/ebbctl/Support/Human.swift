@@ -32,13 +32,19 @@ enum Human {
     static func rate(_ rate: Double) -> String { rate > 0 ? "\(decimal(rate, 0)) t/s" : "-" }
 
     /// Lines of at most 80 columns. The first begins with `indent` spaces, the others with `next` (two more, unless said).
-    /// Runs of spaces stay; controls are written out.
+    /// Runs of spaces stay, a word that no line holds is cut; controls are written out.
     static func wrapped(_ text: String, indent: Int = 0, next: Int? = nil) -> String {
         var lines = [String(repeating: " ", count: indent)]
         var isEmpty = true
         for word in text.printable.split(separator: " ", omittingEmptySubsequences: false) {
-            if !isEmpty, (lines.last?.count ?? 0) + 1 + word.count > 80 {
-                lines.append(String(repeating: " ", count: next ?? indent + 2))
+            var word = word
+            while (lines.last?.count ?? 0) + (isEmpty ? 0 : 1) + word.count > 80 {
+                let room = 80 - (lines.last?.count ?? 0)
+                if isEmpty, room > 0 {
+                    lines[lines.count - 1] += word.prefix(room)
+                    word = word.dropFirst(room)
+                }
+                lines.append(String(repeating: " ", count: min(next ?? indent + 2, 40)))
                 isEmpty = true
             }
             lines[lines.count - 1] += (isEmpty ? "" : " ") + word
