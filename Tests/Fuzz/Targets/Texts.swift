@@ -63,7 +63,7 @@ extension FuzzTarget {
         return bytes
     }
 
-    nonisolated(unsafe) private static let decoder = Result<DecoderModel?, any Error> {
+    nonisolated(unsafe) static let decoder = Result<DecoderModel?, any Error> {
         let source = try Scratch.write("parking.gguf", TinyFiles.decoder("llama", pieces: true))
         let path = "\(Scratch.folder)/parking.ebb"
         try ModelImport(GGUFSource(try GGUFFile(path: source))).write(to: path)
