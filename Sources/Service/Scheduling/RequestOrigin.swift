@@ -13,10 +13,11 @@ package struct RequestOrigin: Sendable, Hashable {
     }
 }
 
-/// Served first to last. Within one, users take turns, then their connections, then their requests.
+/// Within one, users take turns, then their connections, then their requests.
 package enum RequestPriority: Int, Sendable, CaseIterable {
+    /// Gets four times what normal requests get: these are never starved.
     case interactive
     case normal
-    /// Runs in what the others leave.
+    /// Runs only where no other request is ready.
     case background
 }

@@ -35,12 +35,11 @@ struct StepPlan {
     private var prefilling = FairQueue(quantum: StepPlan.piece)
     /// Prompt tokens that have room beside decoding.
     private var promptCredit = StepPlan.piece
+    private var known: [UInt64] = []
 
     /// The rows of the next step. Background requests are in it only where there are no others.
     mutating func next(_ candidates: [Candidate]) -> [Share] {
-        let all = candidates.map(\.member)
-        decoding.keep(all)
-        prefilling.keep(all)
+        forget(besides: candidates)
         let isForeground = candidates.contains { $0.member.origin.priority != .background }
         let ready = candidates.indices.filter {
             !isForeground || candidates[$0].member.origin.priority != .background
@@ -48,6 +47,15 @@ struct StepPlan {
         let clients = Self.clients(ready.map { candidates[$0].member.origin })
         let decode = decodeShares(candidates, ready, clients)
         return decode + promptShares(candidates, ready, clients, besides: decode.count)
+    }
+
+    private mutating func forget(besides candidates: [Candidate]) {
+        let ids = candidates.map(\.member.id)
+        guard ids != known else { return }
+        known = ids
+        let members = candidates.map(\.member)
+        decoding.keep(members)
+        prefilling.keep(members)
     }
 
     /// Users, or where there is but one, connections: those between whom a step is divided.
@@ -59,6 +67,8 @@ struct StepPlan {
     private mutating func decodeShares(_ candidates: [Candidate], _ ready: [Int], _ clients: Int) -> [Share] {
         var wanting = ready.filter { candidates[$0].prompt == 0 }
         let limit = clients > 1 ? max(Self.sharedDecodeRows, clients) : Self.decodeRows
+        // Where there is room for all, it is nobody's turn.
+        if wanting.count <= limit { return wanting.map { Share(candidate: $0, rows: 1) } }
         var shares: [Share] = []
         while shares.count < limit, let member = decoding.next(wanting.map { candidates[$0].member }),
             let place = wanting.firstIndex(where: { candidates[$0].member.id == member.id })
@@ -72,8 +82,9 @@ struct StepPlan {
     private mutating func promptShares(
         _ candidates: [Candidate], _ ready: [Int], _ clients: Int, besides decoded: Int
     ) -> [Share] {
-        var left = Dictionary(uniqueKeysWithValues: ready.map { ($0, candidates[$0].prompt) })
         var room = promptRoom(clients, decoded)
+        guard room > 0, ready.contains(where: { candidates[$0].prompt > 0 }) else { return [] }
+        var left = Dictionary(uniqueKeysWithValues: ready.map { ($0, candidates[$0].prompt) })
         var shares: [Share] = []
         while room > 0 {
             let wanting = ready.filter { left[$0, default: 0] > 0 }
