@@ -108,7 +108,7 @@ struct AdmissionTests {
     @Test("Kept conversations give way to a request that needs their memory, the oldest first")
     func prefixesGiveWay() async throws {
         let one = try HostedTestModel().hosted.decoder.kvBytes(tokens: 256)
-        let model = try HostedTestModel(room: one * 3 / 2, prefixBytes: one)
+        let model = try HostedTestModel(room: one * 5 / 4, prefixBytes: one)
         for start in [Int32(10), 100] {
             let prompt = (0..<64).map { start + Int32($0) }
             try model.hosted.submit(HostedTestModel.request(prompt, tokens: 1), GenerationHandle()) {}

@@ -108,20 +108,28 @@ final class HostedDecoder: HostedModel {
     /// Lets a generation begin if all that it may take can be promised: blocks of the pool, and bytes of the ledger. Kept
     /// conversations give way. False where there is no room.
     private func begin(_ entry: QueuedGeneration) -> Bool {
-        let request = entry.request
-        let arithmetic = arithmetic(request)
-        let match = prefixes.match(request.prompt, uid: request.origin.uid, steady: arithmetic != nil)
-        let fork = match.flatMap { prefixes.fork($0, now: MonotonicClock.now()) }
-        let sequence = fork?.sequence ?? decoder.makeSequence()
+        let (request, arithmetic) = (entry.request, arithmetic(entry.request))
+        if let match = prefixes.match(request.prompt, uid: request.origin.uid, steady: arithmetic != nil),
+            let fork = prefixes.fork(match, now: MonotonicClock.now()),
+            let promise = promise(fork.sequence, to: entry.goal)
+        {
+            run(entry, fork.sequence, arithmetic, [promise, fork.promise].compactMap { $0 })
+            return true
+        }
+        let sequence = decoder.makeSequence()
         guard let promise = promise(sequence, to: entry.goal) else { return false }
+        run(entry, sequence, arithmetic, [promise])
+        return true
+    }
+
+    private func run(
+        _ entry: QueuedGeneration, _ sequence: KVSequence, _ arithmetic: Generation.Arithmetic?,
+        _ promises: [Ledger.Reservation]
+    ) {
         running.append(
             Generation(
-                entry,
-                Generation.Start(
-                    sequence: sequence, arithmetic: arithmetic,
-                    promises: [promise, fork?.promise].compactMap { $0 }),
+                entry, Generation.Start(sequence: sequence, arithmetic: arithmetic, promises: promises),
                 model: decoder, modeChanges: modeChanges))
-        return true
     }
 
     private func promise(_ sequence: KVSequence, to goal: Int) -> Ledger.Reservation? {
@@ -310,8 +318,16 @@ final class HostedDecoder: HostedModel {
 
     var prefixBytes: Int { prefixes.entries.reduce(0) { $0 + ($1.promise?.bytes ?? 0) } }
     var oldestPrefix: Double? { prefixes.oldest }
-    func dropOldestPrefix() { prefixes.dropOldest() }
-    func dropPrefixes() -> Int { prefixes.drop() }
+
+    func dropOldestPrefix() {
+        prefixes.dropOldest()
+        hasRoomChanged = true
+    }
+
+    func dropPrefixes() -> Int {
+        hasRoomChanged = true
+        return prefixes.drop()
+    }
 
     /// Reproducible requests keep theirs as it is.
     func compactKV(blocks: Int) -> Int {
