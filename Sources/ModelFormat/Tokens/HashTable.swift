@@ -7,14 +7,20 @@ enum HashTable {
         return slots
     }
 
+    /// Slots that a look-up tries at most: far more than a table of real tokens needs, and a bound for one that was made
+    /// to be slow.
+    static let probeLimit = 1024
+
+    static let overfull = FormatError("the tokenizer's tables cannot be made: too many entries fall together")
+
     /// Whether a table that was found in a file can be one.
     static func isPossible(_ slots: Int) -> Bool { slots > 0 && slots & (slots - 1) == 0 }
 
-    /// The first slot from the hash's own on that is wanted; nil where a full table has none.
+    /// The first slot from the hash's own on that is wanted; nil where `limit` slots are not.
     @inline(__always)
-    static func find(_ hash: UInt64, slots: Int, _ isWanted: (Int) -> Bool) -> Int? {
+    static func find(_ hash: UInt64, slots: Int, limit: Int = probeLimit, _ isWanted: (Int) -> Bool) -> Int? {
         var slot = Int(truncatingIfNeeded: hash) & (slots - 1)
-        for _ in 0..<slots {
+        for _ in 0..<min(slots, limit) {
             if isWanted(slot) { return slot }
             slot = (slot + 1) & (slots - 1)
         }

@@ -8,19 +8,25 @@ public struct MergeTable: Sendable {
     private let tokens: Int32
 
     static let mergesKey = "tokenizer.ebb.merges"
-    private static let tableKey = "tokenizer.ebb.merge_table"
+    private static let tableKey = "tokenizer.ebb.merge_slots"
+    /// Older containers have a table under this key whose hash leaves out the left token: it is read, not written.
+    private static let oldTableKey = "tokenizer.ebb.merge_table"
+    private let isOld: Bool
 
     /// - Throws: ``FormatError`` where there are no merges, or they are malformed.
     public init(_ metadata: Metadata, _ vocabulary: Vocabulary) throws {
         tokens = Int32(vocabulary.count)
         guard metadata[Self.mergesKey] != nil else {
             (merges, table) = try Self.build(metadata, vocabulary)
+            isOld = false
             return
         }
         guard let merges = metadata.numbers(Self.mergesKey, Int32.self), merges.count % 3 == 0,
-            let table = metadata.numbers(Self.tableKey, Int32.self), HashTable.isPossible(table.count)
+            let table = metadata.numbers(Self.tableKey, Int32.self) ?? metadata.numbers(Self.oldTableKey, Int32.self),
+            HashTable.isPossible(table.count)
         else { throw FormatError("the tokenizer's table of merges is damaged; import the model again") }
         (self.merges, self.table) = (merges, table)
+        isOld = metadata[Self.tableKey] == nil
     }
 
     /// GGUF's merges are texts, `left right`, in order of rank.
@@ -54,15 +60,17 @@ public struct MergeTable: Sendable {
                 let other = Int(table[slot])
                 return other < 0 || (merges[other * 3] == a && merges[other * 3 + 1] == b)
             }
-            if let slot, table[slot] < 0 { table[slot] = Int32(rank) }
+            guard let slot else { throw HashTable.overfull }
+            if table[slot] < 0 { table[slot] = Int32(rank) }
         }
         return (Numbers(merges), Numbers(table))
     }
 
     /// What two neighbours become, and the merge's rank (smaller goes first); nil where they stay apart.
     public func merge(_ a: Int32, _ b: Int32) -> (rank: Int32, token: Int32)? {
+        let hash = isOld ? Self.oldHash(a, b) : Self.hash(a, b)
         var found: Int32 = -1
-        let slot = HashTable.find(Self.hash(a, b), slots: table.count) { slot in
+        let slot = HashTable.find(hash, slots: table.count, limit: isOld ? .max : HashTable.probeLimit) { slot in
             found = table[slot]
             let rank = Int(found)
             return !isMerge(rank) || (merges[rank * 3] == a && merges[rank * 3 + 1] == b)
@@ -75,13 +83,19 @@ public struct MergeTable: Sendable {
 
     private func isMerge(_ rank: Int) -> Bool { rank >= 0 && rank < merges.count / 3 }
 
+    private static func pair(_ a: Int32, _ b: Int32) -> UInt64 {
+        UInt64(UInt32(bitPattern: a)) << 32 | UInt64(UInt32(bitPattern: b))
+    }
+
     private static func hash(_ a: Int32, _ b: Int32) -> UInt64 {
         // Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4).
-        (UInt64(UInt32(bitPattern: a)) << 32 | UInt64(UInt32(bitPattern: b))) &* 0x9E37_79B9_7F4A_7C15 >> 32
+        (pair(a, b) &* 0x9E37_79B9_7F4A_7C15) >> 32
     }
+
+    private static func oldHash(_ a: Int32, _ b: Int32) -> UInt64 { pair(a, b) &* (0x9E37_79B9_7F4A_7C15 >> 32) }
 
     func encode(into metadata: inout MetadataEncoder) {
         metadata.set(Self.mergesKey, merges)
-        metadata.set(Self.tableKey, table)
+        metadata.set(isOld ? Self.oldTableKey : Self.tableKey, table)
     }
 }

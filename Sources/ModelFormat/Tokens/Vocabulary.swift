@@ -110,12 +110,13 @@ public struct Vocabulary: Sendable {
             start = Int(ends[index])
             // A byte token stands for a byte that is left over, never for the text that is that byte.
             guard kinds[index] != .byte else { continue }
-            let slot = HashTable.find(Self.hash(text), slots: table.count) { slot in
+            let slot = HashTable.find(Self.slot(text.reduce(Self.emptyHash, Self.hash)), slots: table.count) { slot in
                 let other = Int(table[slot])
                 return other < 0
                     || blob[(other == 0 ? 0 : Int(ends[other - 1]))..<Int(ends[other])].elementsEqual(text)
             }
-            if let slot, table[slot] < 0 { table[slot] = Int32(index) }
+            guard let slot else { throw HashTable.overfull }
+            if table[slot] < 0 { table[slot] = Int32(index) }
         }
         self.blob = Numbers(blob)
         self.ends = Numbers(ends)
@@ -158,26 +159,105 @@ public struct Vocabulary: Sendable {
         return blob.bytes(start..<end)
     }
 
+    /// Bytes of a token's text; 0 for an id outside the vocabulary.
+    public func byteCount(_ id: Int32) -> Int { text(id).count }
+
     /// The token of exactly these bytes.
-    public func id(_ text: ArraySlice<UInt8>) -> Int32? { id(text, hash: Self.hash(text)) }
+    public func id(_ text: ArraySlice<UInt8>) -> Int32? {
+        find(text.reduce(Self.emptyHash, Self.hash)) { $0.elementsEqual(text) }
+    }
 
     public func id(_ text: [UInt8]) -> Int32? { id(text[...]) }
 
-    private func id(_ text: ArraySlice<UInt8>, hash: UInt64) -> Int32? {
+    /// The token of these bytes when each space in them is written as `space`.
+    public func id(_ text: ArraySlice<UInt8>, space: [UInt8]) -> Int32? {
+        var hash = Self.emptyHash
+        for byte in text {
+            if byte == 0x20 { hash = space.reduce(hash, Self.hash) } else { hash = Self.hash(hash, byte) }
+        }
+        return find(hash) { token in
+            var at = 0
+            for byte in text {
+                if byte == 0x20 {
+                    guard token.count - at >= space.count,
+                        space.elementsEqual(token[at..<at + space.count])
+                    else { return false }
+                    at += space.count
+                } else {
+                    guard at < token.count, token[at] == byte else { return false }
+                    at += 1
+                }
+            }
+            return at == token.count
+        }
+    }
+
+    /// The longest token that is `prefix` and then the beginning of `text`, and how many bytes of `text` it takes, at
+    /// least one; it ends where a character of `text` does. Looks at `limit` bytes of `text` at most.
+    public func longest(_ text: ArraySlice<UInt8>, prefix: [UInt8], limit: Int) -> (id: Int32, count: Int)? {
+        var hash = prefix.reduce(Self.emptyHash, Self.hash)
+        var hashes: [UInt64] = []
+        hashes.reserveCapacity(min(limit, text.count))
+        for byte in text.prefix(limit) {
+            hash = Self.hash(hash, byte)
+            hashes.append(hash)
+        }
+        for count in stride(from: hashes.count, to: 0, by: -1) {
+            let end = text.startIndex + count
+            guard end == text.endIndex || text[end] & 0xc0 != 0x80 else { continue }
+            let found = find(hashes[count - 1]) { token in
+                token.count == prefix.count + count && token.starts(with: prefix)
+                    && token.dropFirst(prefix.count).elementsEqual(text[..<end])
+            }
+            if let found { return (found, count) }
+        }
+        return nil
+    }
+
+    /// The bytes of the longest token.
+    public var longestToken: Int {
+        var (longest, start) = (0, 0)
+        for index in 0..<count {
+            let end = Int(ends[index])
+            longest = max(longest, end - start)
+            start = end
+        }
+        return min(longest, blob.count)
+    }
+
+    /// Which bytes stand right before `mark` inside a token, but for those of another `mark`.
+    public func bytesBefore(_ mark: [UInt8]) -> [Bool] {
+        var found = [Bool](repeating: false, count: 256)
+        for id in 0..<Int32(clamping: count) {
+            let text = text(id)
+            guard !mark.isEmpty, text.count > mark.count else { continue }
+            for at in 1...text.count - mark.count where text[at] == mark[0] {
+                guard mark.elementsEqual(text[at..<at + mark.count]) else { continue }
+                let isRepeated = at >= mark.count && mark.elementsEqual(text[at - mark.count..<at])
+                if !isRepeated { found[Int(text[at - 1])] = true }
+            }
+        }
+        return found
+    }
+
+    /// FNV-1a (Fowler, Noll, Vo), byte by byte; its upper bits are mixed in at the end.
+    private static let emptyHash: UInt64 = 0xcbf2_9ce4_8422_2325
+
+    @inline(__always)
+    private static func hash(_ hash: UInt64, _ byte: UInt8) -> UInt64 { (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
+
+    @inline(__always)
+    private static func slot(_ hash: UInt64) -> UInt64 { hash ^ hash >> 29 }
+
+    @inline(__always)
+    private func find(_ hash: UInt64, _ matches: (UnsafeRawBufferPointer) -> Bool) -> Int32? {
         var found: Int32 = -1
-        let slot = HashTable.find(hash, slots: table.count) { slot in
+        let slot = HashTable.find(Self.slot(hash), slots: table.count) { slot in
             found = table[slot]
-            return found < 0 || self.text(found).elementsEqual(text)
+            return found < 0 || matches(text(found))
         }
         // What was compared, not what may stand in the file by now.
         return slot != nil && found >= 0 && found < count ? found : nil
-    }
-
-    /// FNV-1a (Fowler, Noll, Vo), with its upper bits mixed in.
-    private static func hash(_ text: ArraySlice<UInt8>) -> UInt64 {
-        var h: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in text { h = (h ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
-        return h ^ h >> 29
     }
 
     func encode(into metadata: inout MetadataEncoder) {
