@@ -17,29 +17,46 @@ struct BytePairEncoder: Sendable {
         merges = try MergeTable(metadata, vocabulary)
     }
 
-    /// Appends the tokens of a text.
-    func encode(_ text: Substring, into ids: inout [Int32]) {
-        let scalars = Array(text.unicodeScalars)
+    /// Appends the tokens of a part of a text.
+    func encode(
+        _ bytes: [UInt8], _ range: Range<Int>, into ids: inout [Int32], _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        if preTokenizer.composes, let composed = try CanonicalForms.composed(bytes, range, &meter) {
+            return try encodeComposed(composed, composed.indices, into: &ids, &meter)
+        }
+        try encodeComposed(bytes, range, into: &ids, &meter)
+    }
+
+    private func encodeComposed(
+        _ bytes: [UInt8], _ range: Range<Int>, into ids: inout [Int32], _ meter: inout WorkMeter
+    ) throws(CancellationError) {
         var queue = MergeQueue()
-        var start = 0
-        for end in preTokenizer.split(scalars) {
-            var symbols: [MergeQueue.Symbol] = []
-            for scalar in scalars[start..<end] {
-                for byte in UTF8.encode(scalar).map(Array.init) ?? [] {
-                    let at = symbols.count
-                    symbols.append(
-                        .init(start: at, length: 1, token: byteTokens[Int(byte)], previous: at - 1, next: at + 1))
-                }
+        var start = range.lowerBound
+        while start < range.upperBound {
+            let end = preTokenizer.pieceEnd(bytes, start, range.upperBound)
+            try meter.add(end - start)
+            while start < end {
+                let stop = min(end, start + MergeQueue.pieceLimit)
+                try encodePiece(bytes[start..<stop], &queue, into: &ids, &meter)
+                start = stop
             }
-            start = end
-            symbols[symbols.count - 1].next = -1
-            for symbol in queue.run(symbols, rank: merge) where symbol.token >= 0 { ids.append(symbol.token) }
         }
     }
 
-    private func merge(_ a: MergeQueue.Symbol, _ b: MergeQueue.Symbol) -> (order: Float, token: Int32)? {
-        guard a.token >= 0, b.token >= 0, let merge = merges.merge(a.token, b.token) else { return nil }
-        // Ranks stay below 2^24, where Float counts exactly.
-        return (Float(merge.rank), merge.token)
+    private func encodePiece(
+        _ piece: ArraySlice<UInt8>, _ queue: inout MergeQueue, into ids: inout [Int32], _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        queue.begin(bytes: piece.count)
+        for byte in piece { queue.append(length: 1, token: byteTokens[Int(byte)]) }
+        try queue.run(&meter) { _, left, right in
+            guard left.token >= 0, right.token >= 0, let merge = merges.merge(left.token, right.token) else {
+                return nil
+            }
+            // Ranks stay below 2^24, where Float counts exactly.
+            return (Float(merge.rank), merge.token)
+        }
+        queue.trimCandidates()
+        for symbol in queue.symbols where symbol.length > 0 && symbol.token >= 0 { ids.append(symbol.token) }
+        queue.trim()
     }
 }

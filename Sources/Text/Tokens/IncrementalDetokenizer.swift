@@ -2,12 +2,20 @@
 public struct IncrementalDetokenizer: Sendable {
     private let tokenizer: Tokenizer
     private var pending: [UInt8] = []
+    private var dropsSpace: Bool
 
-    public init(_ tokenizer: Tokenizer) { self.tokenizer = tokenizer }
+    /// - Parameter isWholeText: the tokens are a text from its beginning, whose added first space is taken off, and do not
+    ///   continue another text (as a model's answer does).
+    public init(_ tokenizer: Tokenizer, isWholeText: Bool = false) {
+        self.tokenizer = tokenizer
+        dropsSpace = isWholeText && tokenizer.addsFirstSpace
+    }
 
     /// The text that this token completes; empty while a character is incomplete.
     public mutating func append(_ id: Int32) -> String {
-        pending += tokenizer.bytes(of: id)
+        let bytes = tokenizer.bytes(of: id)
+        pending += dropsSpace && bytes.first == 0x20 ? bytes.dropFirst() : bytes[...]
+        if !bytes.isEmpty { dropsSpace = false }
         let whole = pending.count - Self.incompleteTail(pending)
         defer { pending.removeFirst(whole) }
         return String(decoding: pending[..<whole], as: UTF8.self)

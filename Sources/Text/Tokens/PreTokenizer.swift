@@ -1,11 +1,14 @@
-/// Splits text into the pieces that byte-level BPE works on, each a range of Unicode scalars.
-/// The patterns are those that the models' own tokenizers use, as scanners instead of regular expressions.
+/// Splits text into the pieces that byte-level BPE works on, one after another, in a scan that looks at no byte more than a
+/// few times. The patterns are those that the models' own tokenizers use, as scanners instead of regular expressions.
 enum PreTokenizer: String, Sendable {
     /// First every digit alone (`\p{N}`), then GPT-2's pattern:
     /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)`.
     case smollm
     /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`.
     case qwen2
+
+    /// Whether the models' own tokenizers bring text to Unicode's form NFC first (`"normalizer": {"type": "NFC"}`).
+    var composes: Bool { self == .qwen2 }
 
     /// What the patterns tell apart.
     enum Class: UInt8 {
@@ -33,91 +36,106 @@ enum PreTokenizer: String, Sendable {
         var isOther: Bool { self == .other }
     }
 
-    /// The ends of the pieces, ascending; the last is `scalars.count`.
-    func split(_ scalars: [Unicode.Scalar]) -> [Int] {
-        let classes = scalars.map(Class.init)
-        var ends: [Int] = []
-        switch self {
-        case .smollm:
-            var start = 0
-            while start < classes.count {
-                if classes[start] == .number {
-                    start += 1
-                    ends.append(start)
-                    continue
-                }
-                var end = start
-                while end < classes.count, classes[end] != .number { end += 1 }
-                while start < end {
-                    start = Self.gpt2(scalars, classes, start, end)
-                    ends.append(start)
-                }
-            }
-        case .qwen2:
-            var start = 0
-            while start < classes.count {
-                start = Self.qwen2(scalars, classes, start)
-                ends.append(start)
-            }
+    /// Where the piece that begins at `at` ends: behind `at`, and at most at `end`.
+    func pieceEnd(_ bytes: [UInt8], _ at: Int, _ end: Int) -> Int {
+        let scan = Scan(bytes: bytes, end: end)
+        return switch self {
+        case .smollm: scan.smollm(at)
+        case .qwen2: scan.qwen2(at)
         }
-        return ends
+    }
+}
+
+/// The patterns over bytes of UTF-8 up to `end`.
+private struct Scan {
+    typealias Class = PreTokenizer.Class
+
+    let bytes: [UInt8]
+    let end: Int
+
+    /// The class of the character at `at`, and where the next one begins.
+    @inline(__always)
+    private func look(_ at: Int) -> (kind: Class, next: Int) {
+        let (scalar, next) = UTF8Text.scalar(bytes, at)
+        return (Class(scalar), min(next, end))
     }
 
-    private static func run(_ classes: [Class], _ from: Int, _ end: Int, _ matches: (Class) -> Bool) -> Int {
+    /// nil at the end.
+    private func kind(_ at: Int) -> Class? { at < end ? look(at).kind : nil }
+
+    @inline(__always)
+    private func run(_ from: Int, _ matches: (Class) -> Bool) -> Int {
         var at = from
-        while at < end, matches(classes[at]) { at += 1 }
+        while at < end {
+            let (kind, next) = look(at)
+            guard matches(kind) else { break }
+            at = next
+        }
         return at
     }
 
     /// Length of `'s 't 're 've 'm 'll 'd` at `at`, or 0.
-    private static func contraction(_ scalars: [Unicode.Scalar], _ at: Int, _ end: Int, anyCase: Bool) -> Int {
-        guard scalars[at] == "'" else { return 0 }
-        func letter(_ i: Int) -> Unicode.Scalar? {
+    private func contraction(_ at: Int, anyCase: Bool) -> Int {
+        guard bytes[at] == UInt8(ascii: "'") else { return 0 }
+        func letter(_ i: Int) -> UInt8? {
             guard at + i < end else { return nil }
-            let s = scalars[at + i]
-            return anyCase && (0x41...0x5a).contains(s.value) ? Unicode.Scalar(s.value + 32) : s
+            let byte = bytes[at + i]
+            return anyCase && (0x41...0x5a).contains(byte) ? byte + 32 : byte
         }
-        switch (letter(1), letter(2)) {
-        case ("s", _), ("t", _), ("m", _), ("d", _): return 2
-        case ("r", "e"), ("v", "e"), ("l", "l"): return 3
-        default: return 0
+        func isPair(_ text: StaticString) -> Bool {
+            letter(1) == text.utf8Start[0] && letter(2) == text.utf8Start[1]
+        }
+        switch letter(1) {
+        case UInt8(ascii: "s"), UInt8(ascii: "t"), UInt8(ascii: "m"), UInt8(ascii: "d"): return 2
+        default: return isPair("re") || isPair("ve") || isPair("ll") ? 3 : 0
         }
     }
 
     /// Spaces at the end of the text stay together; before a word the last one is left to the word.
-    private static func spaces(_ classes: [Class], _ at: Int, _ end: Int) -> Int {
-        let stop = run(classes, at, end) { $0.isSpace }
-        return stop == end || stop - at == 1 ? stop : stop - 1
+    private func spaces(_ at: Int, isEnd: (Int) -> Bool) -> Int {
+        var (stop, last) = (at, at)
+        while stop < end {
+            let (kind, next) = look(stop)
+            guard kind.isSpace else { break }
+            (last, stop) = (stop, next)
+        }
+        return last == at || isEnd(stop) ? stop : last
     }
 
-    private static func gpt2(_ scalars: [Unicode.Scalar], _ classes: [Class], _ at: Int, _ end: Int) -> Int {
-        let short = contraction(scalars, at, end, anyCase: false)
+    func smollm(_ at: Int) -> Int {
+        let (first, next) = look(at)
+        if first == .number { return next }
+        let short = contraction(at, anyCase: false)
         if short > 0 { return at + short }
-        let body = scalars[at] == " " && at + 1 < end ? at + 1 : at
-        switch classes[body] {
-        case .letter: return run(classes, body, end) { $0 == .letter }
-        case .number: return run(classes, body, end) { $0 == .number }
-        case .other: return run(classes, body, end) { $0.isOther }
-        case .space, .newline: return spaces(classes, at, end)
+        // A number ends the part that GPT-2's pattern sees.
+        let second = kind(next)
+        let isLed = bytes[at] == 0x20 && second != nil && second != .number
+        switch isLed ? second : first {
+        case .letter: return run(isLed ? next : at) { $0 == .letter }
+        case .other: return run(isLed ? next : at) { $0.isOther }
+        default: return spaces(at) { stop in kind(stop) == nil || kind(stop) == .number }
         }
     }
 
-    private static func qwen2(_ scalars: [Unicode.Scalar], _ classes: [Class], _ at: Int) -> Int {
-        let end = classes.count
-        let short = contraction(scalars, at, end, anyCase: true)
+    func qwen2(_ at: Int) -> Int {
+        let short = contraction(at, anyCase: true)
         if short > 0 { return at + short }
-        if classes[at] == .letter { return run(classes, at, end) { $0 == .letter } }
-        if classes[at] == .number { return at + 1 }
-        if classes[at] != .newline, at + 1 < end, classes[at + 1] == .letter {
-            return run(classes, at + 1, end) { $0 == .letter }
+        let (first, next) = look(at)
+        if first == .letter { return run(next) { $0 == .letter } }
+        if first == .number { return next }
+        let second = kind(next)
+        if first != .newline, second == .letter { return run(next) { $0 == .letter } }
+        if first.isOther || (bytes[at] == 0x20 && second?.isOther == true) {
+            let stop = run(next) { $0.isOther }
+            return run(stop) { $0 == .newline }
         }
-        let body = scalars[at] == " " && at + 1 < end ? at + 1 : at
-        if classes[body].isOther {
-            let stop = run(classes, body, end) { $0.isOther }
-            return run(classes, stop, end) { $0 == .newline }
+        var (stop, afterNewline) = (at, at)
+        while stop < end {
+            let (kind, next) = look(stop)
+            guard kind.isSpace else { break }
+            stop = next
+            if kind == .newline { afterNewline = next }
         }
-        let stop = run(classes, at, end) { $0.isSpace }
-        if let last = (at..<stop).last(where: { classes[$0] == .newline }) { return last + 1 }
-        return spaces(classes, at, end)
+        return afterNewline > at ? afterNewline : spaces(at) { $0 == end }
     }
 }

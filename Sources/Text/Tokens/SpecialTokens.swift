@@ -2,6 +2,11 @@ import ModelFormat
 
 /// Finds special tokens in text: at each place the longest, by narrowing a sorted list byte by byte, in one pass.
 struct SpecialTokens: Sendable {
+    /// Bytes of a special token at most; a longer one is never found. Those of real models are below 64.
+    private static let lengthLimit = 256
+    /// Tokens with the same text that are looked at.
+    private static let twinLimit = 16
+
     private let vocabulary: Vocabulary
     /// Where in the sorted list the tokens begin that start with each byte, and the list's end.
     private let starts: [Int]
@@ -16,38 +21,35 @@ struct SpecialTokens: Sendable {
         starts = counts
     }
 
-    enum Part: Equatable {
-        case text(Range<Int>)
-        case token(Int32)
-    }
-
-    /// Cuts text into the special tokens that are accepted and what lies between them.
-    func cut(_ bytes: [UInt8], accepts: (Int32) -> Bool) -> [Part] {
-        var parts: [Part] = []
-        var plainStart = 0
-        var at = 0
-        while at < bytes.count {
-            guard let (token, length) = longest(bytes[at...], accepts) else {
-                at += 1
-                continue
-            }
-            if plainStart < at { parts.append(.text(plainStart..<at)) }
-            parts.append(.token(token))
-            at += length
-            plainStart = at
+    /// The first special token from `start` on that is accepted, and where it stands. It begins and ends where characters
+    /// do, so that what lies between special tokens is text.
+    func next(
+        in bytes: [UInt8], from start: Int, _ meter: inout WorkMeter, accepts: (Int32) -> Bool
+    ) throws(CancellationError) -> (token: Int32, range: Range<Int>)? {
+        for at in start..<bytes.count {
+            try meter.add(1)
+            let byte = Int(bytes[at])
+            guard starts[byte] < starts[byte + 1], bytes[at] & 0xc0 != 0x80 else { continue }
+            let (depth, found) = longest(bytes[at...], accepts)
+            try meter.add(depth)
+            if let found { return (found.token, at..<at + found.length) }
         }
-        if plainStart < bytes.count { parts.append(.text(plainStart..<bytes.count)) }
-        return parts
+        return nil
     }
 
-    private func longest(_ bytes: ArraySlice<UInt8>, _ accepts: (Int32) -> Bool) -> (Int32, Int)? {
+    /// - Returns: also how many bytes have been looked at.
+    private func longest(
+        _ bytes: ArraySlice<UInt8>, _ accepts: (Int32) -> Bool
+    ) -> (depth: Int, found: (token: Int32, length: Int)?) {
         var best: (Int32, Int)?
         var range = 0..<vocabulary.special.count
-        for (depth, byte) in bytes.enumerated() {
+        var depth = 0
+        for byte in bytes.prefix(Self.lengthLimit) {
             range = depth == 0 ? starts[Int(byte)]..<starts[Int(byte) + 1] : narrowed(range, depth, byte)
             guard !range.isEmpty else { break }
+            let end = bytes.startIndex + depth + 1
             // Those that end here stand first.
-            for at in range {
+            for at in range.prefix(Self.twinLimit) where end == bytes.endIndex || bytes[end] & 0xc0 != 0x80 {
                 let id = vocabulary.special[at]
                 // A list that is not sorted may lead here with any number.
                 guard vocabulary.byte(id, depth) == byte, vocabulary.byte(id, depth + 1) == nil else { break }
@@ -56,8 +58,9 @@ struct SpecialTokens: Sendable {
                     break
                 }
             }
+            depth += 1
         }
-        return best
+        return (depth, best)
     }
 
     /// The tokens of a range with the same `depth` first bytes whose next is `byte`.

@@ -47,7 +47,7 @@ public struct Tokenizer: Sendable {
     /// Whether a special token is found in every text, not only where the caller asks for special tokens.
     private func isFoundAlways(_ id: Int32) -> Bool {
         // Encoders' tokenizers know their special tokens always (Hugging Face tokenizers, added tokens).
-        if case .wordPiece = model { return vocabulary.kind(id) != .userDefined || !endOfGeneration.contains(id) }
+        if isWordPiece { return vocabulary.kind(id) != .userDefined || !endOfGeneration.contains(id) }
         // What ends a turn is a control token, also where a file calls it user-defined (Gemma's </s>).
         return vocabulary.kind(id) == .userDefined && !endOfGeneration.contains(id)
     }
@@ -66,30 +66,63 @@ public struct Tokenizer: Sendable {
     }
 
     /// - Parameters:
-    ///   - addSpecial: put the tokens before and after that the model wants (BOS, EOS).
+    ///   - addSpecial: put the tokens before and after that the model wants (BOS, EOS). A text that begins with BOS itself gets
+    ///     no second one. False for a chat template's text, which writes what the model wants.
     ///   - parseSpecial: control tokens written out in the text (`<|im_start|>`) become those tokens.
     public func encode(_ text: String, addSpecial: Bool, parseSpecial: Bool) -> [Int32] {
-        var ids: [Int32] = []
-        if addSpecial, addsBOS, let bos { ids.append(bos) }
+        (try? encode(text, addSpecial: addSpecial, parseSpecial: parseSpecial) { false }) ?? []
+    }
+
+    /// The same for someone who may go away: asks `isCancelled` after every few KB, and takes at most
+    /// ``workingBytes(forUTF8Count:)`` of memory. Time grows with n log n for n bytes.
+    public func encode(
+        _ text: String, addSpecial: Bool, parseSpecial: Bool, isCancelled: () -> Bool
+    ) throws(CancellationError) -> [Int32] {
+        try withoutActuallyEscaping(isCancelled) { isCancelled throws(CancellationError) in
+            var meter = WorkMeter(isCancelled: isCancelled)
+            return try encode(text, addSpecial: addSpecial, parseSpecial: parseSpecial, &meter)
+        }
+    }
+
+    /// Bytes of memory that encoding a text takes at most, its tokens included and the text itself not.
+    public static func workingBytes(forUTF8Count count: Int) -> Int {
+        // Composing makes at most three bytes of one. Each may be a token (4 bytes, while the array grows 6); the text is
+        // there as an array and composed; besides comes the merging of one piece.
+        let count = min(max(count, 0), Int.max / 64)
+        return count * 24 + MergeQueue.bytesPerByte * min(3 * count, MergeQueue.pieceLimit) + (1 << 16)
+    }
+
+    private func encode(
+        _ text: String, addSpecial: Bool, parseSpecial: Bool, _ meter: inout WorkMeter
+    ) throws(CancellationError) -> [Int32] {
         let bytes = Array(text.utf8)
-        var first = true
-        for part in special.cut(bytes, accepts: { parseSpecial || isFoundAlways($0) }) {
-            switch part {
-            case .token(let id): ids.append(id)
-            case .text(let range):
-                encodePlain(Substring(decoding: bytes[range], as: UTF8.self), first: first, into: &ids)
+        var ids: [Int32] = []
+        ids.reserveCapacity(bytes.count / 2 + 2)
+        if addSpecial, addsBOS, let bos { ids.append(bos) }
+        var start = 0
+        while start < bytes.count {
+            let found = try special.next(in: bytes, from: start, &meter) { parseSpecial || isFoundAlways($0) }
+            let end = found?.range.lowerBound ?? bytes.count
+            if start < end { try encodePlain(bytes, start..<end, into: &ids, &meter) }
+            if start == 0, end == 0, ids.first == bos, let token = found?.token, token == bos, !isWordPiece {
+                ids.removeAll(keepingCapacity: true)
             }
-            first = false
+            if let found { ids.append(found.token) }
+            start = found?.range.upperBound ?? bytes.count
         }
         if addSpecial, addsEOS, let eos { ids.append(eos) }
         return ids
     }
 
-    private func encodePlain(_ text: Substring, first: Bool, into ids: inout [Int32]) {
+    private var isWordPiece: Bool { if case .wordPiece = model { true } else { false } }
+
+    private func encodePlain(
+        _ bytes: [UInt8], _ range: Range<Int>, into ids: inout [Int32], _ meter: inout WorkMeter
+    ) throws(CancellationError) {
         switch model {
-        case .bytePair(let encoder): encoder.encode(text, into: &ids)
-        case .sentencePiece(let encoder): encoder.encode(text, first: first, into: &ids)
-        case .wordPiece(let encoder): encoder.encode(text, into: &ids)
+        case .bytePair(let encoder): try encoder.encode(bytes, range, into: &ids, &meter)
+        case .sentencePiece(let encoder): try encoder.encode(bytes, range, into: &ids, &meter)
+        case .wordPiece(let encoder): try encoder.encode(bytes, range, into: &ids, &meter)
         }
     }
 
@@ -103,8 +136,9 @@ public struct Tokenizer: Sendable {
         case .byte, .undefined, .unused, .normal, .userDefined: break
         }
         let bytes = vocabulary.bytes(id)
-        if case .wordPiece = model {
-            return bytes.starts(with: WordPieceEncoder.continuation) ? Array(bytes.dropFirst(2)) : [0x20] + bytes
+        if case .wordPiece(let encoder) = model {
+            let mark = encoder.continuation
+            return bytes.starts(with: mark) ? Array(bytes.dropFirst(mark.count)) : [0x20] + bytes
         }
         guard case .sentencePiece = model, vocabulary.kind(id) != .byte else { return bytes }
         return Self.withSpaces(bytes)
@@ -133,10 +167,25 @@ public struct Tokenizer: Sendable {
         return out
     }
 
-    /// The text of tokens; bytes that are no UTF-8 become U+FFFD.
+    /// Whether a text's first space is one that encoding has added.
+    var addsFirstSpace: Bool {
+        switch model {
+        case .bytePair: false
+        case .sentencePiece(let encoder): encoder.addsSpacePrefix
+        case .wordPiece: true
+        }
+    }
+
+    /// The text of tokens; bytes that are no UTF-8 become U+FFFD. The tokens are a whole text: the space that encoding puts
+    /// before a text is taken off again.
     public func decode(_ ids: some Sequence<Int32>, special: Bool = false) -> String {
-        let text = String(decoding: ids.flatMap { bytes(of: $0, special: special) }, as: UTF8.self)
-        if case .wordPiece = model, text.first == " " { return String(text.dropFirst()) }
-        return text
+        let text = ids.flatMap { bytes(of: $0, special: special) }
+        return String(decoding: addsFirstSpace && text.first == 0x20 ? text.dropFirst() : text[...], as: UTF8.self)
+    }
+
+    /// Bytes of UTF-8 that the text of tokens has at most, without making it.
+    public func byteCount(of ids: some Sequence<Int32>) -> Int {
+        // A byte that is no UTF-8 becomes three; so does the mark of a space, which becomes one.
+        ids.reduce(0) { $0 + 3 * (vocabulary.byteCount($1) + 1) }
     }
 }

@@ -1,16 +1,17 @@
-import Foundation
 import ModelFormat
 
-/// WordPiece (Wu et al. 2016) as BERT uses it: text is cleaned, lowercased and split at spaces and punctuation
-/// (Devlin et al. 2019, `BertNormalizer` and `BertPreTokenizer` of Hugging Face tokenizers); each word becomes the longest
-/// pieces of the vocabulary, from its front; pieces inside a word begin with `##`.
+/// WordPiece (Wu et al. 2016) as BERT uses it: text is normalized and split at spaces and punctuation (Devlin et al. 2019,
+/// `BertPreTokenizer` of Hugging Face tokenizers); each word becomes the longest pieces of the vocabulary, from its front;
+/// pieces inside a word begin with a mark (`##`).
 struct WordPieceEncoder: Sendable {
     private let vocabulary: Vocabulary
     private let unknown: Int32
-    private let lowercases: Bool
-    /// Longer words are unknown.
-    private static let longestWord = 100
-    static let continuation = Array("##".utf8)
+    private let normalizer: Normalizer
+    /// Characters; longer words are unknown.
+    private let longestWord: Int
+    let continuation: [UInt8]
+    /// A text is cut at the first white space after so many bytes.
+    private static let cutBytes = 4096
 
     init(_ metadata: Metadata, vocabulary: Vocabulary) throws {
         self.vocabulary = vocabulary
@@ -18,95 +19,94 @@ struct WordPieceEncoder: Sendable {
             (0..<vocabulary.count).contains(unknown)
         else { throw TextError("the WordPiece vocabulary has no unknown token (tokenizer.ggml.unknown_token_id)") }
         self.unknown = Int32(unknown)
-        lowercases = metadata.bool("tokenizer.ebb.lowercase") ?? true
+        normalizer = try Normalizer(metadata)
+        longestWord = max(0, metadata.integer("tokenizer.ebb.longest_word") ?? 100)
+        continuation = Array((metadata.string("tokenizer.ebb.continuation") ?? "##").utf8)
     }
 
-    func encode(_ text: Substring, into ids: inout [Int32]) {
-        var word: [UInt8] = []
-        var scalars = 0
-        func flush() {
-            if !word.isEmpty { encodeWord(word, scalars, into: &ids) }
-            word.removeAll(keepingCapacity: true)
-            scalars = 0
-        }
-        for scalar in normalized(text) {
-            if scalar.properties.isWhitespace {
-                flush()
-                continue
+    /// Appends the tokens of a part of a text.
+    func encode(
+        _ bytes: [UInt8], _ range: Range<Int>, into ids: inout [Int32], _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        var forms = CanonicalForms()
+        let longestToken = vocabulary.longestToken
+        var scalars: [Unicode.Scalar] = []
+        var at = range.lowerBound
+        while at < range.upperBound {
+            let start = at
+            scalars.removeAll(keepingCapacity: true)
+            while at < range.upperBound {
+                let (scalar, next) = UTF8Text.scalar(bytes, at)
+                // ASCII white space stays what it is and ends a word: what follows is a text of its own.
+                if at - start >= Self.cutBytes, scalar == " " || scalar == "\n" { break }
+                scalars.append(scalar)
+                at = next
             }
-            let alone = Self.isPunctuation(scalar)
-            if alone { flush() }
-            word.append(contentsOf: UTF8.encode(scalar).map { Array($0) } ?? [])
-            scalars += 1
-            if alone { flush() }
+            try meter.add(at - start)
+            let clean = try normalizer.normalize(scalars, &forms, &meter)
+            try encodeWords(clean, longestToken, into: &ids, &meter)
         }
-        flush()
     }
 
-    private func encodeWord(_ word: [UInt8], _ scalars: Int, into ids: inout [Int32]) {
-        guard scalars <= Self.longestWord else { return ids.append(unknown) }
+    private func encodeWords(
+        _ scalars: [Unicode.Scalar], _ longestToken: Int, into ids: inout [Int32], _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        var word: [UInt8] = []
+        var count = 0
+        for scalar in scalars {
+            let isSpace = Self.isSpace(scalar)
+            let isAlone = !isSpace && Self.isPunctuation(scalar)
+            if isSpace || isAlone, count > 0 {
+                try encodeWord(word, count, longestToken, into: &ids, &meter)
+                word.removeAll(keepingCapacity: true)
+                count = 0
+            }
+            if isSpace { continue }
+            if count <= longestWord { UTF8Text.append(scalar, to: &word) }
+            count += 1
+            if isAlone {
+                try encodeWord(word, count, longestToken, into: &ids, &meter)
+                word.removeAll(keepingCapacity: true)
+                count = 0
+            }
+        }
+        if count > 0 { try encodeWord(word, count, longestToken, into: &ids, &meter) }
+    }
+
+    private func encodeWord(
+        _ word: [UInt8], _ count: Int, _ longestToken: Int, into ids: inout [Int32], _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        guard count <= longestWord else { return ids.append(unknown) }
         let first = ids.count
         var start = 0
         while start < word.count {
-            guard let (id, end) = longestPiece(word, from: start) else {
+            try meter.add(min(longestToken, word.count - start, Self.tokenLimit))
+            let found = vocabulary.longest(
+                word[start...], prefix: start == 0 ? [] : continuation, limit: min(longestToken, Self.tokenLimit))
+            guard let found else {
                 ids.removeSubrange(first...)
                 return ids.append(unknown)
             }
-            ids.append(id)
-            start = end
+            ids.append(found.id)
+            start += found.count
         }
     }
 
-    private func longestPiece(_ word: [UInt8], from start: Int) -> (Int32, Int)? {
-        var end = word.count
-        while end > start {
-            let isCharacterEnd = end == word.count || word[end] & 0xc0 != 0x80
-            if isCharacterEnd {
-                let piece = word[start..<end]
-                if let id = start == 0 ? vocabulary.id(piece) : vocabulary.id(Self.continuation + piece) {
-                    return (id, end)
-                }
-            }
-            end -= 1
-        }
-        return nil
-    }
+    /// Bytes of a token at most, so that a vocabulary cannot make the work for each place long.
+    private static let tokenLimit = 256
 
-    private func normalized(_ text: Substring) -> [Unicode.Scalar] {
-        var clean = String.UnicodeScalarView()
-        for scalar in text.unicodeScalars where !Self.isDropped(scalar) {
-            if Self.isIdeograph(scalar) {
-                clean.append(contentsOf: [" ", scalar, " "])
-            } else {
-                clean.append(scalar.properties.isWhitespace ? " " : scalar)
-            }
-        }
-        guard lowercases else { return Array(clean) }
-        let isASCII = clean.allSatisfy(\.isASCII)
-        let decomposed = isASCII ? clean : String(clean).decomposedStringWithCanonicalMapping.unicodeScalars
-        var out: [Unicode.Scalar] = []
-        for scalar in decomposed where scalar.properties.generalCategory != .nonspacingMark {
-            out.append(contentsOf: scalar.properties.lowercaseMapping.unicodeScalars)
-        }
-        return out
-    }
-
-    /// Control characters other than white space.
-    private static func isDropped(_ scalar: Unicode.Scalar) -> Bool {
-        switch scalar {
-        case "\t", "\n", "\r": return false
-        case "\u{0}", "\u{fffd}": return true
-        default: break
-        }
-        switch scalar.properties.generalCategory {
-        case .control, .format, .privateUse, .surrogate: return true
-        default: return false
+    private static func isSpace(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        case 0x20, 0x09...0x0d: true
+        case 0..<0x80: false
+        default: scalar.properties.isWhitespace
         }
     }
 
     private static func isPunctuation(_ scalar: Unicode.Scalar) -> Bool {
         switch scalar.value {
         case 33...47, 58...64, 91...96, 123...126: return true
+        case 0..<0x80: return false
         default: break
         }
         switch scalar.properties.generalCategory {
@@ -114,16 +114,6 @@ struct WordPieceEncoder: Sendable {
             .finalPunctuation, .otherPunctuation:
             return true
         default: return false
-        }
-    }
-
-    /// CJK ideographs stand alone, as words do.
-    private static func isIdeograph(_ scalar: Unicode.Scalar) -> Bool {
-        switch scalar.value {
-        case 0x4e00...0x9fff, 0x3400...0x4dbf, 0x20000...0x2a6df, 0x2a700...0x2b73f, 0x2b740...0x2b81f,
-            0x2b820...0x2ceaf, 0xf900...0xfaff, 0x2f800...0x2fa1f:
-            true
-        default: false
         }
     }
 }

@@ -1,0 +1,99 @@
+import ModelFormat
+
+/// What an encoder's tokenizer does to text before it is split: steps in an order, as Hugging Face tokenizers have them.
+struct Normalizer: Sendable {
+    private let steps: [NormalizerStep]
+
+    /// - Throws: ``TextError`` for a step that is not known.
+    init(_ metadata: Metadata) throws {
+        guard let list = metadata.array(NormalizerStep.key), list.isStrings else {
+            steps = NormalizerStep.bert(lowercase: metadata.bool("tokenizer.ebb.lowercase") ?? true)
+            return
+        }
+        steps = try (0..<list.count).map { index in
+            let name = String(decoding: list.string(index), as: UTF8.self)
+            guard let step = NormalizerStep(rawValue: name) else {
+                throw TextError("the tokenizer's normalizer has the step \"\(name)\", which is not supported")
+            }
+            return step
+        }
+    }
+
+    func normalize(
+        _ scalars: [Unicode.Scalar], _ forms: inout CanonicalForms, _ meter: inout WorkMeter
+    ) throws(CancellationError) -> [Unicode.Scalar] {
+        var scalars = scalars
+        for step in steps {
+            try meter.add(scalars.count)
+            switch step {
+            case .cleanText: scalars = scalars.compactMap(Self.cleaned)
+            case .separateIdeographs: Self.separateIdeographs(&scalars)
+            case .decompose:
+                if !scalars.allSatisfy(\.isASCII) { scalars = try forms.decomposed(scalars, &meter) }
+            case .compose:
+                if !scalars.allSatisfy({ CanonicalForms.isComposed($0.value) }) {
+                    scalars = try forms.composed(scalars, &meter)
+                }
+            case .dropNonspacingMarks:
+                scalars.removeAll { !$0.isASCII && $0.properties.generalCategory == .nonspacingMark }
+            case .dropMarks: scalars.removeAll(where: Self.isMark)
+            case .lowercase: Self.lowercase(&scalars)
+            }
+        }
+        return scalars
+    }
+
+    /// White space becomes a space, control characters go.
+    private static func cleaned(_ scalar: Unicode.Scalar) -> Unicode.Scalar? {
+        switch scalar.value {
+        case 0x20..<0x7f: return scalar
+        case 0x09, 0x0a, 0x0d: return " "
+        case 0..<0x20, 0x7f, 0xfffd: return nil
+        default: break
+        }
+        switch scalar.properties.generalCategory {
+        case .control, .format, .privateUse, .surrogate: return nil
+        default: return scalar.properties.isWhitespace ? " " : scalar
+        }
+    }
+
+    /// CJK ideographs stand alone, as words do.
+    private static func separateIdeographs(_ scalars: inout [Unicode.Scalar]) {
+        guard scalars.contains(where: isIdeograph) else { return }
+        var out: [Unicode.Scalar] = []
+        out.reserveCapacity(scalars.count * 3)
+        for scalar in scalars {
+            if isIdeograph(scalar) { out += [" ", scalar, " "] } else { out.append(scalar) }
+        }
+        scalars = out
+    }
+
+    private static func isIdeograph(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        case 0x4e00...0x9fff, 0x3400...0x4dbf, 0x20000...0x2a6df, 0x2a700...0x2b73f, 0x2b740...0x2b81f,
+            0x2b820...0x2ceaf, 0xf900...0xfaff, 0x2f800...0x2fa1f:
+            true
+        default: false
+        }
+    }
+
+    private static func isMark(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.isASCII ? .control : scalar.properties.generalCategory {
+        case .nonspacingMark, .spacingMark, .enclosingMark: true
+        default: false
+        }
+    }
+
+    private static func lowercase(_ scalars: inout [Unicode.Scalar]) {
+        var out: [Unicode.Scalar] = []
+        out.reserveCapacity(scalars.count)
+        for scalar in scalars {
+            switch scalar.value {
+            case 0x41...0x5a: out.append(Unicode.Scalar(UInt8(truncatingIfNeeded: scalar.value | 0x20)))
+            case 0..<0xc0: out.append(scalar)
+            default: out.append(contentsOf: scalar.properties.lowercaseMapping.unicodeScalars)
+            }
+        }
+        scalars = out
+    }
+}
