@@ -177,7 +177,9 @@ public struct HuggingFaceFolder: ModelSource {
 
     /// Tokens of a text at most, [CLS] and [SEP] included.
     private var maxTokens: Int {
-        min(modules.maxTokens ?? config.max_position_embeddings, config.max_position_embeddings)
+        min(
+            modules.maxTokens ?? tokenizer.maxTokens ?? config.max_position_embeddings,
+            config.max_position_embeddings)
     }
 
     public func read(_ tensor: SourceTensor, channel: Int, into out: UnsafeMutablePointer<Float>) throws {

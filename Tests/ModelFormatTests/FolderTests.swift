@@ -171,6 +171,77 @@ struct FolderTests {
         #expect(try bert(["module_input_name": "token_embeddings"], [8, 32]).contains("token_embeddings"))
     }
 
+    /// What an import says of a folder whose tokenizer.json has one key set, or tokenizer_config.json another.
+    private func tokenizerRefusal(_ path: [String], _ value: Any, config: [String: Any]? = nil) throws -> String? {
+        let folder = try TinyBert().folder()
+        let name = folder.file("tokenizer.json")
+        let data = try #require(FileManager.default.contents(atPath: name))
+        func setting(_ object: Any, _ path: ArraySlice<String>) -> Any {
+            guard let key = path.first else { return value }
+            var members = object as? [String: Any] ?? [:]
+            members[key] = setting(members[key] ?? [String: Any](), path.dropFirst())
+            return members
+        }
+        let changed = setting(try JSONSerialization.jsonObject(with: data), path[...])
+        try folder.write("tokenizer.json", Array(try JSONSerialization.data(withJSONObject: changed)))
+        if let config {
+            try folder.write("tokenizer_config.json", Array(try JSONSerialization.data(withJSONObject: config)))
+        }
+        do { _ = try ModelSources.open(folder.path) } catch { return "\(error)" }
+        return nil
+    }
+
+    @Test("What a tokenizer.json says and Ebb does not do is refused by its name")
+    func tokenizerOptions() throws {
+        let added = { (key: String, value: Any) -> [[String: Any]] in [["id": 1, "content": "[UNK]", key: value]] }
+        let cases: [([String], Any, String)] = [
+            (["model", "type"], "Unigram", "Unigram"), (["model", "dropout"], 0.1, "model: dropout"),
+            (["model", "continuing_subword_prefix"], "", "continuing_subword_prefix"),
+            (["model", "max_input_chars_per_word"], -1, "max_input_chars_per_word"),
+            (["model", "unk_token"], "<unk>", "unk_token"), (["normalizer"], ["type": "Precompiled"], "Precompiled"),
+            (["normalizer", "strip_accent"], true, "normalizer: strip_accent"),
+            (["normalizer", "lowercase"], "yes", "normalizer: lowercase"),
+            (
+                ["normalizer"], ["type": "Sequence", "normalizers": [["type": "NFKC"]]],
+                "normalizers[0]: type is \"NFKC\""
+            ),
+            (["pre_tokenizer"], ["type": "Whitespace"], "Whitespace"), (["pre_tokenizer"], NSNull(), "pre_tokenizer"),
+            (["post_processor"], ["type": "RobertaProcessing"], "RobertaProcessing"),
+            (["post_processor"], ["type": "TemplateProcessing", "single": [], "pair": []], "post_processor: single"),
+            (["post_processor"], NSNull(), "post_processor"), (["truncation"], ["direction": "Left"], "direction"),
+            (["added_tokens"], added("single_word", true), "added_tokens[0]: single_word"),
+            (["added_tokens"], added("normalized", true), "added_tokens[0]: normalized"),
+            (["added_tokens"], added("special", false), "added_tokens[0]: special"),
+            (["added_tokens"], [["id": 99, "content": "x"]], "added_tokens[0]: id"), (["extra"], 1, "extra"),
+        ]
+        for (path, value, name) in cases {
+            let why = try tokenizerRefusal(path, value)
+            #expect(why?.contains(name) == true, "\(path): \(why ?? "accepted")")
+        }
+        let why = try tokenizerRefusal(["version"], "1.0", config: ["do_lower_case": false])
+        #expect(why?.contains("do_lower_case") == true)
+    }
+
+    @Test("What a tokenizer.json says beside that is known not to matter")
+    func harmlessTokenizerOptions() throws {
+        let template: [String: Any] = [
+            "type": "TemplateProcessing",
+            "single": [
+                ["SpecialToken": ["id": "[CLS]", "type_id": 0]], ["Sequence": ["id": "A", "type_id": 0]],
+                ["SpecialToken": ["id": "[SEP]", "type_id": 0]],
+            ],
+            "special_tokens": [
+                "[CLS]": ["id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]],
+                "[SEP]": ["id": "[SEP]", "ids": [3], "tokens": ["[SEP]"]],
+            ],
+        ]
+        let config: [String: Any] = ["do_lower_case": true, "model_max_length": 1e30, "strip_accents": NSNull()]
+        #expect(try tokenizerRefusal(["post_processor"], template, config: config) == nil)
+        #expect(try tokenizerRefusal(["padding"], ["strategy": ["Fixed": 128]]) == nil)
+        #expect(try tokenizerRefusal(["decoder"], ["type": "WordPiece", "cleanup": true]) == nil)
+        #expect(try tokenizerRefusal(["truncation"], ["direction": "Right", "max_length": 12, "stride": 0]) == nil)
+    }
+
     @Test("A safetensors file that is cut anywhere is refused, never a trap")
     func truncated() throws {
         let model = TinyBert()

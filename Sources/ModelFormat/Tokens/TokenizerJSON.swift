@@ -1,49 +1,50 @@
-/// The parts of a Hugging Face tokenizer.json that describe a WordPiece tokenizer.
+/// A Hugging Face tokenizer.json of a WordPiece tokenizer, with what tokenizer_config.json adds. Every key is used, known
+/// not to matter, or refused by its name.
 struct TokenizerJSON: Sendable {
     let tokens: [String]
+    /// Tokens of a text at most, [CLS] and [SEP] included, where these files say so.
+    let maxTokens: Int?
     private let special: Set<Int>
-    private let lowercase: Bool
+    private let steps: [NormalizerStep]
     private let unknown: Int
-    private let ids: [String: Int]
+    private let first: Int
+    private let last: Int
+    private let continuation: String
+    private let longestWord: Int
 
-    private struct File: Decodable {
-        struct Model: Decodable {
-            var type: String?
-            var unk_token: String?
-            var vocab: [String: Int]
-        }
-        struct Added: Decodable {
-            var id: Int
-            var special: Bool?
-        }
-        struct Normalizer: Decodable { var lowercase: Bool? }
-        var model: Model
-        var added_tokens: [Added]?
-        var normalizer: Normalizer?
-    }
+    /// What `continuing_subword_prefix` and `max_input_chars_per_word` are in BERT.
+    private static let usualContinuation = "##"
+    private static let usualLongestWord = 100
 
     init(folder: String) throws {
         let path = folder + "/tokenizer.json"
-        let file = try HuggingFaceFolder.decode(File.self, folder, "tokenizer.json")
-        guard file.model.type ?? "WordPiece" == "WordPiece" else {
-            throw FormatError("\(path): the tokenizer \"\(file.model.type ?? "")\" is not supported (WordPiece is)")
-        }
-        var tokens = [String?](repeating: nil, count: file.model.vocab.count)
-        for (token, id) in file.model.vocab {
-            guard tokens.indices.contains(id), tokens[id] == nil else {
-                throw FormatError("\(path): the token \(token) has the impossible id \(id)")
-            }
-            guard !token.utf8.contains(0x0a) else { throw FormatError("\(path): a token contains a line break") }
-            tokens[id] = token
-        }
-        self.tokens = tokens.compactMap { $0 }
-        ids = file.model.vocab
-        guard let unknown = ids[file.model.unk_token ?? "[UNK]"], ids["[CLS]"] != nil, ids["[SEP]"] != nil else {
-            throw FormatError("\(path) needs the tokens [UNK], [CLS] and [SEP]")
+        let file = JSONMembers(path, try FolderFile(folder, "tokenizer.json").decode([String: JSONNode].self))
+        // `decoder` makes text of tokens, `padding` fills batches: embeddings need neither.
+        try file.allow([
+            "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor",
+            "decoder",
+            "model",
+        ])
+        let model = try Self.model(file)
+        var tokens = try Self.tokens(model, path)
+        special = try Self.addedTokens(file, &tokens)
+        self.tokens = tokens
+        let ids = Dictionary(tokens.enumerated().map { ($1, $0) }) { first, _ in first }
+        guard let unknown = ids[try model.string("unk_token") ?? "[UNK]"] else {
+            throw FormatError("\(path): the vocabulary lacks model.unk_token, [UNK] as a rule")
         }
         self.unknown = unknown
-        special = Set((file.added_tokens ?? []).filter { $0.special ?? true }.map(\.id))
-        lowercase = file.normalizer?.lowercase ?? true
+        continuation = try model.string("continuing_subword_prefix") ?? Self.usualContinuation
+        longestWord = try model.int("max_input_chars_per_word") ?? Self.usualLongestWord
+        guard !continuation.isEmpty else { throw model.refusal("continuing_subword_prefix", "is empty") }
+        guard (0...Int(Int32.max)).contains(longestWord) else {
+            throw model.refusal("max_input_chars_per_word", "is \(longestWord)")
+        }
+        steps = try Self.normalizer(file)
+        try Self.checkSplitting(file)
+        (first, last) = try Self.ends(file, ids)
+        let config = try Self.configuration(folder, steps)
+        maxTokens = try config ?? Self.truncation(file)
     }
 
     func encode(into metadata: inout MetadataEncoder) {
@@ -52,10 +53,232 @@ struct TokenizerJSON: Sendable {
         metadata.set("tokenizer.ebb.vocabulary", tokens.joined(separator: "\n"))
         metadata.set("tokenizer.ebb.special_tokens", special.sorted().map { Int32(clamping: $0) })
         metadata.set("tokenizer.ggml.unknown_token_id", UInt32(unknown))
-        metadata.set("tokenizer.ggml.bos_token_id", UInt32(ids["[CLS]"] ?? 0))
-        metadata.set("tokenizer.ggml.eos_token_id", UInt32(ids["[SEP]"] ?? 0))
+        metadata.set("tokenizer.ggml.bos_token_id", UInt32(first))
+        metadata.set("tokenizer.ggml.eos_token_id", UInt32(last))
         metadata.set("tokenizer.ggml.add_bos_token", true)
         metadata.set("tokenizer.ggml.add_eos_token", true)
+        let lowercase = steps.contains(.lowercase)
         metadata.set("tokenizer.ebb.lowercase", lowercase)
+        if steps != NormalizerStep.bert(lowercase: lowercase) {
+            metadata.set(NormalizerStep.key, steps.map(\.rawValue))
+        }
+        if longestWord != Self.usualLongestWord { metadata.set("tokenizer.ebb.longest_word", UInt32(longestWord)) }
+        if continuation != Self.usualContinuation { metadata.set("tokenizer.ebb.continuation", continuation) }
+    }
+
+    // MARK: model, added_tokens
+
+    private static func model(_ file: JSONMembers) throws -> JSONMembers {
+        guard let model = try file.members("model") else { throw file.refusal("model", "is missing") }
+        let type = try model.string("type") ?? "WordPiece"
+        guard type == "WordPiece" else {
+            throw FormatError("\(file.what): the tokenizer \"\(type)\" is not supported (WordPiece is)")
+        }
+        try model.allow(["type", "vocab", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word"])
+        return model
+    }
+
+    private static func tokens(_ model: JSONMembers, _ path: String) throws -> [String] {
+        guard let vocabulary = model["vocab"]?.object else { throw model.refusal("vocab", "is no object") }
+        var tokens = [String?](repeating: nil, count: vocabulary.count)
+        for (token, node) in vocabulary {
+            guard let id = node.int, tokens.indices.contains(id), tokens[id] == nil else {
+                throw FormatError("\(path): the token \(token) has an impossible id")
+            }
+            try checkText(token, path)
+            tokens[id] = token
+        }
+        return tokens.compactMap { $0 }
+    }
+
+    private static func checkText(_ token: String, _ path: String) throws {
+        guard !token.utf8.contains(0x0a) else { throw FormatError("\(path): a token contains a line break") }
+    }
+
+    /// The special tokens. Those that the vocabulary lacks follow it.
+    private static func addedTokens(_ file: JSONMembers, _ tokens: inout [String]) throws -> Set<Int> {
+        guard let node = file["added_tokens"], !node.isNull else { return [] }
+        guard let list = node.array else { throw file.refusal("added_tokens", "is no list") }
+        var special: Set<Int> = []
+        for (index, node) in list.enumerated() {
+            let added = JSONMembers("\(file.what): added_tokens[\(index)]", node.object ?? [:])
+            try added.allow(["id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"])
+            guard let id = try added.int("id"), id >= 0, id <= tokens.count else {
+                throw added.refusal("id", "is missing or impossible")
+            }
+            let content = try added.string("content") ?? (id < tokens.count ? tokens[id] : "")
+            if id == tokens.count {
+                try checkText(content, file.what)
+                tokens.append(content)
+            }
+            guard tokens[id] == content else { throw added.refusal("content", "is not the vocabulary's token \(id)") }
+            // White space beside a token goes anyway, so lstrip and rstrip change nothing.
+            for key in ["single_word", "normalized"] where try added.bool(key) == true {
+                throw added.refusal(key, "is true (\(content)), which is not supported")
+            }
+            guard try added.bool("special") != false else {
+                throw added.refusal("special", "is false (\(content)): only special tokens can be added")
+            }
+            special.insert(id)
+        }
+        return special
+    }
+
+    // MARK: normalizer, pre_tokenizer
+
+    private static func normalizer(_ file: JSONMembers) throws -> [NormalizerStep] {
+        guard let node = file["normalizer"] else { return NormalizerStep.bert(lowercase: true) }
+        return node.isNull ? [] : try steps(JSONMembers(file.what + ": normalizer", node.object ?? [:]))
+    }
+
+    private static func steps(_ normalizer: JSONMembers) throws -> [NormalizerStep] {
+        let type = try normalizer.string("type") ?? "BertNormalizer"
+        switch type {
+        case "BertNormalizer":
+            try normalizer.allow(["type", "clean_text", "handle_chinese_chars", "strip_accents", "lowercase"])
+            return NormalizerStep.bert(
+                cleanText: try normalizer.bool("clean_text") ?? true,
+                separateIdeographs: try normalizer.bool("handle_chinese_chars") ?? true,
+                stripAccents: try normalizer.bool("strip_accents"),
+                lowercase: try normalizer.bool("lowercase") ?? true)
+        case "Sequence":
+            try normalizer.allow(["type", "normalizers"])
+            guard let list = normalizer["normalizers"]?.array else {
+                throw normalizer.refusal("normalizers", "is no list")
+            }
+            return try list.enumerated().flatMap { index, node in
+                try steps(JSONMembers("\(normalizer.what): normalizers[\(index)]", node.object ?? [:]))
+            }
+        case "Lowercase", "NFD", "NFC", "StripAccents":
+            try normalizer.allow(["type"])
+            return [
+                type == "NFD" ? .decompose : type == "NFC" ? .compose : type == "Lowercase" ? .lowercase : .dropMarks
+            ]
+        default: throw normalizer.refusal("type", "is \"\(type)\", which is not supported")
+        }
+    }
+
+    private static func checkSplitting(_ file: JSONMembers) throws {
+        guard let node = file["pre_tokenizer"] else { return }
+        let type = try JSONMembers(file.what + ": pre_tokenizer", node.object ?? [:]).string("type") ?? "none"
+        guard type == "BertPreTokenizer" else {
+            throw file.refusal("pre_tokenizer", "is \"\(type)\", which is not supported (BertPreTokenizer is)")
+        }
+    }
+
+    // MARK: post_processor, truncation
+
+    /// The tokens before and after a text: [CLS] and [SEP].
+    private static func ends(_ file: JSONMembers, _ ids: [String: Int]) throws -> (Int, Int) {
+        let (first, last) = try endNames(file)
+        guard let first = ids[first], let last = ids[last] else {
+            throw FormatError("\(file.what): the vocabulary lacks \(first) or \(last), which go around a text")
+        }
+        return (first, last)
+    }
+
+    private static func endNames(_ file: JSONMembers) throws -> (String, String) {
+        guard let node = file["post_processor"] else { return ("[CLS]", "[SEP]") }
+        let processor = JSONMembers(file.what + ": post_processor", node.object ?? [:])
+        switch try processor.string("type") {
+        case "BertProcessing":
+            try processor.allow(["type", "cls", "sep"])
+            guard let first = processor["cls"]?.array?.first?.string, let last = processor["sep"]?.array?.first?.string
+            else { throw processor.refusal("cls", "or sep is missing") }
+            return (first, last)
+        case "TemplateProcessing":
+            try processor.allow(["type", "single", "pair", "special_tokens"])
+            return try template(processor)
+        case let type:
+            throw processor.refusal(
+                "type", "is \"\(type ?? "none")\", which is not supported (BertProcessing, TemplateProcessing)")
+        }
+    }
+
+    /// `[CLS] $A [SEP]`, all of type 0, each special token one id.
+    private static func template(_ processor: JSONMembers) throws -> (String, String) {
+        let parts = processor["single"]?.array ?? []
+        func special(_ index: Int) -> String? {
+            guard parts.count == 3, let part = parts[index].object?["SpecialToken"]?.object else { return nil }
+            guard part["type_id"]?.int == 0, let id = part["id"]?.string,
+                let token = processor["special_tokens"]?.object?[id]?.object,
+                let names = token["tokens"]?.array, names.count == 1
+            else { return nil }
+            return names[0].string
+        }
+        guard let first = special(0), let last = special(2),
+            let text = parts[1].object?["Sequence"]?.object, text["type_id"]?.int == 0, text["id"]?.string == "A"
+        else {
+            throw processor.refusal("single", "is not a token, the text and a token, all of type 0: not supported")
+        }
+        return (first, last)
+    }
+
+    private static func truncation(_ file: JSONMembers) throws -> Int? {
+        guard let truncation = try file.members("truncation") else { return nil }
+        try truncation.allow(["max_length", "strategy", "stride", "direction"])
+        let direction = try truncation.string("direction") ?? "Right"
+        guard direction == "Right" else {
+            throw truncation.refusal("direction", "is \"\(direction)\": only Right is possible")
+        }
+        return try truncation.int("max_length")
+    }
+
+    // MARK: tokenizer_config.json
+
+    /// What transformers reads beside tokenizer.json. Its keys say again what tokenizer.json says: a contradiction is refused,
+    /// since programs then differ.
+    /// - Returns: `model_max_length`.
+    private static func configuration(_ folder: String, _ steps: [NormalizerStep]) throws -> Int? {
+        let name = "tokenizer_config.json"
+        guard let members = try FolderFile(optional: folder, name)?.decode([String: JSONNode].self) else { return nil }
+        let config = JSONMembers(folder + "/" + name, members)
+        for (key, step) in [
+            ("do_lower_case", .lowercase), ("tokenize_chinese_chars", .separateIdeographs),
+            ("strip_accents", .dropNonspacingMarks),
+        ] as [(String, NormalizerStep)] {
+            guard let wanted = members[key]?.bool, wanted != steps.contains(step) else { continue }
+            if key == "strip_accents", steps.contains(.dropMarks) { continue }
+            throw config.refusal(key, "is \(wanted), but tokenizer.json's normalizer says otherwise: make them agree")
+        }
+        if try config.string("truncation_side") == "left" {
+            throw config.refusal("truncation_side", "is \"left\": only right is possible")
+        }
+        // Where there is no limit, transformers write 1e30.
+        return members["model_max_length"]?.int
+    }
+}
+
+/// A JSON object and what to call it in errors.
+struct JSONMembers {
+    let what: String
+    private let members: [String: JSONNode]
+
+    init(_ what: String, _ members: [String: JSONNode]) { (self.what, self.members) = (what, members) }
+
+    subscript(key: String) -> JSONNode? { members[key] }
+
+    func refusal(_ key: String, _ why: String) -> FormatError { FormatError("\(what): \(key) \(why)") }
+
+    /// - Throws: ``FormatError`` that names the first key that is not of these.
+    func allow(_ keys: Set<String>) throws {
+        if let other = members.keys.filter({ !keys.contains($0) }).min() {
+            throw refusal(other, "is not known: it might change what texts mean")
+        }
+    }
+
+    func string(_ key: String) throws -> String? { try value(key, "text") { $0.string } }
+    func int(_ key: String) throws -> Int? { try value(key, "a number") { $0.int } }
+    func bool(_ key: String) throws -> Bool? { try value(key, "true or false") { $0.bool } }
+
+    /// nil where it is missing or null.
+    func members(_ key: String) throws -> JSONMembers? {
+        try value(key, "an object") { $0.object }.map { JSONMembers("\(what): \(key)", $0) }
+    }
+
+    private func value<T>(_ key: String, _ kind: String, _ read: (JSONNode) -> T?) throws -> T? {
+        guard let node = members[key], !node.isNull else { return nil }
+        guard let value = read(node) else { throw refusal(key, "is not \(kind)") }
+        return value
     }
 }
