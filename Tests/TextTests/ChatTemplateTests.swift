@@ -9,7 +9,7 @@ struct ChatTemplateTests {
     @Test("All reference conversations render byte for byte", arguments: [RealModel.smollm2, .qwen2])
     func reference(model: RealModel) throws {
         let metadata = try GGUFFile(path: try model.path).metadata
-        let template = try #require(try ChatTemplate(metadata, tokenizer: try Tokenizer(metadata)))
+        let template = try #require(ChatTemplate.read(metadata, tokenizer: try Tokenizer(metadata)).template)
         let url = Bundle.module.url(forResource: model.rawValue, withExtension: "jsonl", subdirectory: "Reference/chat")
         for line in try Reference.text(url).split(separator: "\n") {
             let json = try JSONValue(parsing: String(line))

@@ -28,8 +28,12 @@ public enum JSONValue: Sendable, Hashable {
 }
 
 private struct JSONParser {
+    /// Values in a document: a small one takes up to 200 bytes of memory for each of its own seven.
+    private static let valueLimit = 1 << 17
+
     private let bytes: [UInt8]
     private var at = 0
+    private var values = 0
 
     init(_ bytes: [UInt8]) { self.bytes = bytes }
 
@@ -43,7 +47,9 @@ private struct JSONParser {
     private func wrong(_ why: String) -> TextError { TextError("not valid JSON at byte \(at): \(why)") }
 
     private mutating func skipSpace() {
-        while at < bytes.count, [0x20, 0x0a, 0x0d, 0x09].contains(bytes[at]) { at += 1 }
+        while at < bytes.count, bytes[at] == 0x20 || bytes[at] == 0x0a || bytes[at] == 0x0d || bytes[at] == 0x09 {
+            at += 1
+        }
     }
 
     private mutating func take(_ word: StaticString) -> Bool {
@@ -57,6 +63,8 @@ private struct JSONParser {
 
     private mutating func value(depth: Int) throws -> JSONValue {
         guard depth < 128 else { throw wrong("nested too deeply") }
+        values += 1
+        guard values <= Self.valueLimit else { throw wrong("there are more than \(Self.valueLimit) values") }
         skipSpace()
         guard at < bytes.count else { throw wrong("it ends too early") }
         switch bytes[at] {
@@ -106,8 +114,12 @@ private struct JSONParser {
         let start = at
         while at < bytes.count, "+-0123456789.eE".utf8.contains(bytes[at]) { at += 1 }
         let text = String(decoding: bytes[start..<at], as: UTF8.self)
-        if let int = Int(text) { return .int(int) }
-        guard let double = Double(text), double.isFinite else {
+        // Swift's numbers may begin with "+", "." or zeros, JSON's not.
+        let digits = text.drop { $0 == "-" }
+        let isNumber =
+            digits.first?.isNumber == true && (digits.first != "0" || digits.dropFirst().first?.isNumber != true)
+        if isNumber, let int = Int(text) { return .int(int) }
+        guard isNumber, let double = Double(text), double.isFinite else {
             at = start
             throw wrong("a value was expected")
         }
@@ -157,7 +169,8 @@ private struct JSONParser {
     }
 
     private mutating func hex4() throws -> UInt32 {
-        guard at + 4 <= bytes.count, let code = UInt32(String(decoding: bytes[at..<at + 4], as: UTF8.self), radix: 16)
+        guard at + 4 <= bytes.count, bytes[at] != UInt8(ascii: "+"),
+            let code = UInt32(String(decoding: bytes[at..<at + 4], as: UTF8.self), radix: 16)
         else {
             throw wrong("four hexadecimal digits were expected")
         }

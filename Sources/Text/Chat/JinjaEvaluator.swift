@@ -1,21 +1,19 @@
-import OrderedCollections
-
-/// Runs a parsed template. Time and output are bounded, so a hostile template ends with an error.
+/// Runs a parsed template. What it may take is bounded by a ``JinjaBudget``, so a hostile template ends with an error. Nothing
+/// recurses but with the nesting of the template's source and of its values, which are bounded when they are made.
 struct JinjaEvaluator {
-    /// Statements and expressions that one rendering may take.
-    static let stepLimit = 2_000_000
     /// Bytes that one rendering may write.
     static let outputLimit = 8 << 20
 
     private var scopes: [[String: JinjaValue]]
     private var output = ""
-    private var steps = 0
+    private let budget: JinjaBudget
     private let now: @Sendable (String) -> String
 
     private enum Flow { case normal, breaks, continues }
 
-    init(variables: [String: JinjaValue], now: @escaping @Sendable (String) -> String) {
+    init(variables: [String: JinjaValue], budget: JinjaBudget, now: @escaping @Sendable (String) -> String) {
         scopes = [variables]
+        self.budget = budget
         self.now = now
     }
 
@@ -24,24 +22,22 @@ struct JinjaEvaluator {
         return output
     }
 
-    private mutating func step() throws {
-        steps += 1
-        guard steps <= Self.stepLimit else { throw TextError("the chat template runs for too long") }
-    }
-
     private mutating func write(_ text: String) throws {
+        try budget.spend(text.utf8.count)
+        guard output.utf8.count + text.utf8.count <= Self.outputLimit else {
+            throw TextError("the chat template writes too much text")
+        }
         output += text
-        guard output.utf8.count <= Self.outputLimit else { throw TextError("the chat template writes too much text") }
     }
 
     // MARK: Statements
 
     private mutating func run(_ statements: [JinjaStatement]) throws -> Flow {
         for statement in statements {
-            try step()
+            try budget.step()
             switch statement {
             case .text(let text): try write(text)
-            case .output(let expression): try write(try value(expression).text)
+            case .output(let expression): try write(try value(expression).text(budget))
             case .if(let branches, let otherwise):
                 let chosen = try branches.first { try value($0.condition).isTrue }?.body ?? otherwise
                 let flow = try run(chosen)
@@ -52,11 +48,12 @@ struct JinjaEvaluator {
                 guard case .namespace(let space) = lookUp(name) else {
                     throw TextError("the chat template sets an attribute of \(name), which is no namespace")
                 }
-                space.members[member] = try value(expression)
+                space.members[member] = try value(expression).member
             case .setBlock(let name, let body):
                 let saved = output
                 output = ""
                 _ = try run(body)
+                try budget.text(output.utf8.count)
                 scopes[scopes.count - 1][name] = .string(output)
                 output = saved
             case .break: return .breaks
@@ -71,14 +68,14 @@ struct JinjaEvaluator {
             scopes[scopes.count - 1][names[0]] = value
             return
         }
-        guard case .list(let items) = value, items.count == names.count else {
+        guard case .list(let list) = value, list.items.count == names.count else {
             throw TextError("the chat template cannot spread a \(value.typeName) over \(names.count) variables")
         }
-        for (name, item) in zip(names, items) { scopes[scopes.count - 1][name] = item }
+        for (name, item) in zip(names, list.items) { scopes[scopes.count - 1][name] = item }
     }
 
     private mutating func loop(_ loop: JinjaLoop) throws {
-        var items = try Self.iterate(try value(loop.items))
+        var items = try Self.iterate(try value(loop.items), budget)
         scopes.append([:])
         defer { scopes.removeLast() }
         if let condition = loop.condition {
@@ -92,15 +89,16 @@ struct JinjaEvaluator {
             return
         }
         for (index, item) in items.enumerated() {
-            try step()
-            scopes[scopes.count - 1] = ["loop": Self.loopVariable(items, index)]
+            try budget.step()
+            scopes[scopes.count - 1] = ["loop": try loopVariable(items, index)]
             try set(loop.targets, item)
             if try run(loop.body) == .breaks { break }
         }
     }
 
-    private static func loopVariable(_ items: [JinjaValue], _ index: Int) -> JinjaValue {
-        .dict([
+    private func loopVariable(_ items: [JinjaValue], _ index: Int) throws -> JinjaValue {
+        try budget.spend(4 * JinjaBudget.stepCost)
+        return try budget.dict([
             "index": .int(index + 1), "index0": .int(index), "first": .bool(index == 0),
             "last": .bool(index == items.count - 1), "length": .int(items.count), "revindex": .int(items.count - index),
             "revindex0": .int(items.count - index - 1),
@@ -109,11 +107,15 @@ struct JinjaEvaluator {
         ])
     }
 
-    static func iterate(_ value: JinjaValue) throws -> [JinjaValue] {
+    static func iterate(_ value: JinjaValue, _ budget: JinjaBudget) throws -> [JinjaValue] {
         switch value {
-        case .list(let items): return items
-        case .dict(let members): return members.keys.map(JinjaValue.string)
-        case .string(let text): return text.unicodeScalars.map { .string(String($0)) }
+        case .list(let list): return list.items
+        case .dict(let dict):
+            try budget.elements(dict.members.count)
+            return dict.members.keys.map(JinjaValue.string)
+        case .string(let text):
+            try budget.elements(text.utf8.count)
+            return text.unicodeScalars.map { .string(String($0)) }
         case .undefined: return []
         default: throw TextError("the chat template iterates over a \(value.typeName)")
         }
@@ -128,39 +130,66 @@ struct JinjaEvaluator {
 
     // MARK: Expressions
 
+    /// The first operand of an expression, of that one the first, and so on: a chain of filters, attributes or sums is as
+    /// long as its tag, so it is walked, not recursed into.
     private mutating func value(_ expression: JinjaExpression) throws -> JinjaValue {
-        try step()
+        var chain: [JinjaExpression] = []
+        var innermost = expression
+        while let operand = innermost.firstOperand {
+            chain.append(innermost)
+            innermost = operand
+        }
+        var found = try simple(innermost)
+        while let outer = chain.popLast() { found = try apply(outer, found) }
+        return found
+    }
+
+    /// An expression without a first operand.
+    private mutating func simple(_ expression: JinjaExpression) throws -> JinjaValue {
+        try budget.step()
         switch expression {
         case .literal(let literal): return literal.value
         case .name(let name): return lookUp(name)
-        case .list(let items): return .list(try items.map { try value($0) })
+        case .list(let items):
+            try budget.elements(items.count)
+            return try budget.list(items.map { try value($0) })
         case .dict(let pairs):
-            var members: OrderedDictionary<String, JinjaValue> = [:]
-            for (key, item) in pairs { members[try value(key).text] = try value(item) }
-            return .dict(members)
-        case .attribute(let base, let name): return try Self.member(try value(base), name)
-        case .index(let base, let index): return try Self.element(try value(base), try value(index))
-        case .slice(let base, let start, let stop, let step):
-            let bounds = try [start, stop, step].map { try $0.map { try integer($0) } }
-            return try Self.slice(try value(base), bounds[0], bounds[1], bounds[2] ?? 1)
+            try budget.elements(2 * pairs.count)
+            var members: JinjaMembers = [:]
+            for (key, item) in pairs { members[try value(key).text(budget)] = try value(item) }
+            return try budget.dict(members)
         case .call(let function, let arguments): return try call(function, arguments)
-        case .method(let base, let name, let arguments):
-            return try JinjaMethods.call(try value(base), name, try arguments.positional.map { try value($0) })
-        case .filter(let base, let name, let arguments):
-            let positional = try arguments.positional.map { try value($0) }
-            var named: [String: JinjaValue] = [:]
-            for (key, item) in arguments.named { named[key] = try value(item) }
-            return try JinjaFilters.apply(name, try value(base), positional, named)
-        case .test(let base, let name, let arguments, let negated):
-            let result = try JinjaFilters.test(name, try value(base), try arguments.positional.map { try value($0) })
-            return .bool(result != negated)
-        case .unary(let sign, let operand):
-            let operand = try value(operand)
-            return sign == "not" ? .bool(!operand.isTrue) : try JinjaArithmetic.negate(operand)
-        case .binary(let sign, let left, let right): return try binary(sign, left, right)
         case .conditional(let chosen, let condition, let otherwise):
             if try value(condition).isTrue { return try value(chosen) }
             return try otherwise.map { try value($0) } ?? .undefined("the other side of an if")
+        default: return .undefined("an expression")
+        }
+    }
+
+    /// An expression whose first operand is known.
+    private mutating func apply(_ expression: JinjaExpression, _ base: JinjaValue) throws -> JinjaValue {
+        try budget.step()
+        switch expression {
+        case .attribute(_, let name): return try Self.member(base, name)
+        case .index(_, let index): return try element(base, try value(index))
+        case .slice(_, let start, let stop, let step):
+            let bounds = try [start, stop, step].map { try $0.map { try integer($0) } }
+            return try slice(base, bounds[0], bounds[1], bounds[2] ?? 1)
+        case .method(_, let name, let arguments):
+            return try JinjaMethods.call(base, name, try arguments.positional.map { try value($0) }, budget)
+        case .filter(_, let name, let arguments):
+            let positional = try arguments.positional.map { try value($0) }
+            var named: [String: JinjaValue] = [:]
+            for (key, item) in arguments.named { named[key] = try value(item) }
+            return try JinjaFilters.apply(name, base, positional, named, budget)
+        case .test(_, let name, let arguments, let negated):
+            let arguments = try arguments.positional.map { try value($0) }
+            return .bool(try JinjaFilters.test(name, base, arguments, budget) != negated)
+        case .unary(let sign, _): return sign == "not" ? .bool(!base.isTrue) : try JinjaArithmetic.negate(base)
+        case .binary("and", _, let right): return base.isTrue ? try value(right) : base
+        case .binary("or", _, let right): return base.isTrue ? base : try value(right)
+        case .binary(let sign, _, let right): return try JinjaArithmetic.apply(sign, base, try value(right), budget)
+        default: return base
         }
     }
 
@@ -171,84 +200,104 @@ struct JinjaEvaluator {
         return i
     }
 
-    private mutating func binary(_ sign: String, _ left: JinjaExpression, _ right: JinjaExpression) throws -> JinjaValue
-    {
-        let a = try value(left)
-        if sign == "and" { return a.isTrue ? try value(right) : a }
-        if sign == "or" { return a.isTrue ? a : try value(right) }
-        return try JinjaArithmetic.apply(sign, a, try value(right))
-    }
-
     private mutating func call(_ function: String, _ arguments: JinjaArguments) throws -> JinjaValue {
         let positional = try arguments.positional.map { try value($0) }
         switch function {
-        case "raise_exception": throw TextError("the chat template refuses: \(positional.first?.text ?? "")")
+        case "raise_exception":
+            throw TextError("the chat template refuses: \(try positional.first?.text(budget).prefix(1000) ?? "")")
         case "namespace":
-            var members: OrderedDictionary<String, JinjaValue> = [:]
-            for (key, item) in arguments.named { members[key] = try value(item) }
+            var members: JinjaMembers = [:]
+            for (key, item) in arguments.named { members[key] = try value(item).member }
             return .namespace(.init(members))
-        case "strftime_now": return .string(now(positional.first?.text ?? ""))
-        default:  // range
-            let bounds = try positional.map { value -> Int in
-                guard case .int(let i) = value, abs(i) <= 1_000_000 else {
-                    throw TextError("range() takes small integers")
-                }
-                return i
-            }
-            switch bounds.count {
-            case 1: return .list((0..<max(0, bounds[0])).map(JinjaValue.int))
-            case 2, 3:
-                let by = bounds.count == 3 ? bounds[2] : 1
-                guard by != 0 else { throw TextError("range() by 0") }
-                return .list(stride(from: bounds[0], to: bounds[1], by: by).map(JinjaValue.int))
-            default: throw TextError("range() takes one to three integers")
-            }
+        case "strftime_now": return .string(now(try positional.first?.text(budget) ?? ""))
+        default: return try range(positional)
         }
+    }
+
+    private func range(_ arguments: [JinjaValue]) throws -> JinjaValue {
+        let bounds = try arguments.map { value -> Int in
+            guard case .int(let i) = value, i.magnitude <= 1_000_000 else {
+                throw TextError("range() takes integers up to a million")
+            }
+            return i
+        }
+        guard (1...3).contains(bounds.count) else { throw TextError("range() takes one to three integers") }
+        let (from, to) = bounds.count == 1 ? (0, bounds[0]) : (bounds[0], bounds[1])
+        let by = bounds.count == 3 ? bounds[2] : 1
+        guard by != 0 else { throw TextError("range() by 0") }
+        try budget.elements(max(0, (to - from) / by + 1))
+        return try budget.list(stride(from: from, to: to, by: by).map(JinjaValue.int))
     }
 
     private static func member(_ base: JinjaValue, _ name: String) throws -> JinjaValue {
         switch base {
-        case .dict(let members): return members[name] ?? .undefined(name)
+        case .dict(let dict): return dict.members[name] ?? .undefined(name)
         case .namespace(let space): return space.members[name] ?? .undefined(name)
         case .undefined(let what): throw TextError("the chat template asks for .\(name) of \(what), which is undefined")
         default: return .undefined(name)
         }
     }
 
-    private static func element(_ base: JinjaValue, _ index: JinjaValue) throws -> JinjaValue {
+    private func element(_ base: JinjaValue, _ index: JinjaValue) throws -> JinjaValue {
         switch (base, index) {
-        case (.list(let items), .int(let i)):
-            let at = i < 0 ? i + items.count : i
-            return items.indices.contains(at) ? items[at] : .undefined("element \(i)")
+        case (.list(let list), .int(let i)):
+            let at = i < 0 ? i + list.items.count : i
+            return list.items.indices.contains(at) ? list.items[at] : .undefined("element \(i)")
         case (.string(let text), .int(let i)):
+            try budget.text(4 * text.utf8.count)
             let scalars = Array(text.unicodeScalars)
             let at = i < 0 ? i + scalars.count : i
             return scalars.indices.contains(at) ? .string(String(scalars[at])) : .undefined("character \(i)")
-        default: return try member(base, index.text)
+        default: return try Self.member(base, try index.text(budget))
         }
     }
 
     /// Python's slices, negative bounds and steps included.
-    private static func slice(_ base: JinjaValue, _ start: Int?, _ stop: Int?, _ step: Int) throws -> JinjaValue {
-        guard step != 0, step != Int.min else { throw TextError("the chat template slices by 0") }
-        func picked(_ count: Int) -> [Int] {
+    private func slice(_ base: JinjaValue, _ start: Int?, _ stop: Int?, _ step: Int) throws -> JinjaValue {
+        guard step != 0 else { throw TextError("the chat template slices by 0") }
+        func picked(_ count: Int) -> StrideTo<Int> {
             let low = step > 0 ? 0 : -1
             let high = step > 0 ? count : count - 1
             func bound(_ value: Int?, _ fallback: Int) -> Int {
                 guard let value else { return fallback }
-                return min(max(value < 0 ? value.addingReportingOverflow(count).partialValue : value, low), high)
+                return min(max(value < 0 ? value + count : value, low), high)
             }
             let from = bound(start, step > 0 ? low : high)
-            return Array(stride(from: from, to: bound(stop, step > 0 ? high : low), by: step))
+            return stride(from: from, to: bound(stop, step > 0 ? high : low), by: min(max(step, -count - 1), count + 1))
         }
         switch base {
-        case .list(let items): return .list(picked(items.count).map { items[$0] })
+        case .list(let list):
+            try budget.elements(list.items.count)
+            return try budget.list(picked(list.items.count).map { list.items[$0] })
         case .string(let text):
+            try budget.text(9 * text.utf8.count)
             let scalars = Array(text.unicodeScalars)
             var view = String.UnicodeScalarView()
             view.append(contentsOf: picked(scalars.count).map { scalars[$0] })
             return .string(String(view))
         default: throw TextError("the chat template slices a \(base.typeName)")
+        }
+    }
+}
+
+extension JinjaExpression {
+    /// The operand that is computed first, and always; nil where there is none.
+    fileprivate var firstOperand: JinjaExpression? {
+        switch self {
+        case .attribute(let base, _), .index(let base, _), .slice(let base, _, _, _), .method(let base, _, _),
+            .filter(let base, _, _), .test(let base, _, _, _), .unary(_, let base), .binary(_, let base, _):
+            base
+        case .literal, .name, .list, .dict, .call, .conditional: nil
+        }
+    }
+}
+
+extension JinjaValue {
+    /// This value as a member of a namespace.
+    fileprivate var member: JinjaValue {
+        get throws {
+            if case .namespace = self { throw TextError("the chat template puts a namespace into another value") }
+            return self
         }
     }
 }

@@ -14,6 +14,9 @@ struct JinjaLexer {
     /// A tag of many tokens could make a tree too deep to walk.
     private static let tokenLimit = 1000
 
+    /// Bytes of a template at most; those of real models are below 32 KiB.
+    private static let sourceLimit = 1 << 20
+
     private let source: [Unicode.Scalar]
     private var at = 0
     private var line = 1
@@ -22,11 +25,29 @@ struct JinjaLexer {
     private var parts: [Part] = []
 
     static func parts(of template: String) throws -> [Part] {
-        var scalars = Array(template.unicodeScalars)
+        guard template.utf8.count <= sourceLimit else {
+            throw TextError("the chat template is longer than \(sourceLimit >> 10) KiB")
+        }
+        var scalars = withNewlines(template)
         if scalars.last == "\n" { scalars.removeLast() }  // keep_trailing_newline is off
         var lexer = JinjaLexer(source: scalars)
         try lexer.run()
         return lexer.parts
+    }
+
+    /// Every end of a line, `\r\n`, `\r` or `\n`, is a newline, as Jinja reads them.
+    private static func withNewlines(_ template: String) -> [Unicode.Scalar] {
+        var scalars: [Unicode.Scalar] = []
+        var last: Unicode.Scalar?
+        for scalar in template.unicodeScalars {
+            if scalar == "\r" {
+                scalars.append("\n")
+            } else if scalar != "\n" || last != "\r" {
+                scalars.append(scalar)
+            }
+            last = scalar
+        }
+        return scalars
     }
 
     private init(source: [Unicode.Scalar]) { self.source = source }
@@ -167,7 +188,7 @@ struct JinjaLexer {
             return .symbol(symbol)
         }
         guard "+-*/%~|.,:()[]{}=<>".unicodeScalars.contains(first) else {
-            throw TextError("the chat template has an unexpected \"\(first)\" (line \(line))")
+            throw TextError("the chat template has an unexpected \(String(first).debugDescription) (line \(line))")
         }
         at += 1
         return .symbol(String(first))
@@ -180,11 +201,20 @@ struct JinjaLexer {
         if peek() == ".", let next = peek(1), ("0"..."9").contains(next) {
             at += 1
             digits()
-            if let float = Double(string(source[start..<at]).replacingAll("_", "")) { return .float(float) }
-        } else if let int = Int(string(source[start..<at]).replacingAll("_", "")) {
+            if let float = Double(string(source[start..<at]).filter { $0 != "_" }) { return .float(float) }
+        } else if let int = Int(string(source[start..<at]).filter { $0 != "_" }) {
             return .int(int)
         }
         throw TextError("the chat template has a number out of range (line \(line))")
+    }
+
+    /// The hexadecimal number of a character.
+    private mutating func character(digits: Int) throws -> Unicode.Scalar {
+        guard at + digits <= source.count,
+            let value = UInt32(string(source[at..<at + digits]), radix: 16), let scalar = Unicode.Scalar(value)
+        else { throw TextError("the chat template has a string with a wrong escape (line \(line))") }
+        at += digits
+        return scalar
     }
 
     private mutating func quoted(_ quote: Unicode.Scalar) throws -> String {
@@ -202,7 +232,12 @@ struct JinjaLexer {
             case "n": out.append("\n")
             case "t": out.append("\t")
             case "r": out.append("\r")
+            case "b": out.append("\u{08}")
+            case "f": out.append("\u{0c}")
             case "\\", "'", "\"": out.append(escaped)
+            case "x": out.append(try character(digits: 2))
+            case "u": out.append(try character(digits: 4))
+            case "U": out.append(try character(digits: 8))
             default:
                 out.append("\\")
                 out.append(escaped)

@@ -1,5 +1,8 @@
 /// Parses a template's parts into statements, by recursive descent in the order of Jinja's precedences.
 struct JinjaParser {
+    /// Statements and expressions in each other at most: what a stack of 512 KiB holds with room to spare.
+    private static let depthLimit = 64
+
     private let parts: [JinjaLexer.Part]
     private var next = 0
     private var tokens: [JinjaLexer.Token] = []
@@ -26,7 +29,7 @@ struct JinjaParser {
     private mutating func body(until ends: Set<String>) throws -> ([JinjaStatement], String?) {
         depth += 1
         defer { depth -= 1 }
-        guard depth < 100 else { throw wrong("it nests too deeply") }
+        guard depth < Self.depthLimit else { throw wrong("it nests too deeply") }
         var statements: [JinjaStatement] = []
         while next < parts.count {
             let part = parts[next]
@@ -173,7 +176,7 @@ struct JinjaParser {
     private mutating func expression() throws -> JinjaExpression {
         depth += 1
         defer { depth -= 1 }
-        guard depth < 100 else { throw wrong("it nests too deeply") }
+        guard depth < Self.depthLimit else { throw wrong("it nests too deeply") }
         let value = try or()
         guard takeName("if") else { return value }
         let condition = try or()

@@ -1,6 +1,9 @@
 import OrderedCollections
 
-/// A value while a template runs, with Python's notions of truth, text and equality.
+typealias JinjaMembers = OrderedDictionary<String, JinjaValue>
+
+/// A value while a template runs, with Python's notions of truth, text and equality. ``JinjaBudget`` makes lists and
+/// dictionaries, so that they nest to a bounded depth: what walks them may recurse.
 enum JinjaValue {
     case undefined(String)
     case none
@@ -8,25 +11,14 @@ enum JinjaValue {
     case int(Int)
     case float(Double)
     case string(String)
-    case list([JinjaValue])
-    case dict(OrderedDictionary<String, JinjaValue>)
+    case list(JinjaList)
+    case dict(JinjaDict)
     case namespace(Namespace)
 
+    /// Its members hold no namespace, and no other value does: none can come to hold itself.
     final class Namespace {
-        var members: OrderedDictionary<String, JinjaValue>
-        init(_ members: OrderedDictionary<String, JinjaValue>) { self.members = members }
-    }
-
-    init(_ json: JSONValue) {
-        switch json {
-        case .null: self = .none
-        case .bool(let b): self = .bool(b)
-        case .int(let i): self = .int(i)
-        case .double(let d): self = .float(d)
-        case .string(let s): self = .string(s)
-        case .array(let items): self = .list(items.map(JinjaValue.init))
-        case .object(let members): self = .dict(members.mapValues(JinjaValue.init))
-        }
+        var members: JinjaMembers
+        init(_ members: JinjaMembers) { self.members = members }
     }
 
     var isTrue: Bool {
@@ -36,8 +28,8 @@ enum JinjaValue {
         case .int(let i): i != 0
         case .float(let d): d != 0
         case .string(let s): !s.isEmpty
-        case .list(let items): !items.isEmpty
-        case .dict(let members): !members.isEmpty
+        case .list(let list): !list.items.isEmpty
+        case .dict(let dict): !dict.members.isEmpty
         case .namespace: true
         }
     }
@@ -57,61 +49,169 @@ enum JinjaValue {
     }
 
     /// `str(value)`.
-    var text: String {
+    func text(_ budget: JinjaBudget) throws -> String {
         switch self {
-        case .undefined: ""
-        case .string(let s): s
-        default: repr
-        }
-    }
-
-    /// `repr(value)`.
-    private var repr: String {
-        switch self {
-        case .undefined: "Undefined"
-        case .none: "None"
-        case .bool(let b): b ? "True" : "False"
-        case .int(let i): String(i)
-        case .float(let d): String(d)
-        case .string(let s):
-            "'" + s.replacingAll("\\", "\\\\").replacingAll("'", "\\'").replacingAll("\n", "\\n") + "'"
-        case .list(let items): "[" + items.map(\.repr).joined(separator: ", ") + "]"
-        case .dict(let members):
-            "{" + members.map { "\(JinjaValue.string($0.key).repr): \($0.value.repr)" }.joined(separator: ", ") + "}"
-        case .namespace: "<Namespace>"
+        case .undefined: return ""
+        case .string(let s): return s
+        default:
+            var writer = JinjaWriter(budget)
+            try writer.repr(self)
+            return writer.text
         }
     }
 
     /// `json.dumps(value, ensure_ascii=False, indent=indent)`, as transformers' `tojson`.
-    func json(indent: Int? = nil, level: Int = 0) throws -> String {
-        switch self {
-        case .undefined(let name): throw TextError("tojson: \(name) is undefined")
-        case .namespace: throw TextError("tojson: a namespace is not JSON")
-        case .none: return "null"
-        case .bool(let b): return b ? "true" : "false"
-        case .int, .float: return text
-        case .string(let s): return Self.quoted(s)
-        case .list(let items):
-            return Self.bracketed(
-                "[", "]", try items.map { try $0.json(indent: indent, level: level + 1) }, indent, level)
-        case .dict(let members):
-            let pairs = try members.map {
-                "\(Self.quoted($0.key)): \(try $0.value.json(indent: indent, level: level + 1))"
+    func json(indent: Int? = nil, _ budget: JinjaBudget) throws -> String {
+        var writer = JinjaWriter(budget)
+        try writer.json(self, indent: indent, level: 0)
+        return writer.text
+    }
+
+    static func equal(_ a: JinjaValue, _ b: JinjaValue, _ budget: JinjaBudget) throws -> Bool {
+        try budget.spend(8)
+        switch (a, b) {
+        case (.none, .none), (.undefined, .undefined): return true
+        case (.string(let x), .string(let y)):
+            guard x.utf8.count == y.utf8.count else { return false }
+            try budget.spend(x.utf8.count)
+            return x.utf8.elementsEqual(y.utf8)
+        case (.list(let x), .list(let y)):
+            guard x.items.count == y.items.count else { return false }
+            return try zip(x.items, y.items).allSatisfy { try equal($0, $1, budget) }
+        case (.dict(let x), .dict(let y)):
+            guard x.members.count == y.members.count else { return false }
+            return try x.members.allSatisfy { key, value in
+                try y.members[key].map { try equal(value, $0, budget) } ?? false
             }
-            return Self.bracketed("{", "}", pairs, indent, level)
+        case (.namespace(let x), .namespace(let y)): return x === y
+        case (.int(let x), .int(let y)): return x == y
+        default:
+            if let x = a.number, let y = b.number { return x == y }
+            return false
         }
     }
 
-    private static func bracketed(_ open: String, _ close: String, _ items: [String], _ indent: Int?, _ level: Int)
-        -> String
-    {
-        guard let indent, !items.isEmpty else { return open + items.joined(separator: ", ") + close }
-        let inner = "\n" + String(repeating: " ", count: indent * (level + 1))
-        return open + inner + items.joined(separator: "," + inner) + "\n"
-            + String(repeating: " ", count: indent * level) + close
+    /// The value as a number, where Python would count with it.
+    var number: Double? {
+        switch self {
+        case .bool(let b): b ? 1 : 0
+        case .int(let i): Double(i)
+        case .float(let d): d
+        default: nil
+        }
+    }
+}
+
+struct JinjaList {
+    let items: [JinjaValue]
+    /// How deep lists and dictionaries lie in each other, this one included.
+    let depth: Int
+}
+
+struct JinjaDict {
+    let members: JinjaMembers
+    let depth: Int
+}
+
+/// Writes values as Python and JSON do, within the budget.
+struct JinjaWriter {
+    private let budget: JinjaBudget
+    private(set) var text = ""
+
+    init(_ budget: JinjaBudget) { self.budget = budget }
+
+    private mutating func write(_ piece: String) throws {
+        try budget.text(piece.utf8.count)
+        guard text.utf8.count + piece.utf8.count <= JinjaBudget.textLimit else {
+            throw TextError("the chat template writes too much text")
+        }
+        text += piece
     }
 
-    private static func quoted(_ text: String) -> String {
+    /// `repr(value)`.
+    mutating func repr(_ value: JinjaValue) throws {
+        try budget.spend(8)
+        switch value {
+        case .undefined: try write("Undefined")
+        case .none: try write("None")
+        case .bool(let b): try write(b ? "True" : "False")
+        case .int(let i): try write(String(i))
+        case .float(let d): try write(String(d))
+        case .string(let s): try quoted(s)
+        case .list(let list):
+            try bracketed("[", "]", list.items, indent: nil, level: 0) { writer, item in try writer.repr(item) }
+        case .dict(let dict):
+            try bracketed("{", "}", dict.members.elements, indent: nil, level: 0) { writer, member in
+                try writer.quoted(member.key)
+                try writer.write(": ")
+                try writer.repr(member.value)
+            }
+        case .namespace: try write("<Namespace>")
+        }
+    }
+
+    private mutating func quoted(_ text: String) throws {
+        try budget.text(text.utf8.count * 2 + 2)
+        // Python takes double quotes where they save an escape.
+        let quote = text.utf8.contains(0x27) && !text.utf8.contains(0x22) ? "\"" : "'"
+        var out = quote
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\\": out += "\\\\"
+            case "'" where quote == "'": out += "\\'"
+            case "\n": out += "\\n"
+            case "\r": out += "\\r"
+            case "\t": out += "\\t"
+            default: out.unicodeScalars.append(scalar)
+            }
+        }
+        try write(out + quote)
+    }
+
+    mutating func json(_ value: JinjaValue, indent: Int?, level: Int) throws {
+        try budget.spend(8)
+        switch value {
+        case .undefined(let name): throw TextError("tojson: \(name) is undefined")
+        case .namespace: throw TextError("tojson: a namespace is not JSON")
+        case .none: try write("null")
+        case .bool(let b): try write(b ? "true" : "false")
+        case .int(let i): try write(String(i))
+        case .float(let d): try write(String(d))
+        case .string(let s): try jsonQuoted(s)
+        case .list(let list):
+            try bracketed("[", "]", list.items, indent: indent, level: level) { writer, item in
+                try writer.json(item, indent: indent, level: level + 1)
+            }
+        case .dict(let dict):
+            try bracketed("{", "}", dict.members.elements, indent: indent, level: level) { writer, member in
+                try writer.jsonQuoted(member.key)
+                try writer.write(": ")
+                try writer.json(member.value, indent: indent, level: level + 1)
+            }
+        }
+    }
+
+    private mutating func bracketed<Items: Collection>(
+        _ open: String, _ close: String, _ items: Items, indent: Int?, level: Int,
+        _ element: (inout JinjaWriter, Items.Element) throws -> Void
+    ) throws {
+        func line(_ level: Int) -> String {
+            guard let indent, !items.isEmpty else { return "" }
+            return "\n" + String(repeating: " ", count: indent * level)
+        }
+        let separator = indent == nil ? ", " : "," + line(level + 1)
+        try write(open + line(level + 1))
+        var isFirst = true
+        for item in items {
+            if !isFirst { try write(separator) }
+            isFirst = false
+            try element(&self, item)
+        }
+        try write(line(level) + close)
+    }
+
+    private mutating func jsonQuoted(_ text: String) throws {
+        try budget.text(text.utf8.count * 2 + 2)
         var out = "\""
         for scalar in text.unicodeScalars {
             switch scalar {
@@ -131,60 +231,6 @@ enum JinjaValue {
                 }
             }
         }
-        return out + "\""
-    }
-
-    static func equal(_ a: JinjaValue, _ b: JinjaValue) -> Bool {
-        switch (a, b) {
-        case (.none, .none), (.undefined, .undefined): true
-        case (.string(let x), .string(let y)): x.utf8.elementsEqual(y.utf8)
-        case (.list(let x), .list(let y)): x.count == y.count && zip(x, y).allSatisfy(equal)
-        case (.dict(let x), .dict(let y)):
-            x.count == y.count && x.allSatisfy { key, value in y[key].map { equal(value, $0) } ?? false }
-        case (.namespace(let x), .namespace(let y)): x === y
-        default:
-            if let x = a.number, let y = b.number { x == y } else { false }
-        }
-    }
-
-    /// The value as a number, where Python would count with it.
-    var number: Double? {
-        switch self {
-        case .bool(let b): b ? 1 : 0
-        case .int(let i): Double(i)
-        case .float(let d): d
-        default: nil
-        }
-    }
-}
-
-extension String {
-    func replacingAll(_ old: String, _ new: String) -> String {
-        guard !old.isEmpty else { return self }
-        var out = ""
-        var rest = self[...]
-        while let range = rest.firstRange(ofScalars: old) {
-            out += rest[..<range.lowerBound]
-            out += new
-            rest = rest[range.upperBound...]
-        }
-        return out + rest
-    }
-}
-
-extension Substring {
-    /// Where `other` first stands, compared scalar by scalar as Python does.
-    func firstRange(ofScalars other: String) -> Range<Index>? {
-        let needle = Array(other.utf8)
-        let hay = utf8
-        guard !needle.isEmpty else { return startIndex..<startIndex }
-        var at = hay.startIndex
-        while at < hay.endIndex {
-            if hay[at] == needle[0], hay[at...].starts(with: needle) {
-                return at..<hay.index(at, offsetBy: needle.count)
-            }
-            at = hay.index(after: at)
-        }
-        return nil
+        try write(out + "\"")
     }
 }

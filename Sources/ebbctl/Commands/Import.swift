@@ -46,7 +46,7 @@ struct Import: ParsableCommand {
         let store = folder.store
         let destination = try store.path(of: name)
         let source = try ModelSources.open(source)
-        if let gguf = source as? GGUFSource { try Self.check(gguf.file) }
+        if let gguf = source as? GGUFSource { _ = try Self.check(gguf.file) }
         if !force, access(destination, F_OK) == 0 {
             throw FormatError("\(destination) exists already; --force replaces it, --name gives another name")
         }
@@ -55,8 +55,14 @@ struct Import: ParsableCommand {
         WorkFolder.removeLeftovers()
         let start = ContinuousClock.now
         var progress = ProgressLine("importing \(name)")
-        try ModelImport(source).write(to: destination, checking: Self.check) { progress.update($0) }
+        var problem: String?
+        try ModelImport(source).write(to: destination, checking: { problem = try Self.check($0) }) {
+            progress.update($0)
+        }
         progress.clear()
+        if let problem {
+            Terminal.error("notice: \(problem). \(name) continues prompts (ebbctl run --raw), but cannot chat.")
+        }
         let seconds = (ContinuousClock.now - start).seconds
         let imported = try EbbFile(path: destination)
         let result = Result(
@@ -74,9 +80,11 @@ struct Import: ParsableCommand {
     }
 
     /// Everything but the values: the architecture, its tensors, the tokenizer, the chat template.
-    private static func check(_ description: some ModelDescription) throws {
+    /// - Returns: why the template cannot be used, which is no reason to refuse the model.
+    private static func check(_ description: some ModelDescription) throws -> String? {
         try ModelFamilies.check(description)
-        _ = try ChatTemplate(description.metadata, tokenizer: try Tokenizer(description.metadata))
+        let tokenizer = try Tokenizer(description.metadata)
+        return ChatTemplate.read(description.metadata, tokenizer: tokenizer).problem
     }
 
     /// `dir/SmolLM2.Q4_1.gguf` becomes `SmolLM2.Q4_1`.

@@ -1,0 +1,30 @@
+/// Finds a text in others, byte by byte, in time that grows with their length (Knuth, Morris, Pratt 1977).
+struct TextSearch {
+    let needle: [UInt8]
+    /// For each place: how long the longest prefix is that ends there, short of all.
+    private let borders: [Int32]
+
+    init(_ text: String) {
+        needle = Array(text.utf8)
+        var borders = [Int32](repeating: 0, count: needle.count)
+        var length = 0
+        for at in needle.indices.dropFirst() {
+            while length > 0, needle[at] != needle[length] { length = Int(borders[length - 1]) }
+            if needle[at] == needle[length] { length += 1 }
+            borders[at] = Int32(clamping: length)
+        }
+        self.borders = borders
+    }
+
+    /// Where the needle first stands at or behind `start`; nil for an empty needle.
+    func first(in hay: [UInt8], from start: Int = 0) -> Range<Int>? {
+        guard !needle.isEmpty else { return nil }
+        var matched = 0
+        for at in start..<max(start, hay.count) {
+            while matched > 0, hay[at] != needle[matched] { matched = Int(borders[matched - 1]) }
+            if hay[at] == needle[matched] { matched += 1 }
+            if matched == needle.count { return at + 1 - matched..<at + 1 }
+        }
+        return nil
+    }
+}
