@@ -54,7 +54,10 @@ struct SourceTests {
         // Not writable: a trigger is refused, even to root, by a folder in its place only; so the poll's error tells.
         let source = try #require(PSISource(path: path, what: "test"))
         for fd in source.watched { source.ready(fd.descriptor, events: Int16(POLLERR)) }
-        #expect(source.watched.isEmpty && source.read().level == .nominal)
+        // What a trigger was written into is no pressure file any more.
+        #expect(source.watched.isEmpty && source.read().level == nil)
+        try write(0, 0)
+        #expect(source.read().level == .nominal)
         try write(7.5, 1)
         #expect(source.read().level == .warning)
         try write(40, 6)

@@ -3,6 +3,12 @@ import Synchronization
 import TestKit
 import Testing
 
+/// Bytes that all threads hold, and the most that it has been.
+private final class Count: Sendable {
+    let held = Atomic<Int>(0)
+    let most = Atomic<Int>(0)
+}
+
 @Suite("The ledger")
 struct LedgerTests {
     @Test("What is promised is no longer free, and is again when the promise ends")
@@ -34,8 +40,7 @@ struct LedgerTests {
     func threads() async {
         let room = 10_000
         let ledger = Ledger(room: room)
-        let held = Atomic<Int>(0)
-        let most = Atomic<Int>(0)
+        let count = Count()
         await withTaskGroup(of: Void.self) { group in
             for seed in 0..<8 {
                 group.addTask {
@@ -45,27 +50,27 @@ struct LedgerTests {
                         switch Int.random(in: 0..<4, using: &random) {
                         case 0 where !mine.isEmpty:
                             let last = mine.removeLast()
-                            held.subtract(last.bytes, ordering: .relaxed)
+                            count.held.subtract(last.bytes, ordering: .relaxed)
                         case 1 where !mine.isEmpty:
                             let one = mine[Int.random(in: mine.indices, using: &random)]
                             let rest = one.bytes / 2
-                            held.subtract(one.bytes - rest, ordering: .relaxed)
+                            count.held.subtract(one.bytes - rest, ordering: .relaxed)
                             one.shrink(to: rest)
                         default:
                             let bytes = Int.random(in: 0...3000, using: &random)
                             let kind = Ledger.Kind.allCases.randomElement(using: &random) ?? .kv
                             guard let one = ledger.reserve(kind, bytes) else { continue }
-                            let now = held.add(bytes, ordering: .relaxed).newValue
-                            most.max(now, ordering: .relaxed)
+                            let now = count.held.add(bytes, ordering: .relaxed).newValue
+                            count.most.max(now, ordering: .relaxed)
                             mine.append(one)
                         }
                         #expect(ledger.free >= 0)
                     }
-                    held.subtract(mine.reduce(0) { $0 + $1.bytes }, ordering: .relaxed)
+                    count.held.subtract(mine.reduce(0) { $0 + $1.bytes }, ordering: .relaxed)
                 }
             }
         }
-        #expect(most.load(ordering: .relaxed) <= room && most.load(ordering: .relaxed) > room / 2)
+        #expect(count.most.load(ordering: .relaxed) <= room && count.most.load(ordering: .relaxed) > room / 2)
         #expect(ledger.free == room && ledger.entries.allSatisfy { $0.bytes == 0 })
     }
 }
