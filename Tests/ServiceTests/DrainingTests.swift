@@ -44,6 +44,24 @@ struct DrainingTests {
         }
     }
 
+    @Test("What was accepted ends well, also where its model was still being loaded")
+    func accepted() async throws {
+        try await RunningService.with(configure: { $0.grace = .seconds(600) }) { service in
+            let raw = try await service.greeted()
+            try raw.send(2, generate(5))
+            // Answered in its turn: the request before it has been accepted then.
+            try raw.send(3, .ping(EbbPing()))
+            var finished = false
+            var stopping: Task<Void, Never>?
+            while let envelope = try raw.receive() {
+                if case .pong? = envelope.body { stopping = Task { await service.service.stop() } }
+                if case .finished? = envelope.body { finished = true }
+            }
+            #expect(finished)
+            await stopping?.value
+        }
+    }
+
     @Test("What the grace is too short for fails with SHUTTING_DOWN, which arrives")
     func graceOver() async throws {
         try await RunningService.with(configure: { $0.grace = .milliseconds(50) }) { service in

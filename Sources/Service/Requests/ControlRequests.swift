@@ -6,7 +6,6 @@ extension RequestHandler {
     func setMode(_ request: EbbSetMode, _ client: Client) async throws -> EbbDone {
         try demandControl(client, "set a model's mode")
         guard let wish = ModelState.Wish(request.mode) else { throw ServiceError(.badRequest, "an unknown mode") }
-        try refuseWhileDraining()
         _ = try await registry.require(request.model, client.origin, peer: client.peer)
         try await thread.perform { try $0.setWish(wish, of: request.model) }
         return EbbDone()

@@ -5,7 +5,6 @@ import Text
 /// Texts become vectors.
 extension RequestHandler {
     func embed(_ request: EbbEmbed, _ client: Client) async throws -> EbbEmbeddings {
-        try refuseWhileDraining()
         let origin = try client.origin(request.priority, deadlineMilliseconds: request.deadlineMs)
         let bytes = try RequestBounds(limits).bytes(of: request)
         let model = try await registry.require(request.model, origin, peer: client.peer)

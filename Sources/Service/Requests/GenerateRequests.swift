@@ -5,7 +5,6 @@ import Text
 /// Generations: a prompt or a conversation becomes tokens, and tokens a stream of text.
 extension RequestHandler {
     func generate(_ request: EbbGenerate, _ client: Client, _ reply: Reply) async throws {
-        try refuseWhileDraining()
         let origin = try client.origin(request.priority, deadlineMilliseconds: request.deadlineMs)
         let sampling = SamplingParameters(request.sampling)
         try sampling.validate()

@@ -8,7 +8,6 @@ extension RequestHandler {
 
     func load(_ request: EbbLoad, _ client: Client) async throws -> EbbStatus {
         try demandControl(client, "load a model")
-        try refuseWhileDraining()
         _ = try await registry.require(request.model, client.origin, peer: client.peer)
         var status = EbbStatus()
         let found = try await thread.perform { core in core.model(request.model).map { ($0.status, $0.regions) } }

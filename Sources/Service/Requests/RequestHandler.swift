@@ -62,10 +62,6 @@ struct RequestHandler: Sendable {
         }
     }
 
-    func refuseWhileDraining() throws {
-        if isDraining() { throw ServiceError.shuttingDown }
-    }
-
     func demandControl(_ client: Client, _ what: String) throws {
         guard access.mayControl(client.peer) else {
             throw ServiceError(

@@ -4,7 +4,6 @@ import Text
 /// Texts become tokens, and tokens texts. No model is loaded for that: its tokenizer is enough.
 extension RequestHandler {
     func tokenize(_ request: EbbTokenize, _ client: Client) async throws -> EbbTokens {
-        try refuseWhileDraining()
         let bytes = try RequestBounds(limits).demand(request.text.utf8.count, "the text")
         let tokenizer = try await registry.tokenizer(request.model, client.origin)
         return try await texts.run(.text(bytes: bytes), client.origin, cost: bytes) { job in
@@ -17,7 +16,6 @@ extension RequestHandler {
     }
 
     func detokenize(_ request: EbbDetokenize, _ client: Client) async throws -> EbbText {
-        try refuseWhileDraining()
         let bytes = try RequestBounds(limits).demand(
             request.ids.count * MemoryLayout<Int32>.size, "the list of tokens")
         let tokenizer = try await registry.tokenizer(request.model, client.origin)

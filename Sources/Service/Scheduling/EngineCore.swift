@@ -17,7 +17,8 @@ final class EngineCore {
     /// Microseconds of a model's turn: a step of few rows takes less, and then another follows.
     private static let quantum = 10_000
 
-    /// Whether the service is about to end: what has been accepted goes on, nothing else begins.
+    /// Whether the service is about to end: what it has accepted goes on, or still comes here from the text pool; nothing
+    /// is expanded any more. New requests are refused where they arrive.
     var isDraining: Bool {
         get { memory.isDraining }
         set { memory.isDraining = newValue }
@@ -103,7 +104,6 @@ final class EngineCore {
 
     /// The model that a request is for, awake.
     private func host<Host: HostedModel>(_ name: String, of origin: RequestOrigin) throws -> Host {
-        if isDraining { throw ServiceError.shuttingDown }
         if let late = ServiceError.late(origin, now: MonotonicClock.now()) { throw late }
         guard let hosted = model(name) as? Host else {
             throw ServiceError(.modelUnusable, "\(name) was unloaded", retryAfter: 100)
