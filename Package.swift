@@ -3,9 +3,12 @@ import PackageDescription
 
 let swift: [SwiftSetting] = [.swiftLanguageMode(.v6)]
 
-func layer(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: swift)
+func layer(_ name: String, _ dependencies: [Target.Dependency] = [], settings: [SwiftSetting] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: swift + settings)
 }
+
+/// Tests see what is internal in release builds, too, which are what is tested.
+let testable: SwiftSetting = .unsafeFlags(["-enable-testing"], .when(configuration: .release))
 
 func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
     .testTarget(name: name, dependencies: dependencies, resources: resources, swiftSettings: swift)
@@ -55,7 +58,8 @@ let package = Package(
         layer("EbbProtocol", [.product(name: "SwiftProtobuf", package: "swift-protobuf")] + nio),
         layer("EbbClient", ["EbbProtocol"] + nio),
         layer(
-            "Service", ["CEbbSystem", "EbbProtocol", "Engine", "Governor", "ModelFormat", "Text", log, lifecycle] + nio),
+            "Service", ["CEbbSystem", "EbbProtocol", "Engine", "Governor", "ModelFormat", "Text", log, lifecycle] + nio,
+            settings: [testable]),
         // Programs.
         .executableTarget(
             name: "ebbd",
