@@ -86,7 +86,7 @@ extension FuzzTarget {
         if let tokenizer = try? Tokenizer(file.metadata) {
             let ids = tokenizer.encode("ab ba\n<s>é", addSpecial: true, parseSpecial: true)
             _ = tokenizer.decode(ids + [-1, .max], special: true)
-            _ = try? ChatTemplate(file.metadata, tokenizer: tokenizer)
+            _ = ChatTemplate.read(file.metadata, tokenizer: tokenizer)
         }
         guard let pool, let kernels else { return }
         if EncoderModel.isEncoder(file) {

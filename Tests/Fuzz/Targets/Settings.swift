@@ -12,10 +12,13 @@ extension FuzzTarget {
             #"{"dwellSeconds": 5, "maxConnections": 64, "maxTextBytes": "1M", "templateSeconds": 2.5e0}"#, "{}",
         ].map { Array($0.utf8) }
     } run: { bytes in
-        let settings = try Settings(bytes, name: "s.json", machine: 8 << 30)
+        let settings = try Settings(bytes, name: "s.json", machine: 8 << 30, policy: policy)
         demand((0...(8 << 30)).contains(settings.policy.budget), "a budget beyond the machine")
         demand(settings.limits.maxConnections > 0, "no connection is possible")
     }
+
+    /// Found out once: what the machine has is read from a dozen files.
+    private static let policy = ServiceConfiguration.defaultPolicy
 
     /// Lines that a filter reads, JSON where they are objects; and how what others have written is shown.
     static let lines = FuzzTarget("lines") {
