@@ -127,7 +127,7 @@ struct RegistryTests {
             #expect(try await ebb.models().map(\.architecture) == ["llama", "bert"])
             #expect(try await ebb.models().map(\.architecture) == ["llama", "bert"])
             var bytes = Array(try Data(contentsOf: URL(fileURLWithPath: folder.file("b.ebb"))))
-            bytes[100] ^= 1
+            bytes.append(0)
             try folder.write("b.ebb", bytes)
             for _ in 0..<2 {
                 let damaged = try await ebb.models()[1]

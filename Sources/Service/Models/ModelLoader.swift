@@ -63,7 +63,8 @@ struct ModelLoader: Sendable {
         } else {
             let model = try DecoderModel(file, pool: workers, kernels: kernels, options: options)
             loaded = LoadedModel(
-                name: name, tokenizer: model.tokenizer, template: model.template, templateProblem: model.templateProblem,
+                name: name, tokenizer: model.tokenizer, template: model.template,
+                templateProblem: model.templateProblem,
                 contextLimit: model.contextLimit, isEncoder: false, embeddingSize: 0)
             hosted = HostedDecoder(
                 name: name, decoder: model, wish: wish, choice: choice, prefixBytes: configuration.prefixBytes,

@@ -33,7 +33,8 @@ struct Conversation {
             throw ServiceError(
                 .badRequest, "\(model.name) is a base model without a chat template: send a prompt (ebbctl run --raw)")
         }
-        return try template.render(messages: messages, tools: tools, addGenerationPrompt: true, timeLimit: .seconds(seconds))
+        return try template.render(
+            messages: messages, tools: tools, addGenerationPrompt: true, timeLimit: .seconds(seconds))
     }
 
     /// Bytes that a chat takes at most while it is rendered: its values, what the template makes of them, the prompt.

@@ -5,7 +5,6 @@ struct RequestBounds {
     /// Bytes of text in all.
     let maxTextBytes: Int
 
-    static let mostMessages = 65_536
     static let mostStops = 16
     static let stopBytes = 256
     static let mostEmbeddings = 256
@@ -33,9 +32,9 @@ struct RequestBounds {
     }
 
     private func bytes(of chat: EbbChat) throws -> Int {
-        guard chat.messages.count <= Self.mostMessages else {
+        guard chat.messages.count <= EbbProtocol.maxMessages else {
             throw ServiceError(
-                .badRequest, "\(chat.messages.count) messages: at most \(Self.mostMessages) are possible")
+                .badRequest, "\(chat.messages.count) messages: at most \(EbbProtocol.maxMessages) are possible")
         }
         let json = chat.messages.reduce(chat.toolsJson.utf8.count) { $0 + $1.moreJson.utf8.count }
         guard json <= Self.jsonBytes else {
