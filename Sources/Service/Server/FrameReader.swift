@@ -62,9 +62,16 @@ final class FrameReader: ChannelInboundHandler {
             (state, buffer) = (.failed, ByteBuffer())
             context.fireErrorCaught(error)
         }
-        // What is left must not keep what was read with it.
-        if buffer.readableBytes == 0 { buffer = ByteBuffer() }
+        letGo()
         progress.set(isWithinFrame ? (frames == 0 ? begun : nil) ?? MonotonicClock.now() : nil)
+    }
+
+    /// What is left must not keep, nor grow behind, what was read before it: at most one read's bytes are copied.
+    private func letGo() {
+        guard frames > 0 || buffer.readableBytes == 0 else { return }
+        var rest = ByteBuffer()
+        rest.writeBuffer(&buffer)
+        buffer = rest
     }
 
     private var isWithinFrame: Bool {
