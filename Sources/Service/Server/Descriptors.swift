@@ -2,7 +2,7 @@ import Glibc
 
 /// File descriptors of the process: how many connections may take of them.
 public enum Descriptors {
-    /// What is kept for models, pressure sources, memory figures and the log.
+    /// What is kept for models, pressure sources, memory figures and the log, where the limit is not very low.
     private static let kept = 64
 
     /// Raises the limit of open files to what the system allows.
@@ -16,11 +16,14 @@ public enum Descriptors {
         _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
 
-    /// Connections that can be open while enough descriptors stay for everything else.
+    /// Connections that can be open while enough descriptors stay for everything else, beside those that are in use now.
     static var roomForConnections: Int {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 256 }
         let all = Int(clamping: limit.rlim_cur)
-        return max(1, all - min(kept, all / 2))
+        // They are given from the bottom up: none is in use far above the first thousands.
+        let used = (0..<Int32(clamping: min(all, 4096))).count(where: { fcntl($0, F_GETFD) >= 0 })
+        let rest = max(0, all - used)
+        return max(1, rest - min(kept, rest / 2))
     }
 }

@@ -4,6 +4,8 @@ import Engine
 import Governor
 import Logging
 import ModelFormat
+import NIOCore
+import NIOPosix
 import ServiceLifecycle
 import Synchronization
 
@@ -93,6 +95,8 @@ public final class EbbService: Service {
 
     private func openEntrance() throws -> AsyncStream<Accepted> {
         let limits = configuration.limits
+        // The event loops take descriptors of their own, before what is left for connections is counted.
+        _ = NIOSingletons.posixEventLoopGroup.next()
         let seats = Seats(
             total: min(limits.maxConnections, Descriptors.roomForConnections), perUser: limits.maxConnectionsPerUser)
         let (clients, arrivals) = AsyncStream.makeStream(of: Accepted.self)
