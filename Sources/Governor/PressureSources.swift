@@ -27,6 +27,8 @@ public enum PressureSources {
         case .unknown: headroom = 0
         case .memory(let memory): headroom = memory.headroom ?? .max
         }
-        return min(system?.available ?? 0, headroom, limits.left ?? .max)
+        // Pages of files count as available in the other figures, whoever has them mapped: so they do in this one.
+        let mappable = limits.left.map { $0 + limits.file } ?? .max
+        return min(system?.available ?? 0, headroom, mappable)
     }
 }

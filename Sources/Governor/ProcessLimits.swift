@@ -8,9 +8,12 @@ public struct ProcessLimits: Sendable, Equatable {
     /// Bytes of all mappings, and of those that are private and writable; nil where that cannot be read.
     public var mapped: Int?
     public var mappedData: Int?
+    /// Bytes of mapped files that are in RAM.
+    public var file: Int
 
-    public init(addressSpace: Int?, data: Int?, mapped: Int?, mappedData: Int?) {
+    public init(addressSpace: Int?, data: Int?, mapped: Int?, mappedData: Int?, file: Int = 0) {
         (self.addressSpace, self.data, self.mapped, self.mappedData) = (addressSpace, data, mapped, mappedData)
+        self.file = file
     }
 
     private static let file = HeldFile("/proc/self/statm")
@@ -18,7 +21,8 @@ public struct ProcessLimits: Sendable, Equatable {
     public static func now() -> ProcessLimits {
         let statm = file.text().flatMap { Statm($0, pageBytes: sysconf(Int32(_SC_PAGESIZE))) }
         return ProcessLimits(
-            addressSpace: limit(RLIMIT_AS), data: limit(RLIMIT_DATA), mapped: statm?.mapped, mappedData: statm?.data)
+            addressSpace: limit(RLIMIT_AS), data: limit(RLIMIT_DATA), mapped: statm?.mapped, mappedData: statm?.data,
+            file: statm?.shared ?? 0)
     }
 
     private static func limit(_ resource: __rlimit_resource) -> Int? {

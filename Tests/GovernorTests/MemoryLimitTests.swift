@@ -227,6 +227,9 @@ struct MemoryLimitTests {
         #expect(PressureSources.available(system: system, group: .none, limits) == 300)
         (limits.data, limits.mappedData) = (1000, 900)
         #expect(PressureSources.available(system: system, group: .none, limits) == 100)
+        // Pages of files can go, in this figure as in the others.
+        limits.file = 40
+        #expect(PressureSources.available(system: system, group: .none, limits) == 140)
     }
 
     @Test("What cannot be read leaves nothing")
