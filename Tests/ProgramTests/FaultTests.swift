@@ -59,7 +59,7 @@ struct FaultTests {
     func killedDaemon() throws {
         let folder = try TemporaryFolder()
         let socket = folder.file("s")
-        func daemon() throws -> Daemon { try Daemon(["--socket", socket, "--state", folder.file("state")]) }
+        func daemon() throws -> Daemon { try Daemon(["--state", folder.file("state")], socket: socket) }
         func ctl(_ arguments: [String]) throws -> Programs.Outcome {
             try Programs.run("ebbctl", arguments + ["--socket", socket])
         }

@@ -97,14 +97,16 @@ final class Daemon {
 
     /// - Parameters:
     ///   - mode: of models until a test asks for another.
+    ///   - socket: its path, where it is not one of its own.
     ///   - settings: the content of its settings file.
     ///   - group: folder of a control group that it enters first.
     init(
-        _ arguments: [String] = [], mode: String = "memory_low", settings: String? = nil, group: String? = nil,
+        _ arguments: [String] = [], mode: String = "memory_low", socket: String? = nil, settings: String? = nil,
+        group: String? = nil,
         environment: [String: String] = [:]
     ) throws {
         let folder = try TemporaryFolder()
-        let socket = folder.file("ebb.sock")
+        let socket = socket ?? folder.file("ebb.sock")
         var all = ["--socket", socket, "--models", try Daemon.models(), "--mode", mode]
         all += ["--state", folder.file("state"), "--no-probe"] + arguments
         if let settings {
