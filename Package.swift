@@ -58,7 +58,8 @@ let package = Package(
         layer("EbbProtocol", [.product(name: "SwiftProtobuf", package: "swift-protobuf")] + nio),
         layer("EbbClient", ["EbbProtocol"] + nio),
         layer(
-            "Service", ["CEbbSystem", "EbbProtocol", "Engine", "Governor", "ModelFormat", "Text", log, lifecycle] + nio,
+            "Service",
+            ["CEbbSystem", "EbbProtocol", "Engine", "Governor", "ModelFormat", "Text", log, lifecycle] + nio,
             settings: [testable]),
         // Programs.
         .executableTarget(
