@@ -43,7 +43,7 @@ final class Router: ChannelDuplexHandler, Sendable {
     func close(_ error: ClientError) {
         let (waiting, reason) = state.withLock { state in
             let reason = state.closed ?? error
-            state.closed = reason
+            (state.closed, state.heldRead) = (reason, nil)
             defer { state.waiting = [:] }
             return (state.waiting, reason)
         }
