@@ -110,7 +110,12 @@ final class WeightLoader {
         guard let file, let tensor = file.tensors[name], let base = file.data(tensor).baseAddress else {
             return WeightSet.nothing
         }
-        return base.assumingMemoryBound(to: Float.self)
+        let values = UnsafeBufferPointer(start: base.assumingMemoryBound(to: Float.self), count: n)
+        // A row that they scale becomes int8 next, where NaN would be some number. They are few, and read in every step.
+        guard values.allSatisfy(\.isFinite), let start = values.baseAddress else {
+            throw FormatError("\(path): \(name) holds NaN or infinity; the file is damaged, import the model again")
+        }
+        return start
     }
 
     func optionalVector(_ name: String, n: Int) throws -> VectorRef? { has(name) ? try vector(name, n: n) : nil }
