@@ -85,7 +85,11 @@ final class Router: ChannelDuplexHandler, Sendable {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        close(ClientError(.protocolViolation, "the connection to ebbd failed: \(error)"))
+        if error is IOError {
+            close(ClientError(.unreachable, "ebbd closed the connection (\(error))", retryAfter: .seconds(1)))
+        } else {
+            close(ClientError(.protocolViolation, "the connection to ebbd failed: \(error)"))
+        }
         context.close(promise: nil)
     }
 }
