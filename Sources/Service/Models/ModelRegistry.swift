@@ -12,6 +12,7 @@ actor ModelRegistry {
         let promise: Promise<LoadedModel>
         /// The user that it counts for; nil where it counts for none.
         let uid: UInt32?
+        var work: Task<Void, Never>?
     }
 
     private let catalog: ModelCatalog
@@ -72,7 +73,7 @@ actor ModelRegistry {
         loads[name] = load
         loading += 1
         // A task of its own: the client that asked first may go.
-        Task { await carryOut(load, name, origin) }
+        loads[name]?.work = Task { await carryOut(load, name, origin) }
         return load
     }
 
@@ -118,7 +119,11 @@ actor ModelRegistry {
     /// Unloads a model, or ends the wait for one that is being loaded.
     /// - Throws: ``ServiceError`` where it is neither.
     func unload(_ name: String) async throws {
-        if let load = loads.removeValue(forKey: name) { return load.promise.keep(.failure(Self.unloaded(name))) }
+        if let load = loads.removeValue(forKey: name) {
+            load.promise.keep(.failure(Self.unloaded(name)))
+            load.work?.cancel()
+            return
+        }
         guard models.removeValue(forKey: name) != nil else {
             throw ServiceError(.unknownModel, "\(name) is not loaded")
         }
