@@ -18,18 +18,21 @@ struct RegistryTests {
     func oneLoad() async throws {
         let folder = try TinyModels.llama("tiny")
         try await RunningService.with(models: folder.path) { service in
-            var events = try await service.client().events().makeAsyncIterator()
+            let ebb = try await service.client()
+            var events = try await ebb.events().makeAsyncIterator()
             _ = try await events.next()
             try await withThrowingTaskGroup(of: Void.self) { group in
                 for _ in 0..<16 {
                     group.addTask {
-                        _ = try await service.client().generate("tiny", prompt: "abc", options: short()).text()
+                        let ebb = try await service.client()
+                        _ = try await ebb.generate("tiny", prompt: "abc", options: short()).text()
+                        try await ebb.close()
                     }
                 }
                 try await group.waitForAll()
             }
             // What comes after is known to come last.
-            try await service.client().unload("tiny")
+            try await ebb.unload("tiny")
             var loads = 0
             while let event = try await events.next(), event.what != "unloaded" {
                 if event.what == "loaded" { loads += 1 }
@@ -42,6 +45,7 @@ struct RegistryTests {
     func clientGoes() async throws {
         let folder = try TinyModels.llama("tiny")
         try await RunningService.with(models: folder.path) { service in
+            let staying = try await service.client()
             for _ in 0..<20 {
                 do {
                     let leaving = try await service.greeted()
@@ -49,9 +53,9 @@ struct RegistryTests {
                     request.model = "tiny"
                     try leaving.send(2, .load(request))
                 }
-                let answer = try await service.client().generate("tiny", prompt: "abc", options: short()).text()
+                let answer = try await staying.generate("tiny", prompt: "abc", options: short()).text()
                 #expect(!answer.isEmpty)
-                try await service.client().unload("tiny")
+                try await staying.unload("tiny")
             }
         }
     }
