@@ -79,11 +79,13 @@ final class ClientConnection: Sendable {
     func stream(_ body: EbbEnvelope.OneOf_Body) throws -> Answers {
         let said = Int(welcome.limits.maxFrameBytes)
         let most = said > 0 ? min(said, EbbProtocol.maxFrameBytes) : EbbProtocol.maxFrameBytes
-        return try Self.send(body, channel, router, mostBytes: most)
+        return try Self.send(body, channel, router, mostBytes: most, for: self)
     }
 
+    /// - Parameter connection: stays open as long as its answers are read, whoever else has let go of it.
     private static func send(
-        _ body: EbbEnvelope.OneOf_Body, _ channel: any Channel, _ router: Router, mostBytes: Int
+        _ body: EbbEnvelope.OneOf_Body, _ channel: any Channel, _ router: Router, mostBytes: Int,
+        for connection: ClientConnection? = nil
     ) throws -> Answers {
         let (id, inbox) = try router.begin()
         let frame: ByteBuffer
@@ -100,6 +102,7 @@ final class ClientConnection: Sendable {
         }
         return Answers(
             request: PendingRequest(inbox) {
+                defer { withExtendedLifetime(connection) {} }
                 guard router.end(id) else { return }
                 cancel(id, channel)
             })
