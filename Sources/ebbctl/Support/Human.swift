@@ -53,9 +53,10 @@ enum Human {
         return lines.joined(separator: "\n")
     }
 
-    /// At most so many characters, with … for what is left out.
+    /// At most so many characters as they are printed, with … for what is left out.
     static func cut(_ text: String, _ width: Int) -> String {
-        text.count > width ? text.prefix(max(0, width - 1)) + "…" : text
+        let text = text.printable
+        return text.count > width ? text.prefix(max(0, width - 1)) + "…" : text
     }
 
     static func padded(_ text: String, _ width: Int, left: Bool = false) -> String {
