@@ -46,6 +46,9 @@ struct StoppingTests {
         let daemon = try limited(files, folder, models: try Daemon.models())
         var held: [Int32] = []
         defer { for descriptor in held { close(descriptor) } }
+        try Programs.wait("a daemon that answers") {
+            try Programs.run("ebbctl", ["status", "--socket", folder.file("s")]).code == 0
+        }
         let first = try Programs.run(
             "ebbctl", ["run", "smollm2", "--raw", "a", "-n", "1", "--socket", folder.file("s")])
         #expect(first.code == 0, "\(first.errors)")
