@@ -8,8 +8,16 @@ struct StoppingTests {
     /// A daemon that may open so many files.
     private func limited(_ files: Int, _ folder: TemporaryFolder, models: String) throws -> Child {
         let arguments = ["--socket", folder.file("s"), "--models", models, "--mode", "memory_low", "--no-probe"]
+        // What the tests have open is not the daemon's.
+        let script = """
+            for file in /proc/self/fd/*; do
+                number=${file##*/}
+                [ "$number" -gt 2 ] && eval "exec $number>&-"
+            done
+            ulimit -n \(files) && exec "$0" "$@"
+            """
         let child = try Child(
-            "/bin/sh", ["-c", "ulimit -n \(files) && exec \"$0\" \"$@\"", "\(Programs.folder)/ebbd"] + arguments,
+            "/bin/bash", ["-c", script, "\(Programs.folder)/ebbd"] + arguments,
             environment: ["STATE_DIRECTORY": folder.file("state")], folder: folder)
         try Programs.wait("the socket", for: 120) {
             FileManager.default.fileExists(atPath: folder.file("s")) || !child.isRunning
