@@ -28,8 +28,10 @@ final class AdmissionDesk {
     /// - Returns: false where there is none, or all of them together would not do.
     func giveWay(for bytes: Int) -> Bool {
         let models = models()
-        let kept = models.reduce(0) { $0 + $1.prefixBytes }
-        guard kept > 0, ledger.free + kept >= bytes else { return false }
+        guard models.contains(where: { $0.prefixBytes > 0 }) else { return false }
+        // What is held for them, not what they take: blocks that have turned int8 since take less.
+        let held = ledger.entries.reduce(0) { $0 + ($1.kind == .prefixes ? $1.bytes : 0) }
+        guard ledger.free + held >= bytes else { return false }
         let oldest = models.min { ($0.oldestPrefix ?? .infinity) < ($1.oldestPrefix ?? .infinity) }
         oldest?.dropOldestPrefix()
         return true

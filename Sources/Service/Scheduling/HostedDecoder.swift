@@ -56,7 +56,8 @@ final class HostedDecoder: HostedModel {
             member: FairQueue.Member(id: requests, origin: request.origin), request: request, handle: handle,
             goal: goal, bytes: decoder.kvBytes(tokens: goal))
         if queue.entries.isEmpty, isWithinShare(entry), begin(entry) { return }
-        guard isAwaited, entry.bytes <= desk.room else { throw refusal(entry) }
+        // Who waits already begins at the next turn, if not before: then there is something to wait for.
+        guard isAwaited || !queue.entries.isEmpty, entry.bytes <= desk.room else { throw refusal(entry) }
         try mayWait()
         queue.append(entry)
         beginWaiting()
