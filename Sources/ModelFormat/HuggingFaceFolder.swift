@@ -55,10 +55,6 @@ public struct HuggingFaceFolder: ModelSource {
         try modules.demandWidths(from: config.hidden_size)
     }
 
-    static func decode<T: Decodable>(_ type: T.Type, _ folder: String, _ name: String) throws -> T {
-        try FolderFile(folder, name).decode(type)
-    }
-
     /// The keys of a BERT's config.json.
     private static let known = KnownJSON(
         used: [

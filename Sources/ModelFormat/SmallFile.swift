@@ -6,12 +6,8 @@ public enum SmallFile {
     /// for: a pipe or a device is refused, not read.
     /// - Throws: ``FormatError`` where it cannot be read, is no regular file, or is longer than `limit`.
     public static func read(_ path: String, limit: Int) throws -> [UInt8] {
-        let fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
-        guard fd >= 0 else { throw FormatError.system("cannot read \(path)") }
+        let (fd, info) = try RegularFile.open(path)
         defer { close(fd) }
-        var info = stat()
-        guard fstat(fd, &info) == 0 else { throw FormatError.system("cannot read \(path)") }
-        guard info.st_mode & S_IFMT == S_IFREG else { throw FormatError("\(path) is not a regular file") }
         // One byte more than allowed: so much is read of a file that is too long, or grows meanwhile.
         var bytes = [UInt8](repeating: 0, count: min(max(0, Int(info.st_size)), limit) + 1)
         var count = 0
