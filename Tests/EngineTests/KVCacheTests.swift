@@ -26,6 +26,8 @@ struct KVCacheTests {
         sequence.reset()
         exact.reset()
         #expect(model.kvPool.usedBlocks == 0 && model.kvPool.int8Blocks == 0)
+        // Pages that blocks share, too.
+        #expect(MemoryRegion.residentBytes(model.kvRegions) == 0)
     }
 
     @Test("A sequence that shares another's beginning continues as one that was fed it all", arguments: [false, true])

@@ -16,7 +16,7 @@ public final class AnonymousMemory: @unchecked Sendable {
         }
         if hugePages { madvise(base, size, MADV_HUGEPAGE) }
         self.base = base
-        self.byteCount = size
+        self.byteCount = byteCount
     }
 
     /// Rows of a step from which on its buffers are used in nearly full.
@@ -27,14 +27,17 @@ public final class AnonymousMemory: @unchecked Sendable {
 
     var region: MemoryRegion { MemoryRegion(UnsafeRawBufferPointer(start: base, count: byteCount)) }
 
-    deinit { munmap(base, byteCount) }
+    deinit { munmap(base, max(byteCount, 1)) }
 
     /// Gives all pages back; they read as zero afterwards.
     func discard() { discard(0..<byteCount) }
 
-    /// Gives the pages of a range back; they read as zero afterwards. The range is widened inwards to whole pages.
+    /// The smallest that Linux has on the CPUs that Ebb runs on.
+    static let page = 4096
+
+    /// Gives the pages that lie in a range whole back; they read as zero afterwards.
     func discard(_ range: Range<Int>) {
-        let page = 4096
+        let page = Self.page
         let start = (range.lowerBound + page - 1) / page * page
         let end = range.upperBound / page * page
         if start < end { madvise(base + start, end - start, MADV_DONTNEED) }

@@ -62,8 +62,20 @@ public final class KVPool {
             references[Int(block)] -= 1
             guard references[Int(block)] == 0 else { return }
             free.append(block)
-            let start = Int(block) * blockBytes
-            memory.discard(start..<start + blockBytes)
+            discard(Int(block))
+        }
+
+        /// Gives the pages of a free block back, and those at its ends whose other blocks are free, too: int8 blocks do
+        /// not begin at pages, and a page between two of them goes with the second.
+        private func discard(_ block: Int) {
+            let page = AnonymousMemory.page
+            let firstPage = block * blockBytes / page * page
+            let lastPage = ((block + 1) * blockBytes + page - 1) / page * page
+            var (first, end) = (block, block + 1)
+            while first > 0, references[first - 1] == 0, first * blockBytes > firstPage { first -= 1 }
+            while end < references.count, references[end] == 0, end * blockBytes < lastPage { end += 1 }
+            // Nothing lies behind the last block that was ever handed out.
+            memory.discard(first * blockBytes..<(end == references.count ? lastPage : end * blockBytes))
         }
 
         func at(_ block: UInt32) -> UnsafeMutableRawPointer { memory.base + Int(block) * blockBytes }
