@@ -14,8 +14,13 @@ public struct ProcessMemory: Sendable, Equatable {
     /// nil where neither can be read.
     public static func now() -> ProcessMemory? {
         if let memory = rollup.text().flatMap(ProcessMemory.init(smapsRollup:)) { return memory }
-        return statm.text().flatMap { ProcessLimits.Statm($0, pageBytes: sysconf(Int32(_SC_PAGESIZE))) }
-            .map(ProcessMemory.init)
+        return estimate()
+    }
+
+    /// From counters alone, without a walk over the mappings: a few hundred KiB off at times.
+    static func estimate() -> ProcessMemory? {
+        statm.text().flatMap { ProcessLimits.Statm($0, pageBytes: sysconf(Int32(_SC_PAGESIZE))) }.map(
+            ProcessMemory.init)
     }
 
     init(_ statm: ProcessLimits.Statm) {

@@ -17,17 +17,17 @@ struct HeapUse: Sendable {
 }
 
 /// Gives free pages of the heap back after a burst: soon after it was told of one, and when it finds by itself that
-/// there is more free than there was. On a queue of its own, since malloc waits meanwhile; not more often than once a
-/// second.
+/// the process takes another amount than after the last time. What malloc has free does not say so: it counts pages
+/// that were given back with those that are in use again. On a queue of its own, since malloc waits meanwhile; not more
+/// often than once a second.
 final class HeapTrimmer: Sendable {
-    /// Bytes of a burst below which nobody needs to tell.
+    /// Bytes below which it is not worth the walk.
     static let worthwhile = 1 << 20
 
     private let queue = DispatchQueue(label: "ebb.heap", qos: .utility)
     private let isWaiting = Atomic<Bool>(false)
-    private let unusedThen = Atomic<Int>(0)
-
-    private static let change = 8 << 20
+    /// Anonymous bytes of the process after the last time.
+    private let anonymousThen = Atomic<Int>(0)
 
     init() { lookLater() }
 
@@ -38,21 +38,28 @@ final class HeapTrimmer: Sendable {
         }
     }
 
-    func trimSoon() {
+    /// After a burst.
+    func trimSoon() { inASecond { $0.trim() } }
+
+    /// Where memory is scarce.
+    func lookSoon() { inASecond { $0.look() } }
+
+    private func inASecond(_ work: @escaping @Sendable (HeapTrimmer) -> Void) {
         guard !isWaiting.exchange(true, ordering: .relaxed) else { return }
         queue.asyncAfter(deadline: .now() + 1) { [weak self] in
-            self?.isWaiting.store(false, ordering: .relaxed)
-            self?.trim()
+            guard let self else { return }
+            self.isWaiting.store(false, ordering: .relaxed)
+            work(self)
         }
     }
 
     private func look() {
-        let unused = HeapUse.now().unused
-        if abs(unused - unusedThen.load(ordering: .relaxed)) > Self.change { trim() }
+        guard HeapUse.now().unused > Self.worthwhile, let memory = ProcessMemory.estimate() else { return }
+        if abs(memory.anonymous - anonymousThen.load(ordering: .relaxed)) > Self.worthwhile { trim() }
     }
 
     private func trim() {
         ebb_heap_trim()
-        unusedThen.store(HeapUse.now().unused, ordering: .relaxed)
+        if let memory = ProcessMemory.estimate() { anonymousThen.store(memory.anonymous, ordering: .relaxed) }
     }
 }
