@@ -1,7 +1,9 @@
 """A client of the Ebb protocol without dependencies: messages are dictionaries, and protocol/ebb.proto says what is in them."""
 import asyncio
+import contextlib
 import pathlib
 import re
+import socket
 import struct
 
 PROTO = pathlib.Path(__file__).resolve().parent.parent.parent / "protocol/ebb.proto"
@@ -147,10 +149,15 @@ class Connection:
     @classmethod
     async def open(cls, path, name="test", hello=True):
         self = cls()
-        self.reader, self.writer = await asyncio.open_unix_connection(path, limit=8 << 20)
+        connected = socket.socket(socket.AF_UNIX)
+        connected.connect(path)
         self.ids = 1
         if hello:
-            await self.send({"id": 1, "hello": {"version_min": 1, "version_max": 1, "client": name}})
+            # Who is refused may find the socket closed already; why can be read from it, unless asyncio writes to it.
+            with contextlib.suppress(BrokenPipeError):
+                connected.sendall(frame({"id": 1, "hello": {"version_min": 1, "version_max": 1, "client": name}}))
+        self.reader, self.writer = await asyncio.open_unix_connection(sock=connected, limit=8 << 20)
+        if hello:
             kind, values = body_of(await self.receive())
             if kind != "welcome":
                 self.abort()
