@@ -19,29 +19,9 @@ struct RequestHandler: Sendable {
 
     typealias Reply = @Sendable (EbbEnvelope.OneOf_Body) async throws -> Void
 
-    /// Answers one request with all its messages.
-    /// - Parameter started: told once, at the beginning, what ends the request wherever it is.
+    /// Answers one request with all its messages. Cancelling the task gives it up, wherever it is.
     /// - Throws: ``ServiceError`` and whatever else went wrong: the caller answers with a Failure.
-    func handle(
-        _ body: EbbEnvelope.OneOf_Body, client: Client, reply: @escaping Reply, started: (any Cancellable) -> Void
-    ) async throws {
-        let work = Task { try await answer(body, client, reply) }
-        started(RequestTask(work))
-        try await withTaskCancellationHandler {
-            try await work.value
-        } onCancel: {
-            work.cancel()
-        }
-    }
-
-    /// Ends a request by ending its task.
-    private final class RequestTask: Cancellable {
-        private let task: Task<Void, any Error>
-        init(_ task: Task<Void, any Error>) { self.task = task }
-        func cancel() { task.cancel() }
-    }
-
-    private func answer(_ body: EbbEnvelope.OneOf_Body, _ client: Client, _ reply: Reply) async throws {
+    func answer(_ body: EbbEnvelope.OneOf_Body, _ client: Client, _ reply: Reply) async throws {
         switch body {
         case .ping(let request): try await reply(.pong(EbbPong(request)))
         case .generate(let request): try await generate(request, client, reply)

@@ -1,12 +1,7 @@
 import Synchronization
 
-/// What a client can end before it has been answered.
-protocol Cancellable: AnyObject, Sendable {
-    func cancel()
-}
-
 /// The client's end of a running generation.
-final class GenerationHandle: Cancellable {
+final class GenerationHandle: Sendable {
     let events: AsyncStream<GenerationEvent>
     private let continuation: AsyncStream<GenerationEvent>.Continuation
     private let cancelled = Atomic<Bool>(false)

@@ -4,7 +4,7 @@ import Governor
 import Synchronization
 
 /// Texts that a client wants embedded, in tokens.
-final class EmbeddingRequest: Cancellable {
+final class EmbeddingRequest: Sendable {
     let texts: [[Int32]]
     let origin: RequestOrigin
     private let cancelled = Atomic<Bool>(false)

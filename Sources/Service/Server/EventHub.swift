@@ -37,7 +37,7 @@ final class EventHub: Sendable {
     }
 
     /// A client's stream of events.
-    final class Subscription: Cancellable {
+    final class Subscription: Sendable {
         let events: AsyncStream<EbbEvent>
         private let continuation: AsyncStream<EbbEvent>.Continuation
 

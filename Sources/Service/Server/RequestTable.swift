@@ -5,7 +5,6 @@ import Synchronization
 final class RequestTable: Sendable {
     private struct Request {
         let bytes: Int
-        var handle: (any Cancellable)?
         var work: Task<Void, Never>?
         /// Why it is to end.
         var ending: ServiceError?
@@ -57,22 +56,11 @@ final class RequestTable: Sendable {
 
     /// The task that serves it: cancelled with it.
     func attach(_ work: Task<Void, Never>, to id: UInt64) {
-        if change(id, { $0.work = work }) { work.cancel() }
-    }
-
-    /// What the engine has to be told of when it is cancelled.
-    func attach(_ handle: any Cancellable, to id: UInt64) {
-        if change(id, { $0.handle = handle }) { handle.cancel() }
-    }
-
-    /// True where it is to end already, or is no more.
-    private func change(_ id: UInt64, _ change: (inout Request) -> Void) -> Bool {
-        state.withLock { state in
-            guard var request = state.requests[id] else { return true }
-            change(&request)
-            state.requests[id] = request
-            return request.ending != nil
+        let isOver = state.withLock { state in
+            state.requests[id]?.work = work
+            return state.requests[id].map { $0.ending != nil } ?? true
         }
+        if isOver { work.cancel() }
     }
 
     /// Frees the id: its last answer follows, or has failed. Why it was to end, if it was.
@@ -93,7 +81,6 @@ final class RequestTable: Sendable {
             if state.requests[id]?.ending == nil { state.requests[id]?.ending = .cancelled }
             return state.requests[id]
         }
-        request?.handle?.cancel()
         request?.work?.cancel()
     }
 
@@ -104,9 +91,6 @@ final class RequestTable: Sendable {
             for id in state.requests.keys where state.requests[id]?.ending == nil { state.requests[id]?.ending = error }
             return Array(state.requests.values)
         }
-        for request in requests {
-            request.handle?.cancel()
-            request.work?.cancel()
-        }
+        for request in requests { request.work?.cancel() }
     }
 }
