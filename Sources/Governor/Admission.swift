@@ -8,19 +8,25 @@ public struct Admission: Sendable {
     public var inUse: Int
     public var policy: Policy
     public var level: PressureLevel
+    /// Who says that the level is what it is.
+    public var reason: String
 
-    public init(available: Int, reclaimable: Int, inUse: Int, policy: Policy, level: PressureLevel) {
+    public init(
+        available: Int, reclaimable: Int, inUse: Int, policy: Policy, level: PressureLevel, reason: String = ""
+    ) {
         self.available = available
         self.reclaimable = reclaimable
         self.inUse = inUse
         self.policy = policy
         self.level = level
+        self.reason = reason
     }
 
     public enum Verdict: Sendable, Equatable {
         case admitted
-        /// What is needed, what there is, and what would help: a sentence.
-        case refused(String)
+        /// What is needed, what there is, and what would help: a sentence; and whether it would be refused with all else
+        /// gone, too.
+        case refused(String, isLasting: Bool)
     }
 
     /// - Parameters:
@@ -34,13 +40,19 @@ public struct Admission: Sendable {
             return .refused(
                 "\(what) needs about \(mib(need)) (\(mib(anonymous)) of its own, \(mib(mapped)) of the file); "
                     + "\(mib(room)) can be had while \(mib(policy.reserve / 2)) stay with the system. Close other "
-                    + "programs, unload a model, or ask for less context")
+                    + "programs, unload a model, or ask for less context", isLasting: false)
+        }
+        if anonymous > policy.budget {
+            return .refused(
+                "\(what) needs about \(mib(anonymous)); Ebb's memory budget is \(mib(policy.budget)) in all. Raise "
+                    + "memoryBudget in the settings, or ask for less context", isLasting: true)
         }
         let allowed = max(0, policy.budget - inUse + reclaimable)
         if anonymous > allowed {
             return .refused(
                 "\(what) needs about \(mib(anonymous)); of Ebb's memory budget of \(mib(policy.budget)) "
-                    + "\(mib(allowed)) are left. Raise memoryBudget in the settings, or unload a model")
+                    + "\(mib(allowed)) are left. Raise memoryBudget in the settings, or unload a model",
+                isLasting: false)
         }
         return .admitted
     }
@@ -48,9 +60,11 @@ public struct Admission: Sendable {
     /// Whether a model may be loaded: also not while memory is critically scarce.
     public func verdictOnLoad(_ name: String, anonymous: Int, mapped: Int) -> Verdict {
         if level == .critical {
+            let why = reason.isEmpty ? "" : " (\(reason))"
             return .refused(
-                "memory is critically scarce: \(name) would need about \(mib(anonymous + mapped)), "
-                    + "\(mib(available)) are available. Close other programs; it can be loaded once the level falls")
+                "memory is critically scarce\(why): \(name) would need about \(mib(anonymous + mapped)), "
+                    + "\(mib(available)) are available. Close other programs; it can be loaded once the level falls",
+                isLasting: false)
         }
         return verdict("loading \(name)", anonymous: anonymous, mapped: mapped)
     }

@@ -14,7 +14,7 @@ struct AdmissionTests {
     }
 
     private func reason(_ verdict: Admission.Verdict) -> String? {
-        if case .refused(let why) = verdict { return why }
+        if case .refused(let why, _) = verdict { return why }
         return nil
     }
 

@@ -46,7 +46,8 @@ struct ModelLoader: Sendable {
         let verdict = try await thread.perform { core in
             core.memory.admission().verdictOnLoad(name, anonymous: anonymous, mapped: mapped)
         }
-        if case .refused(let why) = verdict { throw ServiceError(.outOfMemory, why, retryAfter: 5000) }
+        guard case .refused(let why, let isLasting) = verdict else { return }
+        throw isLasting ? ServiceError(.outOfMemory, why) : ServiceError(.outOfMemory, why, retryAfter: 5000)
     }
 
     private func build(_ name: String, _ file: EbbFile) throws -> Built {

@@ -144,7 +144,8 @@ final class MemoryManager {
         return Admission(
             available: availableBytes() - books.outstanding(promised: promised, standing),
             reclaimable: standing.yielding,
-            inUse: books.other + standing.kvBeyond + promised + expandedBytes, policy: policy, level: level)
+            inUse: books.other + standing.kvBeyond + promised + expandedBytes, policy: policy, level: level,
+            reason: last.view.reason)
     }
 
     // MARK: Deciding

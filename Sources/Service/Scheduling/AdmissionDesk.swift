@@ -7,8 +7,8 @@ final class AdmissionDesk {
     private let ledger: Ledger
     /// All models, in any order.
     var models: () -> [HostedModel] = { [] }
-    /// Why the system has no memory for so many bytes of something; nil where it has.
-    var refusal: (String, Int) -> String? = { _, _ in nil }
+    /// Why the system has no memory for so many bytes of something, and whether it never will; nil where it has.
+    var refusal: (String, Int) -> (why: String, isLasting: Bool)? = { _, _ in nil }
 
     /// Promises bytes, or nil where there is no room.
     var promise: (Ledger.Kind, Int) -> Ledger.Reservation?

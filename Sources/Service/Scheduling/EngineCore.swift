@@ -37,7 +37,8 @@ final class EngineCore {
         desk.models = { [unowned self] in self.models }
         desk.refusal = { [unowned self] what, bytes in
             let verdict = self.memory.admission().verdict(what, anonymous: bytes)
-            return if case .refused(let why) = verdict { why } else { nil }
+            guard case .refused(let why, let isLasting) = verdict else { return nil }
+            return (why, isLasting)
         }
     }
 

@@ -74,15 +74,23 @@ final class HostedDecoder: HostedModel {
 
     private func refusal(_ entry: QueuedGeneration) -> ServiceError {
         let what = "a context of \(entry.request.prompt.count) tokens and its answer"
-        if let why = desk.refusal(what, entry.bytes) { return ServiceError(.outOfMemory, why, retryAfter: 1000) }
+        let help = "Fewer tokens (max_tokens) take less"
         func mib(_ bytes: Int) -> String { "\((max(0, bytes) + (1 << 20) - 1) >> 20) MiB" }
-        let room =
-            entry.bytes <= desk.room
-            ? "others hold what Ebb may take for now" : "there is room for \(mib(desk.room)) in all"
+        guard entry.bytes <= desk.room else {
+            return ServiceError(
+                .outOfMemory,
+                "\(what) needs \(mib(entry.bytes)) of KV cache; there is room for \(mib(desk.room)) in all. \(help), or "
+                    + "raise memoryBudget in the settings")
+        }
+        if let (why, isLasting) = desk.refusal(what, entry.bytes) {
+            return isLasting
+                ? ServiceError(.outOfMemory, "\(why). \(help)")
+                : ServiceError(.outOfMemory, "\(why). \(help)", retryAfter: 1000)
+        }
         return ServiceError(
             .outOfMemory,
-            "\(what) needs \(mib(entry.bytes)) of KV cache; \(room). Ask for fewer tokens (max_tokens), or raise "
-                + "memoryBudget in the settings", retryAfter: 5000)
+            "\(what) needs \(mib(entry.bytes)) of KV cache; others hold what Ebb may take for now. \(help)",
+            retryAfter: 5000)
     }
 
     private func isWithinShare(_ entry: QueuedGeneration) -> Bool {
