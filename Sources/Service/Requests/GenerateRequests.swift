@@ -6,7 +6,9 @@ import Text
 extension RequestHandler {
     func generate(_ request: EbbGenerate, _ client: Client, _ reply: Reply) async throws {
         let origin = try client.origin(request.priority, deadlineMilliseconds: request.deadlineMs)
-        let sampling = SamplingParameters(request.sampling)
+        var sampling = SamplingParameters(request.sampling)
+        // Equal requests give equal texts also where they leave the seed to us.
+        if request.reproducible, sampling.seed == nil { sampling.seed = 0 }
         try sampling.validate()
         let bytes = try RequestBounds(limits).bytes(of: request)
         let model = try await registry.require(request.model, origin, peer: client.peer)
