@@ -29,6 +29,8 @@ final class StateFolder: Sendable {
 
     /// nil: nothing is kept.
     let path: String?
+    /// A locked file in the folder, or -1: two daemons would undo what the other remembers and parks.
+    private let lock: Int32
     private let texts: TextPool
     private let logger: Logger
     private let state: Mutex<State>
@@ -40,7 +42,6 @@ final class StateFolder: Sendable {
 
     /// Reads what was kept, and makes the folder where it is missing.
     init(path: String?, texts: TextPool, logger: Logger) {
-        self.path = path
         self.texts = texts
         self.logger = logger
         var content = Content()
@@ -52,6 +53,16 @@ final class StateFolder: Sendable {
                 logger.warning(
                     "nothing is remembered over restarts: cannot make \(path): \(error.localizedDescription)")
             }
+        }
+        lock = path.map { open($0 + "/lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600) } ?? -1
+        if let path, lock >= 0, flock(lock, LOCK_EX | LOCK_NB) != 0 {
+            logger.warning(
+                "nothing is remembered over restarts: another ebbd uses \(path); give --state another folder")
+            self.path = nil
+        } else {
+            self.path = path
+        }
+        if let path = self.path {
             do {
                 content = try Self.read(path + "/models.json") ?? content
             } catch {
@@ -62,6 +73,11 @@ final class StateFolder: Sendable {
         // Conversations of a daemon that ended otherwise than it should.
         if let parkingFolder { try? FileManager.default.removeItem(atPath: parkingFolder) }
     }
+
+    deinit { close(lock) }
+
+    /// Lets another daemon use the folder.
+    func letGo() { flock(lock, LOCK_UN) }
 
     /// - Returns: nil where there is no file.
     private static func read(_ path: String) throws -> Content? {

@@ -25,7 +25,8 @@ public final class EbbService: Service {
     let started = ContinuousClock.now
     private let operatorSource: OperatorSource
     private let access: AccessControl
-    private let trimmer = HeapTrimmer()
+    private let trimmer: HeapTrimmer
+    private let state: StateFolder
     private let entrance = Mutex<Entrance?>(nil)
 
     /// Where clients come in.
@@ -54,15 +55,17 @@ public final class EbbService: Service {
             state: folder)
         lost.listen { name in Task { await registry.forget(name) } }
         operatorSource = OperatorSource()
+        let trimmer = HeapTrimmer()
         monitor = PressureMonitor(
             sources: configuration.sources + [operatorSource], interval: configuration.governorInterval.seconds,
             dwell: configuration.levelDwell
         ) { view in
+            if view.level != .nominal { trimmer.lookSoon() }
             thread.govern(
                 GovernorNews(
                     view: view, available: configuration.availableBytes(), now: MonotonicClock.now()))
         }
-        (self.ledger, self.texts) = (ledger, texts)
+        (self.ledger, self.texts, self.trimmer, state) = (ledger, texts, trimmer, folder)
         (self.thread, self.registry, self.events) = (thread, registry, events)
     }
 
@@ -91,6 +94,7 @@ public final class EbbService: Service {
             Task { await self.drain() }
         }
         await stopEngine()
+        state.letGo()
     }
 
     private func openEntrance() throws -> AsyncStream<Accepted> {
