@@ -13,7 +13,6 @@ struct DaemonService: ServiceLifecycle.Service {
 
     func run() async throws {
         ebb_heap_bound()
-        Descriptors.raiseLimit()
         let end = ImpatientEnd(grace: service.grace, socket: service.ownSocket, logger: logger)
         end.start()
         let watchdog = Watchdog(service.liveness(), logger: logger)

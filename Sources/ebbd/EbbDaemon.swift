@@ -95,7 +95,24 @@ struct EbbDaemon: AsyncParsableCommand {
         return variable("HOME").map { $0 + "/.local/state/ebb" }
     }
 
+    /// Below it threads cannot start, or the runtime ends the process.
+    private static let leastAddressSpace = 768 << 20
+
+    /// - Throws: ``ServiceError`` where a limit leaves too little for the program and its threads.
+    private static func demandAddressSpace() throws {
+        guard let limit = ProcessLimits.now().addressSpace, limit < leastAddressSpace else { return }
+        throw ServiceError(
+            .internal,
+            "the limit of address space is \(limit >> 20) MiB; ebbd needs at least \(leastAddressSpace >> 20) MiB, and as "
+                + "much as its models on top (ulimit -v, or LimitAS= of the service)")
+    }
+
     func run() async throws {
+        // A file that may not grow (RLIMIT_FSIZE) is an error of who writes it, as on a full disk.
+        signal(SIGXFSZ, SIG_IGN)
+        Descriptors.raiseLimit()
+        try Descriptors.demandEnough()
+        try Self.demandAddressSpace()
         let underSystemd = getenv("JOURNAL_STREAM") != nil
         LoggingSystem.bootstrap { _ -> any LogHandler in
             underSystemd ? JournalLogHandler() : StandardErrorLogHandler()

@@ -25,6 +25,10 @@ struct FaultTests {
         return try JSONSerialization.jsonObject(with: output) as? [String: Any] ?? [:]
     }
 
+    private func names(_ folder: String) -> [String] {
+        (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    }
+
     private func waitForRequest(_ daemon: Daemon, _ client: Child) throws {
         try Programs.wait("the request") {
             try daemon.ctl(["status"]).output.contains("1 requests under way") || !client.isRunning
@@ -129,5 +133,55 @@ struct FaultTests {
         }
         #expect(try client.wait() == 0)
         #expect(try report(output)["generated_tokens"] as? Int == 200)
+    }
+
+    @Test("A daemon that is killed while it parks, or after, leaves nothing that the next one reads; that one serves")
+    func killedInParking() throws {
+        let folder = try TemporaryFolder()
+        let (socket, parked) = (folder.file("s"), folder.file("state/parked"))
+        func daemon() throws -> Daemon {
+            let daemon = try Daemon(
+                ["--state", folder.file("state")], socket: socket, settings: #"{"idleSeconds": 1}"#)
+            try Programs.wait("a daemon that answers") { try daemon.ctl(["status"]).code == 0 }
+            return daemon
+        }
+        func answer(_ daemon: Daemon) throws -> String {
+            let prompt = String(repeating: "The sea and the stones. ", count: 60)
+            let outcome = try daemon.ctl(["run", "smollm2", "--raw", prompt, "-n", "8", "--temperature", "0"])
+            #expect(outcome.code == 0, "\(outcome.errors)")
+            return outcome.output
+        }
+        var answers: Set<String> = []
+        // Its first moment, and ever later ones.
+        for delay in [0, 1_000, 10_000, 100_000] as [UInt32] {
+            let daemon = try daemon()
+            #expect(!FileManager.default.fileExists(atPath: parked))
+            answers.insert(try answer(daemon))
+            try Programs.wait("a file of parked conversations") {
+                !names(parked).isEmpty
+            }
+            usleep(delay)
+            daemon.signal(SIGKILL)
+            #expect(try daemon.process.wait() == 128 + SIGKILL)
+        }
+        answers.insert(try answer(try daemon()))
+        #expect(answers.count == 1)
+    }
+
+    @Test("On a disk that takes nothing more all requests are answered; what cannot be kept is said by name")
+    func fullDisk() throws {
+        // A limit on files stands for the disk: without root it cannot be filled.
+        let daemon = try Daemon(settings: #"{"idleSeconds": 1}"#, first: "ulimit -f 0")
+        let prompt = String(repeating: "The sea and the stones. ", count: 60)
+        func answer() throws -> Programs.Outcome {
+            try daemon.ctl(["run", "smollm2", "--raw", prompt, "-n", "8", "--temperature", "0"])
+        }
+        let first = try answer()
+        #expect(first.code == 0, "\(first.errors)")
+        let kept = try daemon.ctl(["prefer", "smollm2", "speed"])
+        #expect(kept.code != 0 && kept.errors.contains("cannot keep settings"), "\(kept.code) \(kept.errors)")
+        try Programs.wait("parking") { try daemon.ctl(["status"]).output.contains("parked") }
+        #expect(try answer().output == first.output)
+        #expect(names(daemon.folder.file("state/parked")).isEmpty)
     }
 }

@@ -89,7 +89,7 @@ struct GovernorProgramTests {
         "In a control group of 280 MB a model is expanded in part, gives way to another process, and nobody is killed")
     func memoryGroup() throws {
         guard let group = try MemoryGroup(bytes: 280 << 20) else { return }
-        let daemon = try Daemon(mode: "auto", settings: Self.settings, group: group.path)
+        let daemon = try Daemon(mode: "auto", settings: Self.settings, first: "echo $$ > \(group.path)/cgroup.procs")
         #expect(try daemon.ctl(["run", "smollm2", "--raw", "The sea", "-n", "4"]).code == 0)
         func expanded() throws -> Int { model(try status(daemon))?.expandedLayers ?? 0 }
         try Programs.wait("some layers expanded") { try expanded() >= 5 }

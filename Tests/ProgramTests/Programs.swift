@@ -99,10 +99,10 @@ final class Daemon {
     ///   - mode: of models until a test asks for another.
     ///   - socket: its path, where it is not one of its own.
     ///   - settings: the content of its settings file.
-    ///   - group: folder of a control group that it enters first.
+    ///   - first: what a shell runs before it becomes the daemon.
     init(
         _ arguments: [String] = [], mode: String = "memory_low", socket: String? = nil, settings: String? = nil,
-        group: String? = nil,
+        first: String? = nil,
         environment: [String: String] = [:]
     ) throws {
         let folder = try TemporaryFolder()
@@ -113,10 +113,10 @@ final class Daemon {
             try folder.write("settings.json", Array(settings.utf8))
             all += ["--settings", folder.file("settings.json")]
         }
-        if let group {
-            let enter = "echo $$ > \(group)/cgroup.procs && exec \"$0\" \"$@\""
+        if let first {
+            let script = first + " && exec \"$0\" \"$@\""
             process = try Child(
-                "/bin/sh", ["-c", enter, "\(Programs.folder)/ebbd"] + all, environment: environment, folder: folder)
+                "/bin/sh", ["-c", script, "\(Programs.folder)/ebbd"] + all, environment: environment, folder: folder)
         } else {
             process = try Child("ebbd", all, environment: environment, folder: folder)
         }

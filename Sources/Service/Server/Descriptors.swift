@@ -16,6 +16,21 @@ public enum Descriptors {
         _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
 
+    /// Pressure sources, the socket, a model and one client, and what each event loop takes.
+    private static var least: Int { 30 + 4 * max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
+
+    /// - Throws: ``ServiceError`` where the limit of open files is too low to serve anyone.
+    public static func demandEnough() throws {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, limit.rlim_cur < rlim_t(least) else {
+            return
+        }
+        throw ServiceError(
+            .internal,
+            "the limit of open files is \(limit.rlim_cur); ebbd needs at least \(least) (ulimit -n, or LimitNOFILE= of "
+                + "the service)")
+    }
+
     /// Connections that can be open while enough descriptors stay for everything else, beside those that are in use now.
     static var roomForConnections: Int {
         var limit = rlimit()

@@ -65,10 +65,11 @@ enum Terminal {
 }
 
 enum StandardStreams {
-    /// Makes writing to a closed pipe an error instead of a signal, and keeps a model's file from becoming standard output
+    /// Makes writing to a closed pipe, or beyond a limit on files, an error instead of a signal, and keeps a model's file from becoming standard output
     /// where the program was started without one.
     static func prepare() {
         signal(SIGPIPE, SIG_IGN)
+        signal(SIGXFSZ, SIG_IGN)
         // Opened the wrong way round, so that using them fails.
         for (fd, way) in [(STDIN_FILENO, O_WRONLY), (STDOUT_FILENO, O_RDONLY), (STDERR_FILENO, O_RDONLY)]
         where fcntl(fd, F_GETFD) == -1 {
