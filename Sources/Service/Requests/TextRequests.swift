@@ -20,6 +20,11 @@ extension RequestHandler {
             request.ids.count * MemoryLayout<Int32>.size, "the list of tokens")
         let tokenizer = try await registry.tokenizer(request.model, client.origin)
         return try await texts.run(.text(bytes: bytes), client.origin, cost: bytes) { job in
+            if let id = request.ids.first(where: { !(0..<tokenizer.vocabularySize).contains(Int($0)) }) {
+                throw ServiceError(
+                    .badRequest,
+                    "\(id) is no token of \(request.model): it has those from 0 to \(tokenizer.vocabularySize - 1)")
+            }
             // A byte that is no UTF-8 becomes three.
             let textBytes = tokenizer.byteCount(of: request.ids)
             try ReplyBounds.demand(textBytes, "the text", "send fewer tokens at a time")

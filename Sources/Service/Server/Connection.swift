@@ -185,6 +185,8 @@ final class Connection: Sendable {
             mostReceived.store(
                 max(mostReceived.load(ordering: .relaxed), payload.readableBytes), ordering: .relaxed)
             let outline = try payload.withUnsafeReadableBytes { try EnvelopeOutline($0) }
+            // Its answer could not be told from the last word of a connection.
+            guard outline.id != 0 else { throw ServiceError(.badRequest, "a request's id must not be 0") }
             do {
                 try check(outline)
                 let envelope = try await FrameCoder.decode(payload)
@@ -198,7 +200,6 @@ final class Connection: Sendable {
 
     /// What can be said of a request before it is decoded.
     private func check(_ outline: EnvelopeOutline) throws {
-        guard outline.id != 0 else { throw ServiceError(.badRequest, "a request's id must not be 0") }
         guard outline.body != nil else { throw ServiceError(.badRequest, "an unknown or empty request") }
         guard !outline.hasAnswer else { throw ServiceError(.badRequest, "this message is no request") }
         guard outline.messages <= EbbProtocol.maxMessages else {
@@ -245,17 +246,14 @@ final class Connection: Sendable {
         defer { requests.answered() }
         let isAnswered = Atomic<Bool>(false)
         do {
-            try await services.handler.handle(
-                body, client: Client(peer: peer, connection: number),
-                reply: { body in
-                    if body.isLastAnswer {
-                        // The client may use the id again as soon as it reads this.
-                        self.requests.free(id)
-                        isAnswered.store(true, ordering: .relaxed)
-                    }
-                    try await self.answer(id, body)
-                },
-                started: { self.requests.attach($0, to: id) })
+            try await services.handler.answer(body, Client(peer: peer, connection: number)) { body in
+                if body.isLastAnswer {
+                    // The client may use the id again as soon as it reads this.
+                    self.requests.free(id)
+                    isAnswered.store(true, ordering: .relaxed)
+                }
+                try await self.answer(id, body)
+            }
             guard !isAnswered.load(ordering: .relaxed) else { return }
             throw ServiceError.cancelled
         } catch {
@@ -297,7 +295,7 @@ final class Connection: Sendable {
                     .slowReader, "nothing was read for \(Int(limits.slowReaderSeconds)) s while answers waited"),
                 dropping: true)
         } else if greeting.withLock({ $0 }) == nil, now - start >= limits.handshakeSeconds {
-            end(ServiceError(.badRequest, "no handshake within \(Int(limits.handshakeSeconds)) s"))
+            end(ServiceError(.badRequest, "no handshake within \(limits.handshakeSeconds) s"))
         } else if let begun = frames.unfinishedSince, let since = listeningSince.withLock({ $0 }),
             now - max(begun, since) >= limits.slowReaderSeconds
         {

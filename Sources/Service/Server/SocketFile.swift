@@ -10,6 +10,7 @@ final class SocketFile: Sendable {
 
     /// - Throws: ``ServiceError`` where another daemon serves this socket, or the folder cannot be used.
     init(claiming path: String) throws {
+        guard !path.isEmpty else { throw ServiceError(.badRequest, "the socket's path is empty; give --socket a path") }
         try Self.makeFolder(of: path)
         let lockPath = path + ".lock"
         let lock = open(lockPath, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
