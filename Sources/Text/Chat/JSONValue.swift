@@ -169,7 +169,7 @@ private struct JSONParser {
     }
 
     private mutating func hex4() throws -> UInt32 {
-        guard at + 4 <= bytes.count, bytes[at] != UInt8(ascii: "+"),
+        guard at + 4 <= bytes.count, bytes[at] != UInt8(ascii: "+"), bytes[at] != UInt8(ascii: "-"),
             let code = UInt32(String(decoding: bytes[at..<at + 4], as: UTF8.self), radix: 16)
         else {
             throw wrong("four hexadecimal digits were expected")

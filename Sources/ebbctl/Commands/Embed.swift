@@ -8,8 +8,8 @@ struct Embed: AsyncParsableCommand {
         commandName: "embed",
         abstract: "Turn texts into embeddings with an encoder.",
         discussion: """
-            One text as an argument, or lines {"text"} on standard input with --jsonl; lines {"embedding"} out. ebbd \\
-            computes them where it runs and nothing is said about how; with --mode, --precision, --threads or --models, or \\
+            One text as an argument, or lines {"text"} on standard input with --jsonl; lines {"embedding"} out. ebbd \
+            computes them where it runs and nothing is said about how; with --mode, --precision, --threads or --models, or \
             without a daemon, ebbctl computes them itself.
 
             EXAMPLES

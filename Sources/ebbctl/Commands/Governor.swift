@@ -32,6 +32,9 @@ struct Prefer: AsyncParsableCommand {
         if preference == nil, priority == nil {
             throw ValidationError("Say accuracy, speed or memory, or a --priority.")
         }
+        if let priority, Int32(exactly: priority) == nil {
+            throw ValidationError("--priority takes \(Int32.min) to \(Int32.max).")
+        }
     }
 
     func run() async throws {

@@ -48,7 +48,8 @@ struct Import: ParsableCommand {
         let source = try ModelSources.open(source)
         if let gguf = source as? GGUFSource { _ = try Self.check(gguf.file) }
         if !force, access(destination, F_OK) == 0 {
-            throw FormatError("\(destination) exists already; --force replaces it, --name gives another name")
+            throw CommandError(
+                .badInput, "\(destination) exists already; --force replaces it, --name gives another name")
         }
         try store.create()
         store.removeLeftovers()
@@ -90,6 +91,6 @@ struct Import: ParsableCommand {
     /// `dir/SmolLM2.Q4_1.gguf` becomes `SmolLM2.Q4_1`.
     private static func defaultName(_ file: String) -> String {
         let last = String(file.split(separator: "/").last ?? "")
-        return last.hasSuffix(".gguf") ? String(last.dropLast(5)) : last
+        return [".gguf", ".ebb"].first { last.hasSuffix($0) }.map { String(last.dropLast($0.count)) } ?? last
     }
 }
