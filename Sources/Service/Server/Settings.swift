@@ -49,7 +49,7 @@ public struct Settings: Sendable, Equatable {
         try reader.size("maxQueuedReplyBytes", into: &limits.maxQueuedReplyBytes, frame...max(frame, machine))
         try reader.size("maxTextBytes", into: &limits.maxTextBytes, 1024...frame)
         try reader.seconds("templateSeconds", into: &limits.templateSeconds, 0.01...60)
-        try reader.count("textThreads", into: &limits.textThreads, 1...64)
+        try reader.count("textThreads", into: &limits.textThreads, 1...16)
         try reader.finish()
     }
 }
