@@ -51,6 +51,20 @@ struct JobQueueTests {
         #expect(order(&queue) == "abc")
     }
 
+    @Test("Interactive ones get four times what normal ones get, however many there are")
+    func shares() {
+        var queue = JobQueue<String>()
+        for _ in 0..<1000 { _ = queue.add("a", origin(1, 1, .interactive), cost: 3) }
+        for _ in 0..<1000 { _ = queue.add("b", origin(2, 2, .normal), cost: 3) }
+        let first = (0..<500).compactMap { _ in queue.next() }
+        #expect(first.count { $0 == "b" } == 100)
+        // A crowd that has gone leaves no debt.
+        _ = queue.removeAll()
+        _ = queue.add("a", origin(1, 1, .interactive), cost: 1)
+        _ = queue.add("b", origin(2, 2, .normal), cost: 1)
+        #expect(order(&queue) == "ab")
+    }
+
     @Test("Who comes back from a pause has no claim on the time that was away")
     func pause() {
         var queue = JobQueue<String>()

@@ -1,5 +1,6 @@
-/// Jobs in the order in which they are to run: by priority, then users in turns, then their connections in turns, then
-/// first come, first served. A turn is as long as its job costs. Pure.
+/// Jobs in the order in which they are to run: interactive ones get four times what normal ones get, background ones what
+/// these leave; within one priority users take turns, then their connections, then first come, first served. A turn is as
+/// long as its job costs. Pure.
 package struct JobQueue<Job> {
     package typealias Number = UInt64
 
@@ -19,6 +20,8 @@ package struct JobQueue<Job> {
         var users: [UInt32: User] = [:]
     }
 
+    /// What interactive and normal jobs have cost of late, normal ones times four: who has had less is next.
+    private var served = [0, 0]
     private var classes = [Class](repeating: Class(), count: RequestPriority.allCases.count)
     private var origins: [Number: RequestOrigin] = [:]
     private var last: Number = 0
@@ -33,21 +36,27 @@ package struct JobQueue<Job> {
         last &+= 1
         origins[last] = origin
         let entry = Entry(number: last, cost: cost, job: job)
-        classes[origin.priority.rawValue].turns.join(origin.uid)
-        classes[origin.priority.rawValue].users[origin.uid, default: User()].add(entry, origin.connection)
+        let index = origin.priority.rawValue
+        // Who comes back from a pause has no claim on what it did not use.
+        if index < 2, classes[index].users.isEmpty {
+            if classes[1 - index].users.isEmpty { served = [0, 0] }
+            served[index] = max(served[index], served[1 - index])
+        }
+        classes[index].turns.join(origin.uid)
+        classes[index].users[origin.uid, default: User()].add(entry, origin.connection)
         return last
     }
 
     /// Takes the next job out.
     package mutating func next() -> Job? {
-        for index in classes.indices {
-            guard let uid = classes[index].turns.next, let entry = classes[index].users[uid]?.next() else { continue }
-            origins[entry.number] = nil
-            classes[index].turns.serve(uid, cost: entry.cost)
-            forgetIdle(uid, index)
-            return entry.job
-        }
-        return nil
+        let waiting = [0, 1].filter { !classes[$0].users.isEmpty }
+        let index = waiting.min { served[$0] < served[$1] } ?? RequestPriority.background.rawValue
+        guard let uid = classes[index].turns.next, let entry = classes[index].users[uid]?.next() else { return nil }
+        origins[entry.number] = nil
+        if index < 2 { served[index] &+= max(1, entry.cost) &* (index == 0 ? 1 : FairQueue.interactiveWeight) }
+        classes[index].turns.serve(uid, cost: entry.cost)
+        forgetIdle(uid, index)
+        return entry.job
     }
 
     /// Takes a job out before its turn; nil where it has had it.
