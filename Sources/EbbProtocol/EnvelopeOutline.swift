@@ -10,13 +10,18 @@ public struct EnvelopeOutline: Sendable, Equatable {
     public var isHello: Bool { body == Field.hello && !hasAnswer }
     /// Messages of its conversation.
     public private(set) var messages = 0
+    /// Texts to embed, and texts to stop at.
+    public private(set) var texts = 0
 
     /// Field numbers of ebb.proto.
     private enum Field {
         static let id: UInt64 = 1
         static let hello: UInt64 = 2
         static let generate: UInt64 = 5
-        static let firstAnswer: UInt64 = 64
+        static let embed: UInt64 = 13
+        static let textsOfEmbed: UInt64 = 2
+        static let stopsOfGenerate: UInt64 = 6
+        static let answers: ClosedRange<UInt64> = 64...75
         static let chatOfGenerate: UInt64 = 3
         static let messagesOfChat: UInt64 = 1
     }
@@ -30,20 +35,33 @@ public struct EnvelopeOutline: Sendable, Equatable {
             case .number(let value) where field.number == Field.id: id = value
             case .bytes(let content) where field.number > Field.id:
                 body = field.number
-                if field.number >= Field.firstAnswer { hasAnswer = true }
+                if Field.answers.contains(field.number) { hasAnswer = true }
                 if field.number == Field.generate { try look(intoGenerate: content) }
+                if field.number == Field.embed { try look(intoEmbed: content) }
             default: break
             }
+        }
+    }
+
+    private mutating func look(intoEmbed bytes: UnsafeRawBufferPointer) throws {
+        var reader = WireReader(bytes)
+        while let field = try reader.next() {
+            if field.number == Field.textsOfEmbed { texts += 1 }
+            // It is refused: how many more there are takes time to say.
+            guard texts <= EbbProtocol.maxMessages else { return }
         }
     }
 
     private mutating func look(intoGenerate bytes: UnsafeRawBufferPointer) throws {
         var reader = WireReader(bytes)
         while let field = try reader.next() {
+            if field.number == Field.stopsOfGenerate { texts += 1 }
+            guard max(texts, messages) <= EbbProtocol.maxMessages else { return }
             guard field.number == Field.chatOfGenerate, case .bytes(let chat) = field.content else { continue }
             var members = WireReader(chat)
             while let member = try members.next() {
                 if member.number == Field.messagesOfChat { messages += 1 }
+                guard messages <= EbbProtocol.maxMessages else { return }
             }
         }
     }

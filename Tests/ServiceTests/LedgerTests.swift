@@ -26,6 +26,20 @@ struct LedgerTests {
         #expect(ledger.free == 60 && ledger.entries.first { $0.kind == .prompts }?.bytes == 40)
     }
 
+    @Test("What is promised to a user by name is half of the room at most, but for the first")
+    func shares() {
+        let ledger = Ledger(room: 100)
+        var first = ledger.reserve(.texts, 40, uid: 1)
+        #expect(ledger.reserve(.replies, 11, uid: 1) == nil && ledger.reserve(.texts, 10, uid: 1) != nil)
+        let second = ledger.reserve(.texts, 60, uid: 2)
+        #expect(second != nil && ledger.reserve(.texts, 1, uid: 2) == nil)
+        first?.shrink(to: 5)
+        let more = ledger.reserve(.texts, 35, uid: 1)
+        #expect(more != nil && first != nil)
+        first = nil
+        withExtendedLifetime((second, more)) { #expect(ledger.free == 5) }
+    }
+
     @Test("Less room takes no promise back, and lets no new one in")
     func shrinking() {
         let ledger = Ledger(room: 100)

@@ -22,11 +22,13 @@ package final class Ledger: Sendable {
     package final class Reservation: Sendable {
         private let ledger: Ledger
         package let kind: Kind
+        private let uid: UInt32?
         private let held: Mutex<Int>
 
-        fileprivate init(_ ledger: Ledger, _ kind: Kind, _ bytes: Int) {
+        fileprivate init(_ ledger: Ledger, _ kind: Kind, _ bytes: Int, _ uid: UInt32?) {
             self.ledger = ledger
             self.kind = kind
+            self.uid = uid
             held = Mutex(bytes)
         }
 
@@ -41,7 +43,7 @@ package final class Ledger: Sendable {
                 defer { held = rest }
                 return held - rest
             }
-            if freed > 0 { ledger.giveBack(kind, freed) }
+            if freed > 0 { ledger.giveBack(kind, freed, uid) }
         }
     }
 
@@ -49,6 +51,14 @@ package final class Ledger: Sendable {
         var room: Int
         var promised = [Int](repeating: 0, count: Kind.allCases.count)
         var total = 0
+        /// What is promised to users by name.
+        var users: [UInt32: Int] = [:]
+
+        /// Half of the room is one user's at most; what is first asked for may be more.
+        func isWithinShare(_ bytes: Int, _ uid: UInt32) -> Bool {
+            guard let mine = users[uid], mine > 0 else { return true }
+            return bytes <= room / 2 - mine
+        }
     }
 
     private let book: Mutex<Book>
@@ -60,21 +70,27 @@ package final class Ledger: Sendable {
     package func setRoom(_ bytes: Int) { book.withLock { $0.room = max(0, bytes) } }
 
     /// Promises bytes; nil where there is no room for them now.
-    package func reserve(_ kind: Kind, _ bytes: Int) -> Reservation? {
+    /// - Parameter uid: whose share of the room it is; nil for what is shared out elsewhere.
+    package func reserve(_ kind: Kind, _ bytes: Int, uid: UInt32? = nil) -> Reservation? {
         let wanted = max(0, bytes)
         let isPromised = book.withLock { book in
-            guard wanted <= book.room - book.total else { return false }
+            guard wanted <= book.room - book.total, uid.map({ book.isWithinShare(wanted, $0) }) ?? true else {
+                return false
+            }
             book.total += wanted
             book.promised[kind.index] += wanted
+            if let uid { book.users[uid, default: 0] += wanted }
             return true
         }
-        return isPromised ? Reservation(self, kind, wanted) : nil
+        return isPromised ? Reservation(self, kind, wanted, uid) : nil
     }
 
-    private func giveBack(_ kind: Kind, _ bytes: Int) {
+    private func giveBack(_ kind: Kind, _ bytes: Int, _ uid: UInt32?) {
         book.withLock { book in
             book.total -= bytes
             book.promised[kind.index] -= bytes
+            guard let uid, let mine = book.users[uid] else { return }
+            book.users[uid] = mine > bytes ? mine - bytes : nil
         }
     }
 

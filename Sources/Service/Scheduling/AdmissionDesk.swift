@@ -15,7 +15,7 @@ final class AdmissionDesk {
 
     init(ledger: Ledger) {
         self.ledger = ledger
-        promise = ledger.reserve
+        promise = { ledger.reserve($0, $1) }
     }
 
     /// Bytes that can be promised when nothing else is.

@@ -16,6 +16,7 @@ final class Connection: Sendable {
     private let seat: Seats.Seat
     private let number: UInt64
     private let services: ConnectionServices
+    private let coder: FrameCoder
     private let outbox: Outbox
     private let requests: RequestTable
     private let frames: FrameReader.Progress
@@ -28,6 +29,8 @@ final class Connection: Sendable {
     private static let numbers = Atomic<UInt64>(0)
     /// Seconds that a last frame gets to leave.
     private static let lastFrameSeconds = 10.0
+    /// Requests below this are not worth a promise: so status is told where there is no room for anything.
+    private static let promisedBytes = 1 << 10
 
     private init(
         _ channel: NIOAsyncChannel<InboundFrame, ByteBuffer>, _ frames: FrameReader.Progress, _ client: Accepted,
@@ -38,7 +41,10 @@ final class Connection: Sendable {
         self.frames = frames
         self.services = services
         (peer, seat) = (client.peer, client.seat)
-        outbox = Outbox(channel.channel, ledger: services.ledger, limit: services.limits.maxQueuedReplyBytes)
+        coder = FrameCoder(services.frames, RequestOrigin(uid: client.peer.uid, connection: number))
+        outbox = Outbox(
+            channel.channel, coder: coder, ledger: services.ledger, uid: client.peer.uid,
+            limit: services.limits.maxQueuedReplyBytes)
         requests = RequestTable(limit: services.limits.maxRequestsPerConnection)
     }
 
@@ -51,7 +57,7 @@ final class Connection: Sendable {
             .withConnectedSocket(client.descriptor) { channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(
-                        FrameReader(ledger: services.ledger, progress: progress))
+                        FrameReader(ledger: services.ledger, uid: client.peer.uid, progress: progress))
                     return try NIOAsyncChannel<InboundFrame, ByteBuffer>(
                         wrappingChannelSynchronously: channel,
                         configuration: .init(backPressureStrategy: .init(lowWatermark: 1, highWatermark: 1)))
@@ -159,7 +165,7 @@ final class Connection: Sendable {
         guard case .payload(let payload, _) = first else { throw FrameError.malformed }
         let outline = try payload.withUnsafeReadableBytes { try EnvelopeOutline($0) }
         do {
-            guard outline.isHello, case .hello(let hello)? = try await FrameCoder.decode(payload).body else {
+            guard outline.isHello, case .hello(let hello)? = try await coder.decode(payload).body else {
                 throw ServiceError(.badRequest, "the first frame must be Hello")
             }
             let welcome = try Handshake.welcome(for: hello, limits: services.limits)
@@ -180,6 +186,7 @@ final class Connection: Sendable {
         case .refused(let id, let bytes):
             let error = ServiceError(
                 .outOfMemory, "there is no memory for a request of \(bytes) bytes", retryAfter: 1000)
+            guard id != 0 else { throw error }
             try await answer(id, .failure(error.failure))
         case .payload(let payload, let reservation):
             mostReceived.store(
@@ -189,12 +196,11 @@ final class Connection: Sendable {
             guard outline.id != 0 else { throw ServiceError(.badRequest, "a request's id must not be 0") }
             do {
                 try check(outline)
-                let envelope = try await FrameCoder.decode(payload)
-                try await begin(envelope, bytes: payload.readableBytes, start)
+                let envelope = try await coder.decode(payload)
+                try await begin(envelope, bytes: payload.readableBytes, reservation, start)
             } catch let error as ServiceError {
                 try await answer(outline.id, .failure(error.failure))
             }
-            withExtendedLifetime(reservation) {}
         }
     }
 
@@ -202,14 +208,19 @@ final class Connection: Sendable {
     private func check(_ outline: EnvelopeOutline) throws {
         guard outline.body != nil else { throw ServiceError(.badRequest, "an unknown or empty request") }
         guard !outline.hasAnswer else { throw ServiceError(.badRequest, "this message is no request") }
+        guard outline.texts <= EbbProtocol.maxMessages else {
+            throw ServiceError(
+                .badRequest, "a request of more than \(EbbProtocol.maxMessages) texts")
+        }
         guard outline.messages <= EbbProtocol.maxMessages else {
             throw ServiceError(
-                .badRequest, "a chat of \(outline.messages) messages; \(EbbProtocol.maxMessages) are possible")
+                .badRequest, "a chat of more than \(EbbProtocol.maxMessages) messages")
         }
     }
 
     private func begin(
-        _ envelope: EbbEnvelope, bytes: Int, _ start: (@escaping @Sendable () async -> Void) -> Void
+        _ envelope: EbbEnvelope, bytes: Int, _ reservation: Ledger.Reservation?,
+        _ start: (@escaping @Sendable () async -> Void) -> Void
     ) async throws {
         let id = envelope.id
         guard let body = envelope.body else { throw ServiceError(.badRequest, "an unknown or empty request") }
@@ -224,7 +235,7 @@ final class Connection: Sendable {
             try await answer(id, .pong(pong))
         default:
             if services.handler.isDraining(), !Self.isAnsweredWhileDraining(body) { throw ServiceError.shuttingDown }
-            try requests.begin(id, bytes: bytes)
+            try requests.begin(id, bytes: bytes, memory: try memory(of: body, reservation, bytes))
             let work = Task { await self.work(id, body) }
             requests.attach(work, to: id)
             start {
@@ -235,6 +246,21 @@ final class Connection: Sendable {
                 }
             }
         }
+    }
+
+    /// The promise of what a request says, kept until it has been answered: its frame's, or one of its own.
+    private func memory(of body: EbbEnvelope.OneOf_Body, _ reservation: Ledger.Reservation?, _ bytes: Int) throws
+        -> Ledger.Reservation?
+    {
+        switch body {
+        // Nothing in them is kept, whatever was sent.
+        case .subscribe, .getStatus, .listModels: return nil
+        default: break
+        }
+        // What was decoded is left; the bytes themselves are gone.
+        reservation?.shrink(to: bytes)
+        if reservation != nil || bytes < Self.promisedBytes { return reservation }
+        return try services.ledger.promise(.texts, bytes, for: "a request of \(bytes) bytes", uid: peer.uid)
     }
 
     private static func isAnsweredWhileDraining(_ body: EbbEnvelope.OneOf_Body) -> Bool {
@@ -316,5 +342,6 @@ struct ConnectionServices: Sendable {
     let limits: ServiceLimits
     let ledger: Ledger
     let trimmer: HeapTrimmer
+    let frames: FrameCoder.Queue
     let logger: Logger
 }

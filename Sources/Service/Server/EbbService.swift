@@ -123,7 +123,8 @@ public final class EbbService: Service {
     /// Serves all that come, until the entrance is closed and they are gone.
     private func serve(_ clients: AsyncStream<Accepted>) async {
         let services = ConnectionServices(
-            handler: requestHandler(), limits: configuration.limits, ledger: ledger, trimmer: trimmer, logger: logger)
+            handler: requestHandler(), limits: configuration.limits, ledger: ledger, trimmer: trimmer,
+            frames: FrameCoder.Queue(), logger: logger)
         await withDiscardingTaskGroup { group in
             for await client in clients {
                 group.addTask { await self.serve(client, services) }

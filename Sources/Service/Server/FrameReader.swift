@@ -32,6 +32,7 @@ final class FrameReader: ChannelInboundHandler {
     /// Frames that have ended in the bytes that are looked at.
     private var frames = 0
     private let ledger: Ledger
+    private let uid: UInt32
     private let progress: Progress
 
     /// Frames below this are not worth a promise.
@@ -47,8 +48,9 @@ final class FrameReader: ChannelInboundHandler {
         fileprivate func set(_ time: Double?) { begun.withLock { $0 = time } }
     }
 
-    init(ledger: Ledger, progress: Progress) {
-        (self.ledger, self.progress) = (ledger, progress)
+    /// - Parameter uid: whose connection it is.
+    init(ledger: Ledger, uid: UInt32, progress: Progress) {
+        (self.ledger, self.uid, self.progress) = (ledger, uid, progress)
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -110,7 +112,7 @@ final class FrameReader: ChannelInboundHandler {
             return
         }
         // Twice: the bytes, and what is decoded from them.
-        if let reservation = ledger.reserve(.texts, length * 2) {
+        if let reservation = ledger.reserve(.texts, length * 2, uid: uid) {
             state = .payload(length: length, reservation)
         } else {
             state = .skipping(length: length, left: length)

@@ -11,6 +11,8 @@ import Synchronization
 final class Outbox: Sendable {
     private struct Frame {
         var bytes: ByteBuffer
+        /// Whether small frames are gathered in it.
+        var isShared = false
         let reservation: Ledger.Reservation?
         /// Whether a part of it has left: the rest must follow, or nothing after it would be a frame.
         var hasBegun = false
@@ -29,6 +31,8 @@ final class Outbox: Sendable {
         var queued = 0
         var inChannel = 0
         var mostQueued = 0
+        /// Whether there was no memory for more.
+        var isShort = false
         var ending = Ending.no
         var waiting: [CheckedContinuation<Void, Never>] = []
         /// Monotonic seconds at which a byte left, or began to wait.
@@ -36,31 +40,37 @@ final class Outbox: Sendable {
     }
 
     private let channel: any Channel
+    private let coder: FrameCoder
     private let ledger: Ledger
+    private let uid: UInt32
     private let limit: Int
     private let state = Mutex(State())
 
     /// Bytes that the channel is given at a time, and that it holds at most.
     private static let sliceBytes = 64 << 10
     private static let channelBytes = 128 << 10
-    /// Frames below this are not worth a promise in the ledger.
-    private static let promisedBytes = 4 << 10
+    /// Frames below this are gathered, so that many of them take little more than their bytes.
+    private static let smallBytes = 4 << 10
+    private static let sharedBytes = 64 << 10
 
-    /// - Parameter limit: bytes that may wait.
-    init(_ channel: any Channel, ledger: Ledger, limit: Int) {
-        (self.channel, self.ledger, self.limit) = (channel, ledger, limit)
+    /// - Parameters:
+    ///   - uid: whose connection it is.
+    ///   - limit: bytes that may wait.
+    init(_ channel: any Channel, coder: FrameCoder, ledger: Ledger, uid: UInt32, limit: Int) {
+        (self.channel, self.coder, self.ledger, self.uid, self.limit) = (channel, coder, ledger, uid, limit)
     }
 
     /// Queues an envelope, and returns when there is room for more.
     /// - Throws: ``ServiceError``: FRAME_TOO_LARGE, OUT_OF_MEMORY, or CANCELLED where nothing leaves any more.
     func send(_ envelope: EbbEnvelope) async throws {
-        let bytes = try await FrameCoder.encode(envelope)
-        let reservation = bytes.readableBytes < Self.promisedBytes ? nil : ledger.reserve(.replies, bytes.readableBytes)
-        guard reservation != nil || bytes.readableBytes < Self.promisedBytes else {
-            throw ServiceError(
-                .outOfMemory, "there is no memory for an answer of \(bytes.readableBytes) bytes", retryAfter: 1000)
+        let bytes = try await coder.encode(envelope)
+        if bytes.readableBytes < Self.smallBytes {
+            try put { self.gather(bytes, &$0) }
+        } else {
+            let reservation = try ledger.promise(
+                .replies, bytes.readableBytes, for: "an answer of \(bytes.readableBytes) bytes", uid: uid)
+            try put { Self.append(Frame(bytes: bytes, reservation: reservation), &$0) }
         }
-        guard put(Frame(bytes: bytes, reservation: reservation)) else { throw ServiceError.cancelled }
         await room()
     }
 
@@ -68,7 +78,7 @@ final class Outbox: Sendable {
     func room() async {
         await withCheckedContinuation { continuation in
             let goes = state.withLock { state in
-                let goes = state.queued <= limit || state.ending != .no
+                let goes = state.queued <= most(state) || state.ending != .no
                 if !goes { state.waiting.append(continuation) }
                 return goes
             }
@@ -76,15 +86,33 @@ final class Outbox: Sendable {
         }
     }
 
-    private func put(_ frame: Frame) -> Bool {
-        let (accepted, isFirst) = state.withLock { state in
-            guard state.ending == .no else { return (false, false) }
+    private func most(_ state: State) -> Int { state.isShort ? min(limit, Self.sharedBytes) : limit }
+
+    private func put(_ append: (inout State) throws -> Void) throws {
+        let goes = try state.withLock { state in
+            guard state.ending == .no else { throw ServiceError.cancelled }
             let isFirst = state.queued == 0
-            Self.append(frame, &state)
-            return (true, isFirst || state.inChannel < Self.channelBytes)
+            try append(&state)
+            return isFirst || state.inChannel < Self.channelBytes
         }
-        if isFirst { channel.eventLoop.execute { self.pump() } }
-        return accepted
+        if goes { channel.eventLoop.execute { self.pump() } }
+    }
+
+    /// Adds a small frame to the last ones of its kind that wait. The first are not worth a promise in the ledger, so
+    /// that who reads is answered where there is no room; where there is none for more, whoever has more to say waits.
+    private func gather(_ bytes: ByteBuffer, _ state: inout State) {
+        let count = bytes.readableBytes
+        if let last = state.frames.indices.last, state.frames[last].isShared, !state.frames[last].hasBegun,
+            state.frames[last].bytes.readableBytes + count <= Self.sharedBytes
+        {
+            state.frames[last].bytes.writeImmutableBuffer(bytes)
+            state.queued += count
+            state.mostQueued = max(state.mostQueued, state.queued)
+        } else {
+            let promise = state.frames.isEmpty ? nil : ledger.reserve(.replies, 2 * Self.sharedBytes, uid: uid)
+            if promise == nil, !state.frames.isEmpty { state.isShort = true }
+            Self.append(Frame(bytes: bytes, isShared: true, reservation: promise), &state)
+        }
     }
 
     private static func append(_ frame: Frame, _ state: inout State) {
@@ -130,8 +158,9 @@ final class Outbox: Sendable {
             state.queued -= count
             state.inChannel -= count
             state.lastProgress = MonotonicClock.now()
-            let waiting = state.queued <= limit ? state.waiting : []
+            let waiting = state.queued <= most(state) ? state.waiting : []
             if !waiting.isEmpty { state.waiting = [] }
+            if state.queued <= Self.sharedBytes { state.isShort = false }
             return (waiting, state.ending == .afterLast && state.queued == 0)
         }
         for continuation in waiting { continuation.resume() }

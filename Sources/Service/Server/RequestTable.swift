@@ -5,6 +5,8 @@ import Synchronization
 final class RequestTable: Sendable {
     private struct Request {
         let bytes: Int
+        /// The promise of the memory of what it says.
+        let memory: Ledger.Reservation?
         var work: Task<Void, Never>?
         /// Why it is to end.
         var ending: ServiceError?
@@ -33,7 +35,7 @@ final class RequestTable: Sendable {
     var unanswered: Int { state.withLock { $0.unanswered } }
 
     /// - Throws: ``ServiceError`` where it cannot be taken on.
-    func begin(_ id: UInt64, bytes: Int) throws {
+    func begin(_ id: UInt64, bytes: Int, memory: Ledger.Reservation?) throws {
         let limit = limit
         try state.withLock { state in
             if let closed = state.closed { throw closed }
@@ -48,7 +50,7 @@ final class RequestTable: Sendable {
                     .overloaded, "the requests under way have \(state.bytes) bytes, \(Self.mostBytes) are the most",
                     retryAfter: 100)
             }
-            state.requests[id] = Request(bytes: bytes)
+            state.requests[id] = Request(bytes: bytes, memory: memory)
             state.bytes += bytes
             state.unanswered += 1
         }
