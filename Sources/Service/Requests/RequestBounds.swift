@@ -24,6 +24,7 @@ struct RequestBounds {
             throw ServiceError(
                 .badRequest, "at most \(Self.mostStops) stop texts of \(Self.stopBytes) bytes are possible")
         }
+        guard !request.stop.contains("") else { throw ServiceError(.badRequest, "an empty stop text is in every text") }
         switch request.input {
         case .prompt(let text)?: return try demand(text.utf8.count, "the prompt")
         case .chat(let chat)?: return try bytes(of: chat)

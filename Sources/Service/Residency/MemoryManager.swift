@@ -222,7 +222,9 @@ final class MemoryManager {
     private func park(_ model: HostedModel) {
         let lost = model.park(in: level == .nominal ? parkingFolder : nil)
         let why = level == .nominal ? "idle" : last.view.reason
-        events.tell(.residency, model, "parked", [why, lost].compactMap { $0 }.joined(separator: "; "))
+        events.tell(
+            .residency, model, "parked", [why, lost].compactMap { $0 }.joined(separator: "; "),
+            level: lost == nil ? .info : .warning)
     }
 
     /// Grows and compacts a little.

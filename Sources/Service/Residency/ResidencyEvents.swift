@@ -1,5 +1,6 @@
 import EbbProtocol
 import Governor
+import Logging
 
 /// Tells subscribers and the journal what becomes of models' memory, and why.
 struct ResidencyEvents {
@@ -12,10 +13,13 @@ struct ResidencyEvents {
         view = new
     }
 
-    func tell(_ kind: EbbEvent.Kind, _ model: HostedModel, _ what: String, _ reason: String, freed: Int = 0) {
+    func tell(
+        _ kind: EbbEvent.Kind, _ model: HostedModel, _ what: String, _ reason: String, freed: Int = 0,
+        level: Logger.Level = .info
+    ) {
         var event = event(kind, model, what, reason)
         event.freedBytes = Int64(freed)
-        hub.publish(event)
+        hub.publish(event, level: level)
     }
 
     /// Layers that have changed their mode.

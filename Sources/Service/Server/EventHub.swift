@@ -57,15 +57,16 @@ final class EventHub: Sendable {
         for listener in listeners { listener.finish() }
     }
 
-    func publish(_ event: EbbEvent) {
+    /// - Parameter level: of its line in the log.
+    func publish(_ event: EbbEvent, level: Logger.Level = .info) {
         var event = event
         event.timeMs = UInt64(Date().timeIntervalSince1970 * 1000)
         let listeners = state.withLock { Array($0.subscribers.values) }
         for listener in listeners { listener.yield(event) }
-        log(event)
+        log(event, level)
     }
 
-    private func log(_ event: EbbEvent) {
+    private func log(_ event: EbbEvent, _ level: Logger.Level) {
         var metadata: Logger.Metadata = ["EBB_REASON": "\(event.reason)", "EBB_EVENT": "\(event.what)"]
         if !event.model.isEmpty { metadata["EBB_MODEL"] = "\(event.model)" }
         switch event.kind {
@@ -76,7 +77,7 @@ final class EventHub: Sendable {
         default: break
         }
         if event.freedBytes != 0 { metadata["EBB_FREED_BYTES"] = "\(event.freedBytes)" }
-        logger.info("\(Self.sentence(event))", metadata: metadata)
+        logger.log(level: level, "\(Self.sentence(event))", metadata: metadata)
     }
 
     private static func sentence(_ event: EbbEvent) -> String {
