@@ -66,8 +66,6 @@ struct HostileClientTests {
     func badRequests() async throws {
         try await RunningService.with { service in
             let raw = try await service.greeted()
-            try raw.send(0, .ping(EbbPing()))
-            try raw.expectFailure(.badRequest)
             try raw.send(5, .welcome(EbbWelcome()))
             try raw.expectFailure(.badRequest)
             raw.send([0, 0, 0, 2, 0x08, 7])  // an envelope with an id and nothing else

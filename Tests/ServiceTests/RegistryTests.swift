@@ -201,6 +201,19 @@ struct StateTests {
         }
     }
 
+    @Test("A second daemon leaves the folder to the first, and remembers nothing")
+    func shared() async throws {
+        let (models, state) = (try TinyModels.llama("tiny"), try TemporaryFolder())
+        try await with(models, state: state.path) { ebb in
+            try await ebb.prefer("tiny", .speed)
+            try await with(models, state: state.path) { other in try await other.prefer("tiny", .memory) }
+        }
+        try await with(models, state: state.path) { ebb in
+            let kept = try await ebb.models().first?.preference
+            #expect(kept == .speed)
+        }
+    }
+
     @Test("A state file that is damaged, a pipe, or far too long costs the preferences, nothing else")
     func damaged() async throws {
         let models = try TinyModels.llama("tiny")

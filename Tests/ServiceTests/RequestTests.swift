@@ -50,6 +50,50 @@ struct RequestTests {
         }
     }
 
+    @Test("A number that is no token is refused by name", arguments: [-1, 1_000_000, Int32.max])
+    func noToken(id: Int32) async throws {
+        let folder = try TinyModels.llama("tiny")
+        try await RunningService.with(models: folder.path) { service in
+            var request = EbbDetokenize()
+            (request.model, request.ids) = ("tiny", [3, id])
+            let failure = failure(try await answer(service, .detokenize(request)))
+            #expect(failure?.code == .badRequest && failure?.message.contains("\(id) is no token") == true)
+        }
+    }
+
+    @Test("A request with id 0 is the last of its connection: its answer could not be told from a farewell")
+    func noID() async throws {
+        let folder = try TinyModels.llama("tiny")
+        try await RunningService.with(models: folder.path) { service in
+            let raw = try await service.greeted()
+            try raw.send(0, .ping(EbbPing()))
+            let last = try raw.receive()
+            #expect(last?.id == 0 && failure(last)?.code == .badRequest)
+            #expect(try raw.receive() == nil)
+        }
+    }
+
+    @Test("Equal reproducible requests give equal texts without a seed, too")
+    func reproducible() async throws {
+        let folder = try TinyModels.llama("tiny")
+        try await RunningService.with(models: folder.path) { service in
+            var request = EbbGenerate()
+            (request.model, request.prompt, request.maxTokens, request.reproducible) = ("tiny", "abcab", 40, true)
+            request.sampling.temperature = 1
+            var texts: Set<String> = []
+            for _ in 0..<4 {
+                let raw = try await service.greeted()
+                try raw.send(2, .generate(request))
+                var text = ""
+                while let envelope = try raw.receive() {
+                    if case .delta(let delta)? = envelope.body { text += delta.text } else { break }
+                }
+                texts.insert(text)
+            }
+            #expect(texts.count == 1 && texts.first != "")
+        }
+    }
+
     @Test("The tokenizer of a model that was replaced is the new one's")
     func replacedTokenizer() async throws {
         let folder = try TinyModels.llama("tiny")
