@@ -38,20 +38,20 @@ public struct Admission: Sendable {
         let need = anonymous + mapped
         if need > room {
             return .refused(
-                "\(what) needs about \(mib(need)) (\(mib(anonymous)) of its own, \(mib(mapped)) of the file); "
-                    + "\(mib(room)) can be had while \(mib(policy.reserve / 2)) stay with the system. Close other "
+                "\(what) needs about \(Self.mib(need)) (\(Self.mib(anonymous)) of its own, \(Self.mib(mapped)) of the file); "
+                    + "\(Self.mib(room)) can be had while \(Self.mib(policy.reserve / 2)) stay with the system. Close other "
                     + "programs, unload a model, or ask for less context", isLasting: false)
         }
         if anonymous > policy.budget {
             return .refused(
-                "\(what) needs about \(mib(anonymous)); Ebb's memory budget is \(mib(policy.budget)) in all. Raise "
+                "\(what) needs about \(Self.mib(anonymous)); Ebb's memory budget is \(Self.mib(policy.budget)) in all. Raise "
                     + "memoryBudget in the settings, or ask for less context", isLasting: true)
         }
         let allowed = max(0, policy.budget - inUse + reclaimable)
         if anonymous > allowed {
             return .refused(
-                "\(what) needs about \(mib(anonymous)); of Ebb's memory budget of \(mib(policy.budget)) "
-                    + "\(mib(allowed)) are left. Raise memoryBudget in the settings, or unload a model",
+                "\(what) needs about \(Self.mib(anonymous)); of Ebb's memory budget of \(Self.mib(policy.budget)) "
+                    + "\(Self.mib(allowed)) are left. Raise memoryBudget in the settings, or unload a model",
                 isLasting: false)
         }
         return .admitted
@@ -62,12 +62,13 @@ public struct Admission: Sendable {
         if level == .critical {
             let why = reason.isEmpty ? "" : " (\(reason))"
             return .refused(
-                "memory is critically scarce\(why): \(name) would need about \(mib(anonymous + mapped)), "
-                    + "\(mib(available)) are available. Close other programs; it can be loaded once the level falls",
+                "memory is critically scarce\(why): \(name) would need about \(Self.mib(anonymous + mapped)), "
+                    + "\(Self.mib(available)) are available. Close other programs; it can be loaded once the level falls",
                 isLasting: false)
         }
         return verdict("loading \(name)", anonymous: anonymous, mapped: mapped)
     }
 
-    private func mib(_ bytes: Int) -> String { "\((bytes + (1 << 20) - 1) >> 20) MiB" }
+    /// Bytes as a sentence has them: whole MiB, what has begun counts.
+    package static func mib(_ bytes: Int) -> String { "\((bytes + (1 << 20) - 1) >> 20) MiB" }
 }

@@ -729,7 +729,8 @@ public nonisolated struct EbbGenerate: Sendable {
   public var deadlineMs: UInt32 = 0
 
   /// All steps in one arithmetic (memory_low, unless the model is pinned), so that equal requests give equal texts whatever
-  /// the governor does meanwhile. A request that sets a seed is reproducible without this; one that sets none has seed 0 with it.
+  /// the governor does meanwhile. A request that sets a seed is reproducible without this; one that sets none has seed 0
+  /// with it.
   public var reproducible: Bool = false
 
   /// The kept conversation may be continued by requests of other users too; else it is the own user's alone.

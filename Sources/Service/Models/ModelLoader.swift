@@ -47,7 +47,7 @@ struct ModelLoader: Sendable {
             core.memory.admission().verdictOnLoad(name, anonymous: anonymous, mapped: mapped)
         }
         guard case .refused(let why, let isLasting) = verdict else { return }
-        throw isLasting ? ServiceError(.outOfMemory, why) : ServiceError(.outOfMemory, why, retryAfter: 5000)
+        throw ServiceError.noMemory(why, isLasting: isLasting, retryAfter: 5000)
     }
 
     private func build(_ name: String, _ file: EbbFile) throws -> Built {

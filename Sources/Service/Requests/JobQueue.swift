@@ -20,7 +20,9 @@ package struct JobQueue<Job> {
         var users: [UInt32: User] = [:]
     }
 
-    /// What interactive and normal jobs have cost of late, normal ones times four: who has had less is next.
+    /// What a job's cost counts for its priority, by ``RequestPriority``; background ones have no share.
+    private static var weights: [Int] { [1, FairQueue.interactiveWeight] }
+    /// What these have had of late: who has had less is next.
     private var served = [0, 0]
     private var classes = [Class](repeating: Class(), count: RequestPriority.allCases.count)
     private var origins: [Number: RequestOrigin] = [:]
@@ -38,22 +40,24 @@ package struct JobQueue<Job> {
         let entry = Entry(number: last, cost: cost, job: job)
         let index = origin.priority.rawValue
         // Who comes back from a pause has no claim on what it did not use.
-        if index < 2, classes[index].users.isEmpty {
-            if classes[1 - index].users.isEmpty { served = [0, 0] }
-            served[index] = max(served[index], served[1 - index])
+        if served.indices.contains(index), classes[index].users.isEmpty {
+            if sharing.isEmpty { served = [0, 0] }
+            served[index] = served.max() ?? 0
         }
         classes[index].turns.join(origin.uid)
         classes[index].users[origin.uid, default: User()].add(entry, origin.connection)
         return last
     }
 
+    /// Priorities with a share that have work.
+    private var sharing: [Int] { served.indices.filter { !classes[$0].users.isEmpty } }
+
     /// Takes the next job out.
     package mutating func next() -> Job? {
-        let waiting = [0, 1].filter { !classes[$0].users.isEmpty }
-        let index = waiting.min { served[$0] < served[$1] } ?? RequestPriority.background.rawValue
+        let index = sharing.min { served[$0] < served[$1] } ?? RequestPriority.background.rawValue
         guard let uid = classes[index].turns.next, let entry = classes[index].users[uid]?.next() else { return nil }
         origins[entry.number] = nil
-        if index < 2 { served[index] &+= max(1, entry.cost) &* (index == 0 ? 1 : FairQueue.interactiveWeight) }
+        if served.indices.contains(index) { served[index] &+= max(1, entry.cost) &* Self.weights[index] }
         classes[index].turns.serve(uid, cost: entry.cost)
         forgetIdle(uid, index)
         return entry.job

@@ -28,19 +28,3 @@ package final class TextJob: Sendable {
     /// Gives back what was promised.
     func release() { held.withLock { $0 = [] } }
 }
-
-extension Ledger {
-    /// Promises memory, or refuses with a reason.
-    /// - Throws: ``ServiceError`` (OUT_OF_MEMORY): without a time to retry where it would not fit with all else gone.
-    func promise(_ kind: Kind, _ bytes: Int, for what: String, uid: UInt32? = nil) throws -> Reservation {
-        if let reservation = reserve(kind, bytes, uid: uid) { return reservation }
-        let need = "\(what) needs about \((bytes + (1 << 20) - 1) >> 20) MiB"
-        guard bytes <= room else {
-            throw ServiceError(.outOfMemory, "\(need); Ebb may take \(max(0, room) >> 20) MiB: send less at a time")
-        }
-        throw ServiceError(
-            .outOfMemory,
-            "\(need); \(max(0, free) >> 20) MiB are left beside what other requests were promised, and one user may have half",
-            retryAfter: 1000)
-    }
-}

@@ -1,3 +1,4 @@
+import Governor
 import Synchronization
 
 /// What accepted work may take, promised before it takes any: a request that was let in is never ended for want of memory.
@@ -101,6 +102,22 @@ package final class Ledger: Sendable {
     /// What is promised, by kind.
     package var entries: [(kind: Kind, bytes: Int)] {
         book.withLock { book in Kind.allCases.map { ($0, book.promised[$0.index]) } }
+    }
+}
+
+extension Ledger {
+    /// Promises memory, or refuses with a reason.
+    /// - Throws: ``ServiceError`` (OUT_OF_MEMORY): without a time to retry where it would not fit with all else gone.
+    func promise(_ kind: Kind, _ bytes: Int, for what: String, uid: UInt32? = nil) throws -> Reservation {
+        if let reservation = reserve(kind, bytes, uid: uid) { return reservation }
+        let need = "\(what) needs about \(Admission.mib(bytes))"
+        guard bytes <= room else {
+            throw ServiceError(.outOfMemory, "\(need); Ebb may take \(max(0, room) >> 20) MiB: send less at a time")
+        }
+        throw ServiceError(
+            .outOfMemory,
+            "\(need); \(max(0, free) >> 20) MiB are left beside what other requests were promised, and one user may have half",
+            retryAfter: 1000)
     }
 }
 

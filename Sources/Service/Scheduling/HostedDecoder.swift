@@ -75,22 +75,18 @@ final class HostedDecoder: HostedModel {
     private func refusal(_ entry: QueuedGeneration) -> ServiceError {
         let what = "a context of \(entry.request.prompt.count) tokens and its answer"
         let help = "Fewer tokens (max_tokens) take less"
-        func mib(_ bytes: Int) -> String { "\((max(0, bytes) + (1 << 20) - 1) >> 20) MiB" }
+        let need = "\(what) needs \(Admission.mib(entry.bytes)) of KV cache"
         guard entry.bytes <= desk.room else {
             return ServiceError(
                 .outOfMemory,
-                "\(what) needs \(mib(entry.bytes)) of KV cache; there is room for \(mib(desk.room)) in all. \(help), or "
-                    + "raise memoryBudget in the settings")
+                "\(need); there is room for \(Admission.mib(desk.room)) in all. \(help), or raise memoryBudget in the settings"
+            )
         }
         if let (why, isLasting) = desk.refusal(what, entry.bytes) {
-            return isLasting
-                ? ServiceError(.outOfMemory, "\(why). \(help)")
-                : ServiceError(.outOfMemory, "\(why). \(help)", retryAfter: 1000)
+            return .noMemory("\(why). \(help)", isLasting: isLasting, retryAfter: 1000)
         }
         return ServiceError(
-            .outOfMemory,
-            "\(what) needs \(mib(entry.bytes)) of KV cache; others hold what Ebb may take for now. \(help)",
-            retryAfter: 5000)
+            .outOfMemory, "\(need); others hold what Ebb may take for now. \(help)", retryAfter: 5000)
     }
 
     private func isWithinShare(_ entry: QueuedGeneration) -> Bool {

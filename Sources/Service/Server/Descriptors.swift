@@ -5,13 +5,15 @@ public enum Descriptors {
     /// What is kept for models, pressure sources, memory figures and the log, where the limit is not very low.
     private static let kept = 64
 
+    /// nil where the system does not say.
+    private static func limit() -> rlimit? {
+        var limit = rlimit()
+        return getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 ? limit : nil
+    }
+
     /// Raises the limit of open files to what the system allows.
     public static func raiseLimit() {
-        var limit = rlimit()
-        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, limit.rlim_cur < limit.rlim_max
-        else {
-            return
-        }
+        guard var limit = limit(), limit.rlim_cur < limit.rlim_max else { return }
         limit.rlim_cur = limit.rlim_max
         _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
@@ -21,10 +23,7 @@ public enum Descriptors {
 
     /// - Throws: ``ServiceError`` where the limit of open files is too low to serve anyone.
     public static func demandEnough() throws {
-        var limit = rlimit()
-        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, limit.rlim_cur < rlim_t(least) else {
-            return
-        }
+        guard let limit = limit(), limit.rlim_cur < rlim_t(least) else { return }
         throw ServiceError(
             .internal,
             "the limit of open files is \(limit.rlim_cur); ebbd needs at least \(least) (ulimit -n, or LimitNOFILE= of "
@@ -33,8 +32,7 @@ public enum Descriptors {
 
     /// Connections that can be open while enough descriptors stay for everything else, beside those that are in use now.
     static var roomForConnections: Int {
-        var limit = rlimit()
-        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 256 }
+        guard let limit = limit() else { return 256 }
         let all = Int(clamping: limit.rlim_cur)
         // They are given from the bottom up: none is in use far above the first thousands.
         let used = (0..<Int32(clamping: min(all, 4096))).count(where: { fcntl($0, F_GETFD) >= 0 })

@@ -65,7 +65,7 @@ final class Outbox: Sendable {
     func send(_ envelope: EbbEnvelope) async throws {
         let bytes = try await coder.encode(envelope)
         if bytes.readableBytes < Self.smallBytes {
-            try put { self.gather(bytes, &$0) }
+            try put { gather(bytes, &$0) }
         } else {
             let reservation = try ledger.promise(
                 .replies, bytes.readableBytes, for: "an answer of \(bytes.readableBytes) bytes", uid: uid)
@@ -88,11 +88,11 @@ final class Outbox: Sendable {
 
     private func most(_ state: State) -> Int { state.isShort ? min(limit, Self.sharedBytes) : limit }
 
-    private func put(_ append: (inout State) throws -> Void) throws {
+    private func put(_ append: (inout State) -> Void) throws {
         let goes = try state.withLock { state in
             guard state.ending == .no else { throw ServiceError.cancelled }
             let isFirst = state.queued == 0
-            try append(&state)
+            append(&state)
             return isFirst || state.inChannel < Self.channelBytes
         }
         if goes { channel.eventLoop.execute { self.pump() } }
@@ -101,24 +101,29 @@ final class Outbox: Sendable {
     /// Adds a small frame to the last ones of its kind that wait. The first are not worth a promise in the ledger, so
     /// that who reads is answered where there is no room; where there is none for more, whoever has more to say waits.
     private func gather(_ bytes: ByteBuffer, _ state: inout State) {
-        let count = bytes.readableBytes
-        if let last = state.frames.indices.last, state.frames[last].isShared, !state.frames[last].hasBegun,
-            state.frames[last].bytes.readableBytes + count <= Self.sharedBytes
+        guard let last = state.frames.indices.last else {
+            return Self.append(Frame(bytes: bytes, isShared: true, reservation: nil), &state)
+        }
+        if state.frames[last].isShared, !state.frames[last].hasBegun,
+            state.frames[last].bytes.readableBytes + bytes.readableBytes <= Self.sharedBytes
         {
             state.frames[last].bytes.writeImmutableBuffer(bytes)
-            state.queued += count
-            state.mostQueued = max(state.mostQueued, state.queued)
-        } else {
-            let promise = state.frames.isEmpty ? nil : ledger.reserve(.replies, 2 * Self.sharedBytes, uid: uid)
-            if promise == nil, !state.frames.isEmpty { state.isShort = true }
-            Self.append(Frame(bytes: bytes, isShared: true, reservation: promise), &state)
+            return Self.count(bytes, &state)
         }
+        let promise = ledger.reserve(.replies, 2 * Self.sharedBytes, uid: uid)
+        if promise == nil { state.isShort = true }
+        Self.append(Frame(bytes: bytes, isShared: true, reservation: promise), &state)
+    }
+
+    /// Counts bytes that begin to wait.
+    private static func count(_ bytes: ByteBuffer, _ state: inout State) {
+        if state.queued == 0 { state.lastProgress = MonotonicClock.now() }
+        state.queued += bytes.readableBytes
+        state.mostQueued = max(state.mostQueued, state.queued)
     }
 
     private static func append(_ frame: Frame, _ state: inout State) {
-        if state.queued == 0 { state.lastProgress = MonotonicClock.now() }
-        state.queued += frame.bytes.readableBytes
-        state.mostQueued = max(state.mostQueued, state.queued)
+        count(frame.bytes, &state)
         state.frames.append(frame)
     }
 

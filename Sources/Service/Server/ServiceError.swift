@@ -74,6 +74,12 @@ public struct ServiceError: Error, CustomStringConvertible, Sendable {
 
     package var failure: EbbFailure { EbbFailure(code, description, retryAfterMilliseconds: retryAfter) }
 
+    /// What the governor's refusal means to a client.
+    /// - Parameter isLasting: whether all else gone would not help.
+    static func noMemory(_ why: String, isLasting: Bool, retryAfter: UInt32) -> ServiceError {
+        isLasting ? ServiceError(.outOfMemory, why) : ServiceError(.outOfMemory, why, retryAfter: retryAfter)
+    }
+
     package static let shuttingDown = ServiceError(.shuttingDown, "the daemon is shutting down", retryAfter: 1000)
     package static let cancelled = ServiceError(.cancelled, "the request was cancelled")
     package static let deadlineExceeded = ServiceError(

@@ -65,8 +65,8 @@ enum Terminal {
 }
 
 enum StandardStreams {
-    /// Makes writing to a closed pipe, or beyond a limit on files, an error instead of a signal, and keeps a model's file from becoming standard output
-    /// where the program was started without one.
+    /// Makes writing to a closed pipe, or beyond a limit on files, an error instead of a signal, and keeps a model's file
+    /// from becoming standard output where the program was started without one.
     static func prepare() {
         signal(SIGPIPE, SIG_IGN)
         signal(SIGXFSZ, SIG_IGN)
