@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
@@ -59,9 +60,11 @@ int ebb_accept(int listener) {
     return fd >= 0 ? fd : -errno;
 }
 
+void ebb_name_thread(const char *name) { prctl(PR_SET_NAME, name); }
+
 #ifdef __GLIBC__
 void ebb_heap_bound(void) {
-    mallopt(M_ARENA_MAX, 4);
+    mallopt(M_ARENA_MAX, 2);
     // Set by hand, it no longer grows to the largest block that was ever freed.
     mallopt(M_MMAP_THRESHOLD, 256 << 10);
     mallopt(M_TRIM_THRESHOLD, 1 << 20);

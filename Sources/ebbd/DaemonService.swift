@@ -1,4 +1,3 @@
-import CEbbSystem
 import Logging
 import Service
 import ServiceLifecycle
@@ -12,7 +11,6 @@ struct DaemonService: ServiceLifecycle.Service {
     let logger: Logger
 
     func run() async throws {
-        ebb_heap_bound()
         let end = ImpatientEnd(grace: service.grace, socket: service.ownSocket, logger: logger)
         end.start()
         let watchdog = Watchdog(service.liveness(), logger: logger)

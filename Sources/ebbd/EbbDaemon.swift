@@ -11,6 +11,14 @@ import ServiceLifecycle
 import UnixSignals
 
 @main
+enum Program {
+    static func main() async {
+        // Before there is another thread: an arena of malloc that exists stays.
+        ebb_heap_bound()
+        await EbbDaemon.main()
+    }
+}
+
 struct EbbDaemon: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ebbd",
@@ -130,6 +138,11 @@ struct EbbDaemon: AsyncParsableCommand {
         configuration.state = state ?? Self.defaultState
         configuration.prefixBytes = prefixCache << 20
         configuration.probesModes = probe
+        if access(configuration.models, R_OK | X_OK) != 0 {
+            logger.warning(
+                "no model can be served yet: \(FormatError.system("cannot read \(configuration.models)")); ebbctl import makes models, --models or $EBB_MODELS names another folder"
+            )
+        }
         ModelStore(folder: configuration.models).removeLeftovers()
         if let settings {
             let read = try Settings(path: settings)

@@ -37,6 +37,9 @@ int ebb_listen(const char *path, int backlog);
 // accept4(2): a connection that is closed on exec and does not block. A descriptor, or a negative error number.
 int ebb_accept(int listener);
 
+// prctl(PR_SET_NAME): what ps and top call the calling thread; 15 bytes at most.
+void ebb_name_thread(const char *name);
+
 // Sets up malloc so that memory comes back: large blocks are mappings of their own, arenas are few, and free memory at the
 // end of the heap is given back. For the whole process.
 void ebb_heap_bound(void);
