@@ -54,6 +54,7 @@ public final class WorkerPool: Sendable {
             &handle, nil,
             { raw in
                 guard let raw else { return nil }
+                ebb_name_thread("ebb.worker")
                 let start = Unmanaged<Start>.fromOpaque(raw).takeRetainedValue()
                 start.shared.work(as: start.thread)
                 return nil

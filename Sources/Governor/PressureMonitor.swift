@@ -69,6 +69,7 @@ public final class PressureMonitor: Sendable {
         let code = pthread_create(
             &thread, nil,
             { raw in
+                ebb_name_thread("ebb.pressure")
                 if let raw { Unmanaged<PressureMonitor>.fromOpaque(raw).takeRetainedValue().run() }
                 return nil
             }, me.toOpaque())

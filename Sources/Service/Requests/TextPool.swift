@@ -41,9 +41,9 @@ package final class TextPool: Sendable {
         self.ledger = ledger
         lanes = Lane.allCases.map { lane in
             switch lane {
-            case .short: WorkLane(threads: 1, nice: 0)
-            case .long: WorkLane(threads: max(1, limits.textThreads), nice: 5)
-            case .files: WorkLane(threads: Self.fileThreads, nice: 0)
+            case .short: WorkLane("ebb.text.short", threads: 1, nice: 0)
+            case .long: WorkLane("ebb.text.long", threads: max(1, limits.textThreads), nice: 5)
+            case .files: WorkLane("ebb.files", threads: Self.fileThreads, nice: 0)
             }
         }
     }

@@ -1,3 +1,4 @@
+import CEbbSystem
 import Dispatch
 import Engine
 import Glibc
@@ -30,6 +31,7 @@ final class WorkLane: Sendable {
 
     private let state = Mutex(State())
     private let bell = DispatchSemaphore(value: 0)
+    private let name: String
     private let width: Int
     private let nice: Int32
 
@@ -38,7 +40,9 @@ final class WorkLane: Sendable {
     /// Threads in all, stuck ones included.
     private static let mostThreads = 16
 
-    init(threads: Int, nice: Int32) {
+    /// - Parameter name: its threads', 15 bytes at most.
+    init(_ name: String, threads: Int, nice: Int32) {
+        self.name = name
         width = threads
         self.nice = nice
     }
@@ -106,6 +110,7 @@ final class WorkLane: Sendable {
 
     private func serve() {
         let number = Self.numbers.add(1, ordering: .relaxed).newValue
+        ebb_name_thread(name)
         // Of this thread alone, on Linux.
         if nice != 0 { _ = setpriority(.init(PRIO_PROCESS.rawValue), 0, nice) }
         while true {

@@ -1,3 +1,4 @@
+import CEbbSystem
 import Dispatch
 import Engine
 import Glibc
@@ -43,6 +44,7 @@ final class EngineThread: Sendable {
             &handle, nil,
             { raw in
                 guard let raw else { return nil }
+                ebb_name_thread("ebb.engine")
                 let start = Unmanaged<Start>.fromOpaque(raw).takeRetainedValue()
                 start.thread.run(start.core(start.thread.news))
                 return nil
