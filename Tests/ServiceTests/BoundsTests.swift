@@ -137,6 +137,40 @@ struct BoundsTests {
         }
     }
 
+    @Test("Subscriptions of a connection are bounded; one that is cancelled makes room")
+    func subscriptions() async throws {
+        try await RunningService.with { service in
+            let raw = try await service.greeted()
+            func answer() throws -> (UInt64, EbbEnvelope.OneOf_Body?) {
+                let answer = try #require(try raw.receive())
+                return (answer.id, answer.body)
+            }
+            for id in UInt64(1)...4 {
+                try raw.send(id, .subscribe(EbbSubscribe()))
+                guard case (id, .event?) = try answer() else {
+                    Issue.record("subscription \(id) is refused")
+                    return
+                }
+            }
+            try raw.send(5, .subscribe(EbbSubscribe()))
+            guard case (5, .failure(let failure)?) = try answer() else {
+                Issue.record("a fifth is accepted")
+                return
+            }
+            #expect(failure.code == .badRequest && failure.message.contains("4 subscriptions"))
+            var cancel = EbbCancel()
+            cancel.request = 2
+            try raw.send(6, .cancel(cancel))
+            let ends = [try answer().0, try answer().0]
+            #expect(ends.sorted() == [2, 6])
+            try raw.send(7, .subscribe(EbbSubscribe()))
+            guard case (7, .event?) = try answer() else {
+                Issue.record("the place is not free again")
+                return
+            }
+        }
+    }
+
     @Test("Connections of a user are bounded; a place that is left can be taken again")
     func connectionsOfAUser() async throws {
         try await RunningService.with(configure: { $0.limits.maxConnectionsPerUser = 3 }) { service in

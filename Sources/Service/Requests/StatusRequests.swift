@@ -10,7 +10,7 @@ extension RequestHandler {
     /// Answers with events until it is cancelled.
     func subscribe(_ client: Client, _ reply: Reply) async throws {
         let mayControl = access.mayControl(client.peer)
-        let subscription = events.subscribe()
+        let subscription = try events.subscribe(client.connection)
         defer { subscription.cancel() }
         try await reply(.event(EbbEvent(present: pressure())))
         for await event in subscription.events { try await reply(.event(mayControl ? event : event.seenByUsers)) }

@@ -9,6 +9,8 @@ final class EventHub: Sendable {
     private let logger: Logger
     private struct State {
         var subscribers: [UInt64: AsyncStream<EbbEvent>.Continuation] = [:]
+        /// By connection.
+        var counts: [UInt64: Int] = [:]
         var hasEnded = false
     }
 
@@ -17,23 +19,41 @@ final class EventHub: Sendable {
 
     /// Events that wait for a slow subscriber; the oldest are lost first.
     private static let waiting = 4096
+    /// Subscriptions of one connection: each keeps a task and a queue, and no admission bounds them.
+    static let mostPerConnection = 4
 
     init(logger: Logger) { self.logger = logger }
 
     /// Events from now on, until the subscription is cancelled or let go.
-    func subscribe() -> Subscription {
+    /// - Parameter connection: whose it is.
+    /// - Throws: ``ServiceError`` (BAD_REQUEST) for more than ``mostPerConnection`` at once.
+    func subscribe(_ connection: UInt64) throws -> Subscription {
         let number = next.add(1, ordering: .relaxed).newValue
         let (events, continuation) = AsyncStream.makeStream(
             of: EbbEvent.self, bufferingPolicy: .bufferingNewest(Self.waiting))
-        let hasEnded = state.withLock { state in
-            if !state.hasEnded { state.subscribers[number] = continuation }
-            return state.hasEnded
+        let hasEnded = try state.withLock { state in
+            guard !state.hasEnded else { return true }
+            let count = state.counts[connection, default: 0]
+            guard count < Self.mostPerConnection else {
+                throw ServiceError(
+                    .badRequest,
+                    "a connection has at most \(Self.mostPerConnection) subscriptions: each tells the same")
+            }
+            state.counts[connection] = count + 1
+            state.subscribers[number] = continuation
+            return false
         }
-        continuation.onTermination = { [weak self] _ in
-            self?.state.withLock { _ = $0.subscribers.removeValue(forKey: number) }
-        }
+        continuation.onTermination = { [weak self] _ in self?.forget(number, of: connection) }
         if hasEnded { continuation.finish() }
         return Subscription(events: events, continuation: continuation)
+    }
+
+    private func forget(_ number: UInt64, of connection: UInt64) {
+        state.withLock { state in
+            guard state.subscribers.removeValue(forKey: number) != nil else { return }
+            let left = (state.counts[connection] ?? 1) - 1
+            state.counts[connection] = left > 0 ? left : nil
+        }
     }
 
     /// A client's stream of events.
