@@ -1,7 +1,8 @@
 import Engine
 
 /// KV caches of conversations that have been answered, kept for their next turn: a prompt of the same user that begins
-/// with the same tokens shares their blocks. The least recently used goes first. Used by the engine thread alone.
+/// with the same tokens shares their blocks. Where a new one needs room, the least recently used of the user who holds
+/// most goes first. Used by the engine thread alone.
 struct PrefixCache {
     struct Entry {
         let tokens: [Int32]
@@ -74,11 +75,31 @@ struct PrefixCache {
             }
             drop(index)
         }
-        while !entries.isEmpty, entries.count >= Self.mostEntries || byteCount > limit - bytes { drop(0) }
+        while !entries.isEmpty, entries.count >= Self.mostEntries || byteCount > limit - bytes {
+            drop(leastDeserved(beside: entry.uid, bytes))
+        }
         guard let held = promise(bytes) else { return }
         var entry = entry
         entry.promise = held
         entries.append(entry)
+    }
+
+    /// The entry that is to make room for a new one: the oldest of the user who, the new one counted, has the largest
+    /// share of the bytes or of the entries.
+    private func leastDeserved(beside uid: UInt32, _ bytes: Int) -> Int {
+        func share(_ bytes: Int, _ count: Int) -> Double {
+            max(Double(bytes) / Double(max(1, limit)), Double(count) / Double(Self.mostEntries))
+        }
+        var held: [UInt32: (bytes: Int, count: Int)] = [uid: (bytes, 1)]
+        for entry in entries {
+            held[entry.uid, default: (0, 0)].bytes += entry.sequence.byteCount
+            held[entry.uid, default: (0, 0)].count += 1
+        }
+        let owners = Set(entries.map(\.uid))
+        let most = held.filter { owners.contains($0.key) }.max {
+            (share($0.value.bytes, $0.value.count), $0.key) < (share($1.value.bytes, $1.value.count), $1.key)
+        }
+        return entries.firstIndex { $0.uid == most?.key } ?? 0
     }
 
     mutating func replace(with entries: [Entry]) { self.entries = entries }
