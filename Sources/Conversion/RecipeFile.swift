@@ -14,6 +14,8 @@ public enum RecipeFile {
             return recipe
         } catch let error as FormatError {
             throw error
+        } catch let error as TextError {
+            throw FormatError("\(path) is no readable recipe: \(error)")
         } catch let DecodingError.keyNotFound(key, context) {
             let place = context.codingPath.map(\.stringValue).joined(separator: ".")
             throw FormatError("\(path): \"\(key.stringValue)\" is missing\(place.isEmpty ? "" : " in \(place)")")
@@ -28,7 +30,8 @@ public enum RecipeFile {
     /// A misspelt key would otherwise be a rule that says something else.
     private static func refuseUnknownKeys(_ data: Data, _ path: String) throws {
         guard let text = String(data: data, encoding: .utf8),
-            case .object(let members) = try JSONValue(parsing: text), case .array(let rules)? = members["rules"]
+            case .object(let members) = try JSONValue(parsing: text, uniqueKeys: true),
+            case .array(let rules)? = members["rules"]
         else { throw FormatError("\(path) is no recipe in UTF-8") }
         if let key = members.keys.first(where: { $0 != "rules" }) {
             throw FormatError("\(path): \"\(key)\" is unknown; \"rules\" is all that a recipe has")

@@ -49,7 +49,19 @@ struct SettingsTests {
 
     @Test("Sizes are written as people write them", arguments: rightSizes)
     func sizes(text: String, bytes: Int) throws {
-        #expect(try read(#"{"memoryBudget": "\#(text)"}"#).policy.budget == bytes)
+        #expect(try read(#"{"memoryReserve": "\#(text)"}"#).policy.reserve == bytes)
+    }
+
+    @Test("A budget that nothing can be served with is refused")
+    func noBudget() throws {
+        #expect(refusal(#"{"memoryBudget": "0"}"#).contains("16M to 16G are possible"))
+        #expect(try read(#"{"memoryBudget": "16M"}"#).policy.budget == 16 << 20)
+    }
+
+    @Test("A setting that is said twice is refused by name")
+    func saidTwice() {
+        let error = refusal(#"{"maxQueued": 10, "maxQueued": 20}"#)
+        #expect(error.contains("\"maxQueued\" is said a second time"), "\(error)")
     }
 
     @Test(

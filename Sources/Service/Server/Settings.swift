@@ -12,6 +12,9 @@ public struct Settings: Sendable, Equatable {
     /// Bytes of a settings file at most.
     private static let limit = 64 << 10
 
+    /// Bytes: some KV cache and the rooms of a step, of the smallest model.
+    private static let leastBudget = 16 << 20
+
     /// Bytes of memory that this process may have: the machine's, or what a container leaves it.
     public static var machine: Int { MemoryLimit.now().bytes }
 
@@ -30,7 +33,8 @@ public struct Settings: Sendable, Equatable {
     ) throws {
         self.policy = policy
         var reader = try SettingsReader(json, name: name, machine: machine)
-        try reader.size("memoryBudget", into: &self.policy.budget, 0...machine)
+        // With less nothing can be served at all.
+        try reader.size("memoryBudget", into: &self.policy.budget, min(Self.leastBudget, machine)...machine)
         try reader.size("memoryReserve", into: &self.policy.reserve, 0...machine)
         try reader.seconds("idleSeconds", into: &self.policy.idleTime, 0...1e9)
         try reader.seconds("calmSeconds", into: &self.policy.calmBeforeGrowth, 0...1e9)

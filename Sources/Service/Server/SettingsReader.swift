@@ -13,7 +13,7 @@ struct SettingsReader {
         (self.name, self.machine) = (name, machine)
         guard let text = String(validating: json, as: UTF8.self) else { throw FormatError("\(name) is not UTF-8") }
         do {
-            guard case .object(let members) = try JSONValue(parsing: text) else {
+            guard case .object(let members) = try JSONValue(parsing: text, uniqueKeys: true) else {
                 throw FormatError("\(name) is no JSON object: {\"memoryBudget\": \"25%\", …} is expected")
             }
             self.members = Dictionary(members.map { ($0, $1) }) { $1 }

@@ -10,9 +10,11 @@ public enum JSONValue: Sendable, Hashable {
     case array([JSONValue])
     case object(OrderedDictionary<String, JSONValue>)
 
+    /// - Parameter uniqueKeys: an object that says something twice is an error; otherwise the last counts, as RFC 8259
+    ///   leaves it open.
     /// - Throws: ``TextError`` that says where the text stops being JSON (RFC 8259), or that it nests too deeply.
-    public init(parsing text: String) throws {
-        var parser = JSONParser(Array(text.utf8))
+    public init(parsing text: String, uniqueKeys: Bool = false) throws {
+        var parser = JSONParser(Array(text.utf8), uniqueKeys)
         self = try parser.document()
     }
 
@@ -32,10 +34,14 @@ private struct JSONParser {
     private static let valueLimit = 1 << 17
 
     private let bytes: [UInt8]
+    private let uniqueKeys: Bool
     private var at = 0
     private var values = 0
 
-    init(_ bytes: [UInt8]) { self.bytes = bytes }
+    init(_ bytes: [UInt8], _ uniqueKeys: Bool) {
+        self.bytes = bytes
+        self.uniqueKeys = uniqueKeys
+    }
 
     mutating func document() throws -> JSONValue {
         let value = try value(depth: 0)
@@ -90,6 +96,7 @@ private struct JSONParser {
             let key = try string()
             skipSpace()
             guard take(":") else { throw wrong("':' was expected") }
+            if uniqueKeys, members[key] != nil { throw wrong("\"\(key.prefix(64))\" is said a second time") }
             members[key] = try value(depth: depth + 1)
             skipSpace()
             if take("}") { return .object(members) }
