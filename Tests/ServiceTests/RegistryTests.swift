@@ -79,7 +79,7 @@ struct RegistryTests {
                                 // Unloaded by another one, before or meanwhile; or loads of many that were unloaded
                                 // have not ended yet.
                                 #expect(
-                                    error.kind == .refused(.unknownModel) || error.retryAfter != nil, "\(error)")
+                                    error.kind == .refused(.badRequest) || error.retryAfter != nil, "\(error)")
                             }
                         }
                     }

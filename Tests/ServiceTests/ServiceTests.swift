@@ -200,7 +200,8 @@ struct ServiceTests {
             #expect(try await ebb.models().first { $0.name == "smollm2" }?.loaded == true)
             try await ebb.unload("smollm2")
             #expect(try await ebb.models().first { $0.name == "smollm2" }?.loaded == false)
-            #expect(await unloadError(ebb, "smollm2")?.kind == .refused(.unknownModel))
+            #expect(await unloadError(ebb, "smollm2")?.kind == .refused(.badRequest))
+            #expect(await unloadError(ebb, "nothing")?.kind == .refused(.unknownModel))
         }
     }
 

@@ -117,15 +117,16 @@ actor ModelRegistry {
     }
 
     /// Unloads a model, or ends the wait for one that is being loaded.
-    /// - Throws: ``ServiceError`` where it is neither.
-    func unload(_ name: String) async throws {
+    /// - Throws: ``ServiceError``: UNKNOWN_MODEL where there is none of that name, BAD_REQUEST where it is not loaded.
+    func unload(_ name: String, _ origin: RequestOrigin) async throws {
         if let load = loads.removeValue(forKey: name) {
             load.promise.keep(.failure(Self.unloaded(name)))
             load.work?.cancel()
             return
         }
         guard models.removeValue(forKey: name) != nil else {
-            throw ServiceError(.unknownModel, "\(name) is not loaded")
+            try await texts.run(.files, origin, cost: 1) { [catalog] _ in _ = try catalog.demandKnown(name) }
+            throw ServiceError(.badRequest, "\(name) is not loaded")
         }
         // Where the engine has lost it meanwhile, so much the better.
         thread.post { try? $0.remove(name) }

@@ -21,7 +21,7 @@ extension RequestHandler {
 
     func unload(_ request: EbbUnload, _ client: Client) async throws -> EbbDone {
         try demandControl(client, "unload a model")
-        try await registry.unload(request.model)
+        try await registry.unload(request.model, client.origin)
         return EbbDone()
     }
 }
