@@ -73,6 +73,7 @@ let package = Package(
             name: "ebbctl",
             dependencies: [
                 "EbbClient", "EbbProtocol", "Conversion", "Engine", "ModelFormat", "Quantization", "Text", arguments,
+                unixSignals,
             ],
             swiftSettings: swift),
         .executableTarget(

@@ -90,18 +90,20 @@ public final class EbbClient: Sendable {
     }
 
     /// The embeddings of texts, in their order, by an encoder. Any number of texts: requests of at most 256 texts and
-    /// 2 MiB follow each other.
+    /// 2 MiB, or what the daemon takes in one request, follow each other.
     /// - Parameter deadline: for each of those requests, from its arrival; nil for any time.
     public func embed(
         _ model: String, texts: [String], priority: RequestPriority = .normal, deadline: Duration? = nil
     ) async throws -> [[Float]] {
         var found: [[Float]] = []
         var rest = texts[...]
+        let said = Int(try await open().welcome.limits.maxTextBytes)
+        let mostBytes = said > 0 ? min(said, 2 << 20) : 2 << 20
         while !rest.isEmpty {
             var bytes = 0
             let taken = rest.prefix(256).prefix { text in
                 bytes += text.utf8.count
-                return bytes <= 2 << 20
+                return bytes <= mostBytes
             }
             let piece = taken.isEmpty ? rest.prefix(1) : taken
             var request = EbbEmbed()

@@ -74,6 +74,13 @@ struct ExitTests {
         #expect(try code(["inspect", folder.file("none.ebb")]) == 9)
         #expect(try code(["tokenize", "tiny", "--jsonl"], input: "{\"text\": \"a\"}\n{\"text\": \"b\n") == 9)
         #expect(try code(["embed", "tiny", "a", "--mode", "memory_low"]) == 9)
+        // A folder that is not there, whatever is to be written: said before the work.
+        let nowhere = folder.file("none/out")
+        #expect(try code(["quantize", "tiny", "-o", nowhere + ".ebb"]) == 9)
+        #expect(try code(["calibrate", "tiny", "--data", path, "-o", nowhere]) == 9)
+        #expect(try code(["evaluate", "tiny", "--against", "tiny", "--plot", nowhere + ".svg"]) == 9)
+        #expect(try code(["score", "tiny", "--jsonl", "--logits", nowhere]) == 9)
+        #expect(try code(["embed", "tiny", "a", "--mode", "memory_low", "--socket", "/none"]) == 64)
         #expect(try code(["frobnicate"]) == 64)
         #expect(try code(["run", "tiny", "a", "--deadline", "0"]) == 64)
         #expect(try code(["run", "tiny", "a", "--priority", "first"]) == 64)
@@ -106,7 +113,11 @@ struct ExitTests {
             }
             #expect(isListed && readme.contains("\n| \(code) | "), "\(code)")
         }
-        #expect(!help.output.split(separator: "\n").contains { $0.count > 80 })
+        for command in ["", "embed", "score", "import", "quantize", "calibrate", "evaluate", "advise", "prefer", "run"]
+        {
+            let help = try Programs.run("ebbctl", [command, "--help"].filter { !$0.isEmpty })
+            #expect(!help.output.split(separator: "\n").contains { $0.count > 80 }, "\(command)")
+        }
     }
 
     @Test("Controls in a model's metadata are written out, in tables and in JSON")

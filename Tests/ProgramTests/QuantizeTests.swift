@@ -85,6 +85,8 @@ struct QuantizeTests {
         #expect(embedded.output.split(separator: "\n").count == 2, "\(embedded.errors)")
         let bad = try ebbctl(["embed", "tiny", "--jsonl"], input: "{\"text\":\"abc\"}\nnonsense\n")
         #expect(bad.code != 0 && bad.errors.contains("line 2"))
+        // What came before it is answered.
+        #expect(bad.output.split(separator: "\n").count == 1)
     }
 
     @Test("calibrate and --full-int8 make a model with fixed scales; an empty file is refused")
@@ -92,6 +94,8 @@ struct QuantizeTests {
         let calibrated = try ebbctl(
             ["calibrate", source, "--data", try lines(20), "-o", folder.file("c.json")])
         #expect(calibrated.code == 0, "\(calibrated.errors)")
+        let again = try ebbctl(["calibrate", source, "--data", try lines(20), "-o", folder.file("c.json")])
+        #expect(again.code == 9 && again.errors.contains("--force"))
         let made = try json(
             ebbctl([
                 "quantize", source, "-o", folder.file("i.ebb"), "--full-int8", folder.file("c.json"), "--json",

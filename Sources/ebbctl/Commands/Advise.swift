@@ -9,6 +9,7 @@ struct Advise: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "advise",
         abstract: "Say which quantization suits a model, and the command that makes it.",
+        usage: "ebbctl advise <source> --memory <2G> [<options>]",
         discussion: """
             Makes each candidate in a temporary folder and measures it on this machine: its size, its loss on two dozen \
             texts, its speed in both modes. Rules then choose: size alone, 8 bit or fewer while it is useful; size and \

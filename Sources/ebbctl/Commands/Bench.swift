@@ -1,6 +1,7 @@
 import ArgumentParser
 import Engine
 import Glibc
+import UnixSignals
 
 struct Bench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -129,6 +130,14 @@ struct Bench: AsyncParsableCommand {
         let test = SwitchingBench(
             ebb: try await daemon.connect(), model: model, flips: flips, rounds: rounds,
             decoder: { try engine.load(model, folder) })
+        // Ctrl-C, too, leaves the model's mode to the governor.
+        let watching = Task { [ebb = test.ebb] in
+            for await _ in await UnixSignalsSequence(trapping: .sigint, .sigterm) {
+                try? await ebb.setMode(model, .auto)
+                EbbCtl.end(with: CancellationError())
+            }
+        }
+        defer { watching.cancel() }
         let report = try await test.run { progress.note($0) }
         progress.clear()
         if json { return try JSONOutput.pretty(report) }

@@ -8,6 +8,7 @@ struct Calibrate: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "calibrate",
         abstract: "Collect the ranges of a model's activations, for full INT8.",
+        usage: "ebbctl calibrate <source> --data <lines.txt> -o <file> [<options>]",
         discussion: """
             Runs typical texts through the model in floats and notes the range of every weight's input by five methods: \
             max, percentile, kl, ema and mse. ebbctl quantize --full-int8 fixes the scales by one of them.
@@ -31,9 +32,17 @@ struct Calibrate: ParsableCommand {
     @Option(help: "Threads to compute with (default: one for each core).")
     var threads: Int?
 
+    @Flag(help: "Replace the file where it exists.")
+    var force = false
+
     @OptionGroup var folder: ModelFolder
 
+    func validate() throws {
+        if let threads, !(1...256).contains(threads) { throw ValidationError("--threads takes 1 to 256.") }
+    }
+
     func run() throws {
+        try OutputFile.demand(output, replaces: force)
         let texts = try CalibrationTexts.read(data)
         let source = try folder.source(source)
         let count = threads ?? WorkerPool.defaultThreads

@@ -7,6 +7,7 @@ struct Embed: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "embed",
         abstract: "Turn texts into embeddings with an encoder.",
+        usage: "ebbctl embed <model> [<text> | --jsonl] [<options>]",
         discussion: """
             One text as an argument, or lines {"text"} on standard input with --jsonl; lines {"embedding"} out. ebbd \
             computes them where it runs and nothing is said about how; with --mode, --precision, --threads or --models, or \
@@ -53,6 +54,12 @@ struct Embed: AsyncParsableCommand {
             throw ValidationError("Give one text, or --jsonl and lines of {\"text\"}.")
         }
         guard (1...4096).contains(batch) else { throw ValidationError("--batch takes 1 to 4096.") }
+        if let threads, !(1...256).contains(threads) { throw ValidationError("--threads takes 1 to 256.") }
+        if computesHere, daemon.socket != nil {
+            throw ValidationError(
+                "A daemon (--socket) has its own mode, precision, threads and folder of models: leave one or the other out."
+            )
+        }
     }
 
     private struct Result: Encodable { let embedding: [Float] }
@@ -66,21 +73,30 @@ struct Embed: AsyncParsableCommand {
         }
         var waiting: [String] = []
         let lines = TextLines.standardInput()
-        while let line = try lines.nextText() {
-            waiting.append(try lines.decode(Line.self, line, #""text""#).text)
-            if waiting.count == batch {
-                for embedding in try await embed(waiting) { try JSONOutput.line(Result(embedding: embedding)) }
-                waiting = []
-            }
+        func answer() async throws {
+            for embedding in try await embed(waiting) { try JSONOutput.line(Result(embedding: embedding)) }
+            waiting = []
         }
-        for embedding in try await embed(waiting) { try JSONOutput.line(Result(embedding: embedding)) }
+        do {
+            while let line = try lines.nextText() {
+                waiting.append(try lines.decode(Line.self, line, #""text""#).text)
+                if waiting.count == batch { try await answer() }
+            }
+        } catch let error as InputError {
+            // The lines before it are right.
+            try await answer()
+            throw error
+        }
+        try await answer()
     }
+
+    /// Whether something is said that a daemon does not let its clients choose.
+    private var computesHere: Bool { mode != nil || precision != nil || threads != nil || folder.models != nil }
 
     private typealias Embedder = ([String]) async throws -> [[Float]]
 
     private func embedder() async throws -> Embedder {
-        let local = mode != nil || precision != nil || threads != nil || folder.models != nil || model.hasSuffix(".ebb")
-        if !local || daemon.socket != nil, let client = try await reachable() {
+        if !computesHere, !model.hasSuffix(".ebb") || daemon.socket != nil, let client = try await reachable() {
             let name = model
             // A daemon with another folder must not keep ebbctl from a model that it can read itself.
             let isKnown = try await client.models().contains { $0.name == name }

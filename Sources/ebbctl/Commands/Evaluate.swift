@@ -8,6 +8,7 @@ struct Evaluate: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "evaluate",
         abstract: "Measure what quantized models have lost against their source.",
+        usage: "ebbctl evaluate <models> ... --against <source> [<options>]",
         discussion: """
             The weights: the signal-to-noise ratio of each matrix in decibels (6 dB are a bit). The outputs on some texts: \
             for encoders the cosine of the embeddings, for decoders KL, top-1 agreement and perplexity.
@@ -50,6 +51,7 @@ struct Evaluate: ParsableCommand {
     }
 
     func run() throws {
+        if let plot { try OutputFile.demand(plot, replaces: true) }
         let folder = ModelFolder(at: modelFolder)
         let count = threads ?? WorkerPool.defaultThreads
         let source = try folder.source(against)

@@ -7,6 +7,7 @@ struct Prefer: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "prefer",
         abstract: "Choose what free memory is used for.",
+        usage: "ebbctl prefer <model> [<preference>] [--priority <priority>] [<options>]",
         discussion: """
             accuracy expands layers when there is room (the default), speed uses whichever mode a probe measured as faster, \
             memory never expands. The governor acts on it while the model's mode is auto; it is kept over restarts. Models of \
@@ -23,7 +24,7 @@ struct Prefer: AsyncParsableCommand {
     @Argument(help: "accuracy, speed or memory.")
     var preference: WishedPreference?
 
-    @Option(help: "Priority among models; 0 unless set.")
+    @Option(parsing: .unconditional, help: "Priority among models; 0 unless set.")
     var priority: Int?
 
     @OptionGroup var daemon: DaemonOptions
@@ -145,6 +146,11 @@ struct Events: AsyncParsableCommand {
         }
     }
 
+    /// Of this place, as `2026-11-27 06:23:21`.
+    private static func stamp(_ time: Date) -> String {
+        time.formatted(.iso8601.year().month().day().dateTimeSeparator(.space).time(includingFractionalSeconds: false))
+    }
+
     /// One line, without its end.
     static func line(_ event: EbbEvent) -> String {
         // No later than the year 9999: what a clock says, not what a number can hold.
@@ -155,6 +161,6 @@ struct Events: AsyncParsableCommand {
         }
         if event.freedBytes > 0 { what += ", \(Human.bytes(Int(event.freedBytes))) back" }
         if event.reactionUs > 0 { what += " in \(Human.decimal(Double(event.reactionUs) / 1000, 1)) ms" }
-        return "\(time.formatted(.dateTime.hour().minute().second()))  \(what): \(event.reason)".printable
+        return "\(Self.stamp(time))  \(what): \(event.reason)".printable
     }
 }

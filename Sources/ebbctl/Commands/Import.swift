@@ -9,6 +9,7 @@ struct Import: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "import",
         abstract: "Copy a model into the model folder, in Ebb's layout.",
+        usage: "ebbctl import <source> [--name <name>] [<options>]",
         discussion: """
             Takes a GGUF file, or a Hugging Face folder of a BERT encoder (config.json, model.safetensors, tokenizer.json). \
             No value changes: what Ebb computes with is what the file holds; a setting or a tensor that it would have to \
@@ -75,9 +76,13 @@ struct Import: ParsableCommand {
             """
             imported \(name): \(result.tensors) tensors, \(Human.bytes(result.bytes)) (\(ratio) x the source), \
             \(Human.decimal(seconds, 1)) s
-            next: ebbctl \(EncoderModel.isEncoder(imported) ? "embed" : "run") \(name) "Why is the sky blue?"
+            next: ebbctl \(Self.firstUse(imported, canChat: problem == nil)) \(name) "Why is the sky blue?"
 
             """)
+    }
+
+    private static func firstUse(_ file: EbbFile, canChat: Bool) -> String {
+        EncoderModel.isEncoder(file) ? "embed" : canChat ? "run" : "run --raw"
     }
 
     /// Everything but the values: the architecture, its tensors, the tokenizer, the chat template.

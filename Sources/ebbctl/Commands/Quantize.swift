@@ -61,9 +61,7 @@ struct Quantize: ParsableCommand {
 
     func run() throws {
         let source = try folder.source(source)
-        if !force, access(output, F_OK) == 0 {
-            throw CommandError(.badInput, "\(output) exists already; --force replaces it")
-        }
+        try OutputFile.demand(output, replaces: force)
         let start = ContinuousClock.now
         let (plan, loss) = try write(source)
         let recipe = output.dropLast(4) + ".recipe.json"

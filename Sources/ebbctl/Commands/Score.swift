@@ -6,6 +6,7 @@ struct ScoreCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "score",
         abstract: "Run texts through a model and print what it predicts: for evaluation and scripts.",
+        usage: "ebbctl score <model> --jsonl [<options>]",
         discussion: """
             Lines {"text", "add_special", "parse_special"} or {"ids"} in; lines {"ids", "argmax", "mean_nll", "last_top", \
             "last_logsumexp", "greedy"} out. --logits also writes the logits of all positions, in order, as a NumPy file \
@@ -48,6 +49,7 @@ struct ScoreCommand: ParsableCommand {
     }
 
     func run() throws {
+        if let logits { try OutputFile.demand(logits, replaces: true) }
         let model = try engine.load(model, folder)
         let writer = try logits.map { try NPYWriter(path: $0) }
         let lines = TextLines.standardInput()

@@ -51,28 +51,36 @@ extension RequestPriority: ExpressibleByArgument {}
 
 /// How tokens are chosen.
 struct SamplingOptions: ParsableArguments {
-    @Option(name: [.long, .customShort("n")], help: "Tokens to generate at most (default: until the model ends).")
+    @Option(
+        name: [.long, .customShort("n")], parsing: .unconditional,
+        help: "Tokens to generate at most (default: until the model ends).")
     var maxTokens: Int?
 
-    @Option(help: "0 takes the most probable token everywhere; higher is more varied (default: 0.8).")
+    @Option(
+        parsing: .unconditional,
+        help: "0 takes the most probable token everywhere; higher is more varied (default: 0.8).")
     var temperature: Float?
 
-    @Option(help: "Choose among the k most probable tokens; 0 for all (default: 40).")
+    @Option(parsing: .unconditional, help: "Choose among the k most probable tokens; 0 for all (default: 40).")
     var topK: Int?
 
-    @Option(help: "Choose among the tokens that make up this share of the probability (default: 0.95).")
+    @Option(
+        parsing: .unconditional,
+        help: "Choose among the tokens that make up this share of the probability (default: 0.95).")
     var topP: Float?
 
-    @Option(help: "Drop tokens below this share of the most probable one's probability (default: 0.05).")
+    @Option(
+        parsing: .unconditional,
+        help: "Drop tokens below this share of the most probable one's probability (default: 0.05).")
     var minP: Float?
 
-    @Option(help: "Divide the logits of recent tokens by this; 1 is off (default: 1).")
+    @Option(parsing: .unconditional, help: "Divide the logits of recent tokens by this; 1 is off (default: 1).")
     var repetitionPenalty: Float?
 
-    @Option(help: "Equal seeds give equal texts.")
+    @Option(parsing: .unconditional, help: "Equal seeds give equal texts.")
     var seed: UInt64?
 
-    @Option(help: "A text that ends the generation; may be repeated.")
+    @Option(parsing: .unconditionalSingleValue, help: "A text that ends the generation; may be repeated.")
     var stop: [String] = []
 
     func validate() throws {

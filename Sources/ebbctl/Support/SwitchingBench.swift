@@ -67,7 +67,19 @@ struct SwitchingBench {
         return options
     }
 
+    /// Measures, and leaves the model's mode to the governor, however it ends.
     func run(progress: (String) -> Void) async throws -> Report {
+        do {
+            let report = try await measure(progress)
+            try await ebb.setMode(model, .auto)
+            return report
+        } catch {
+            try? await ebb.setMode(model, .auto)
+            throw error
+        }
+    }
+
+    private func measure(_ progress: (String) -> Void) async throws -> Report {
         var report = Report(model: model)
         _ = try await ebb.load(model)
         progress("memory_low")
@@ -88,7 +100,6 @@ struct SwitchingBench {
         }
         progress("reactions")
         report.reaction = Intervals(try await reactions(progress))
-        try await ebb.setMode(model, .auto)
         return report
     }
 
