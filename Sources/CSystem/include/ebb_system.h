@@ -2,9 +2,11 @@
 #ifndef EBB_SYSTEM_H
 #define EBB_SYSTEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 // Sleeps while *word == expected, until ebb_futex_wake. May return early.
 void ebb_futex_wait(const uint32_t *word, uint32_t expected);
@@ -17,6 +19,20 @@ static inline void ebb_atomic_store(uint32_t *word, uint32_t value) { __atomic_s
 // Adds and returns the value before.
 static inline uint32_t ebb_atomic_add(uint32_t *word, uint32_t value) {
     return __atomic_fetch_add(word, value, __ATOMIC_SEQ_CST);
+}
+
+static inline uint64_t ebb_atomic_load64(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+static inline void ebb_atomic_store64(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
+// Replaces a value by another; false where it was a third.
+static inline bool ebb_atomic_replace64(uint64_t *word, uint64_t from, uint64_t to) {
+    return __atomic_compare_exchange_n(word, &from, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+// Monotonic time in seconds, without a system call where the kernel offers that.
+static inline double ebb_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
 // What SO_PEERCRED returns (struct ucred of <sys/socket.h>, which Swift does not see): who is at the other end of a
