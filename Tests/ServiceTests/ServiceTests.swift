@@ -241,7 +241,7 @@ struct ServiceTests {
     @Test("A stop lets running requests end, and refuses new ones")
     func drain() async throws {
         let folder = try TemporaryFolder()
-        try await RunningService.with(socket: folder.file("s")) { service in
+        try await RunningService.with(socket: folder.file("s"), configure: { $0.grace = .seconds(600) }) { service in
             let ebb = try await service.client()
             let running = Task { try await ebb.generate("smollm2", prompt: "The sea", options: self.greedy(80)).text() }
             try await service.until("the request") { $0.active == 1 }
