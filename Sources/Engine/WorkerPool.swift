@@ -4,10 +4,10 @@ import Glibc
 
 /// The threads that a step's arithmetic runs on: the caller and `threads - 1` workers. Work is handed out by fork and
 /// join; workers spin for a moment between two forks, since a token has hundreds of them, and then sleep. Other programs
-/// may have some of the cores: see ``Shared``.
+/// may have some of the cores: see ``ForkJoin`` and ``UsefulThreads``.
 public final class WorkerPool: Sendable {
     public let threads: Int
-    private let shared: Shared
+    private let work: ForkJoin
     private let handles: [pthread_t]
 
     /// One for each core that is online.
@@ -16,19 +16,19 @@ public final class WorkerPool: Sendable {
     /// - Parameter threads: at least 1.
     public init(threads: Int) throws {
         self.threads = max(1, threads)
-        shared = Shared(threads: self.threads)
+        work = ForkJoin(threads: self.threads)
         var handles: [pthread_t] = []
-        for thread in 1..<self.threads { handles.append(try Self.start(thread, shared)) }
+        for thread in 1..<self.threads { handles.append(try Self.start(thread, work)) }
         self.handles = handles
     }
 
     deinit {
-        shared.stop()
+        work.stop()
         for handle in handles { pthread_join(handle, nil) }
     }
 
     /// Scratch for kernels, one for each thread.
-    func scratch(_ thread: Int) -> UnsafeMutableRawPointer { shared.scratch(thread) }
+    func scratch(_ thread: Int) -> UnsafeMutableRawPointer { work.scratch(thread) }
 
     /// Calls `body` with ranges of `grain` items until all `items` are done; returns when they are. `body` also gets
     /// the number of the thread it runs on. Only one thread may call this at a time.
@@ -37,17 +37,17 @@ public final class WorkerPool: Sendable {
             if items > 0 { body(0..<items, 0) }
             return
         }
-        shared.run(items: items, grain: grain, body)
+        work.run(items: items, grain: grain, body)
     }
 
     private final class Start {
-        let shared: Shared
+        let work: ForkJoin
         let thread: Int
-        init(_ shared: Shared, _ thread: Int) { (self.shared, self.thread) = (shared, thread) }
+        init(_ work: ForkJoin, _ thread: Int) { (self.work, self.thread) = (work, thread) }
     }
 
-    private static func start(_ thread: Int, _ shared: Shared) throws -> pthread_t {
-        let start = Unmanaged.passRetained(Start(shared, thread))
+    private static func start(_ thread: Int, _ work: ForkJoin) throws -> pthread_t {
+        let start = Unmanaged.passRetained(Start(work, thread))
         var handle = pthread_t()
         let code = pthread_create(
             &handle, nil,
@@ -55,7 +55,7 @@ public final class WorkerPool: Sendable {
                 guard let raw else { return nil }
                 ebb_name_thread("ebb.worker")
                 let start = Unmanaged<Start>.fromOpaque(raw).takeRetainedValue()
-                start.shared.work(as: start.thread)
+                start.work.serve(as: start.thread)
                 return nil
             }, start.toOpaque())
         guard code == 0 else {
@@ -63,174 +63,5 @@ public final class WorkerPool: Sendable {
             throw EngineError(.resources, "cannot start a worker thread (error \(code))")
         }
         return handle
-    }
-}
-
-/// What the threads of a pool share.
-///
-/// A join waits for pieces that somebody has begun, never for a thread: one that does not run, since another program has
-/// its core, is not missed, because the others take what it would have taken; one that is stopped within a piece costs
-/// that piece.
-///
-/// @unchecked Sendable: `job` is written by the one caller of `run` while the turn is shut. Others read it only between
-/// taking a piece, which fails in any turn but the present one, and counting it as done; and the caller goes on when all
-/// pieces are counted. The words are atomics.
-private final class Shared: @unchecked Sendable {
-    struct Job {
-        let body: (Range<Int>, Int) -> Void
-        let items: Int
-        let grain: Int
-    }
-
-    /// Each has a cache line of its own, but for `items` and `grain`, which change together.
-    private enum Word: Int {
-        case turn = 0, done = 16, items = 32, grain = 33, epoch = 48, sleepers = 64, stop = 80, joiner = 96
-        case active = 112
-        static let capacity = 128
-    }
-
-    /// Seconds that a thread spins before it sleeps: longer than what lies between two forks of a step, and than the end of
-    /// a piece of decode; shorter than what a sleeping thread's core could do for others.
-    private static let patience = 50e-6
-
-    private let threads: Int
-    private let words: UnsafeMutablePointer<UInt32>
-    private let scratches: UnsafeMutableRawPointer
-    private var job: Job?
-    /// Of the caller alone.
-    private var useful: UsefulThreads
-
-    init(threads: Int) {
-        self.threads = threads
-        useful = UsefulThreads(most: threads)
-        words = UnsafeMutableRawPointer.allocate(byteCount: Word.capacity * 4, alignment: 64)
-            .bindMemory(to: UInt32.self, capacity: Word.capacity)
-        words.initialize(repeating: 0, count: Word.capacity)
-        words[Word.active.rawValue] = UInt32(threads)
-        scratches = .allocate(byteCount: threads * EBB_SCRATCH_BYTES, alignment: 64)
-    }
-
-    deinit {
-        UnsafeMutableRawPointer(words).deallocate()
-        scratches.deallocate()
-    }
-
-    private func word(_ word: Word) -> UnsafeMutablePointer<UInt32> { words + word.rawValue }
-
-    /// The number of the job in the upper half, the next item that nobody has begun in the lower one. Both change in one
-    /// go, so that who comes late cannot take a piece of another job.
-    private var turn: UnsafeMutablePointer<UInt64> {
-        UnsafeMutableRawPointer(words + Word.turn.rawValue).assumingMemoryBound(to: UInt64.self)
-    }
-
-    func scratch(_ thread: Int) -> UnsafeMutableRawPointer { scratches + thread * EBB_SCRATCH_BYTES }
-
-    func stop() {
-        ebb_atomic_store(word(.stop), 1)
-        _ = ebb_atomic_add(word(.epoch), 1)
-        ebb_futex_wake(word(.epoch), Int32.max)
-        // One that is not active sleeps on this: any change will do.
-        ebb_atomic_store(word(.active), UInt32.max)
-        ebb_futex_wake(word(.active), Int32.max)
-    }
-
-    func run(items: Int, grain: Int, _ body: (Range<Int>, Int) -> Void) {
-        let start = ebb_seconds()
-        if useful.active == 1 {
-            body(0..<items, 0)
-            let took = ebb_seconds() - start
-            useful.note(took: took, alone: took)
-        } else {
-            let (mine, end) = withoutActuallyEscaping(body) { fork(Job(body: $0, items: items, grain: grain)) }
-            let took = ebb_seconds() - start
-            useful.note(took: took, alone: mine > 0 ? (end - start) * Double(items) / Double(mine) : took)
-        }
-        let active = UInt32(useful.active)
-        guard ebb_atomic_load(word(.active)) != active else { return }
-        ebb_atomic_store(word(.active), active)
-        ebb_futex_wake(word(.active), Int32.max)
-    }
-
-    /// - Returns: the items that the caller did itself, and when it had done them.
-    private func fork(_ job: Job) -> (items: Int, end: Double) {
-        let number = (ebb_atomic_load64(turn) >> 32 &+ 1) << 32
-        // Shut: nothing can be begun while the job is written.
-        ebb_atomic_store64(turn, number | 0xffff_ffff)
-        self.job = job
-        ebb_atomic_store(word(.items), UInt32(job.items))
-        ebb_atomic_store(word(.grain), UInt32(job.grain))
-        ebb_atomic_store(word(.done), 0)
-        ebb_atomic_store64(turn, number)
-        _ = ebb_atomic_add(word(.epoch), 1)
-        if ebb_atomic_load(word(.sleepers)) > 0 {
-            let others = (job.items - 1) / job.grain
-            ebb_futex_wake(word(.epoch), Int32(min(others, threads - 1)))
-        }
-        let mine = claim(thread: 0)
-        let end = ebb_seconds()
-        join(UInt32(job.items))
-        self.job = nil
-        return (mine, end)
-    }
-
-    /// Waits until pieces that others have begun are done.
-    private func join(_ items: UInt32) {
-        guard !wait(while: { ebb_atomic_load(self.word(.done)) != items }) else { return }
-        ebb_atomic_store(word(.joiner), 1)
-        while true {
-            let done = ebb_atomic_load(word(.done))
-            if done == items { break }
-            ebb_futex_wait(word(.done), done)
-        }
-        ebb_atomic_store(word(.joiner), 0)
-    }
-
-    /// Spins for a moment; false where the condition has held all along.
-    private func wait(while condition: () -> Bool) -> Bool {
-        var start = 0.0
-        while true {
-            for _ in 0..<32 {
-                if !condition() { return true }
-                ebb_cpu_relax()
-            }
-            let now = ebb_seconds()
-            if start == 0 { start = now }
-            if now - start > Self.patience { return false }
-        }
-    }
-
-    /// Does pieces until none is left.
-    /// - Returns: the items of its pieces.
-    @discardableResult
-    private func claim(thread: Int) -> Int {
-        var mine = 0
-        while true {
-            let turn = ebb_atomic_load64(turn)
-            let (items, grain) = (ebb_atomic_load(word(.items)), ebb_atomic_load(word(.grain)))
-            let next = UInt32(truncatingIfNeeded: turn)
-            guard next < items else { return mine }
-            guard ebb_atomic_replace64(self.turn, turn, turn + UInt64(grain)) else { continue }
-            let end = min(next + grain, items)
-            job?.body(Int(next)..<Int(end), thread)
-            mine += Int(end - next)
-            let done = ebb_atomic_add(word(.done), end - next) + (end - next)
-            if done == items, ebb_atomic_load(word(.joiner)) != 0 { ebb_futex_wake(word(.done), 1) }
-        }
-    }
-
-    func work(as thread: Int) {
-        var seen: UInt32 = 0
-        while true {
-            while !wait(while: { ebb_atomic_load(self.word(.epoch)) == seen }) {
-                _ = ebb_atomic_add(word(.sleepers), 1)
-                ebb_futex_wait(word(.epoch), seen)
-                _ = ebb_atomic_add(word(.sleepers), UInt32.max)  // minus one
-            }
-            seen = ebb_atomic_load(word(.epoch))
-            if ebb_atomic_load(word(.stop)) != 0 { return }
-            // One that is not worth it keeps out of the way of the others' wake-ups.
-            let active = ebb_atomic_load(word(.active))
-            if thread < Int(active) { claim(thread: thread) } else { ebb_futex_wait(word(.active), active) }
-        }
     }
 }
