@@ -120,6 +120,8 @@ struct TextPoolTests {
         }
         var waiting: [Task<Void, any Error>] = []
         func enqueue(_ uid: UInt32, _ connection: UInt64) async throws {
+            // What was served has been answered a moment before it is gone.
+            try await until { pool.count == waiting.count }
             waiting.append(Task { try await pool.run(.long, origin(uid, connection), cost: 1) { _ in gate.pass() } })
             try await until { pool.count == waiting.count }
         }
