@@ -32,7 +32,7 @@ public final class WorkerPool: Sendable {
 
     /// Calls `body` with ranges of `grain` items until all `items` are done; returns when they are. `body` also gets
     /// the number of the thread it runs on. Only one thread may call this at a time.
-    func run(items: Int, grain: Int, _ body: (Range<Int>, Int) -> Void) {
+    package func run(items: Int, grain: Int, _ body: (Range<Int>, Int) -> Void) {
         guard threads > 1, items > grain, items <= Int(Int32.max) - grain else {
             if items > 0 { body(0..<items, 0) }
             return
