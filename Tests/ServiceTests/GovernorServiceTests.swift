@@ -252,8 +252,8 @@ struct GovernorServiceTests {
             #expect(load?.description.contains("unload a model") == true && load?.retryAfter != nil)
             available.withLock { $0 = 1 << 40 }
             _ = try await ebb.load("smollm2")
-            // Room for a text to be tokenized, and none for 45 MiB of KV cache.
-            available.withLock { $0 = 16 << 20 }
+            // Room for the file's 95 MiB and for a text to be tokenized, and none for 45 MiB of KV cache.
+            available.withLock { $0 = 112 << 20 }
             var long = greedy(2000)
             long.temperature = 0
             let context = await failure {

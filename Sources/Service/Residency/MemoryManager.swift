@@ -90,8 +90,9 @@ final class MemoryManager {
 
     private var expandedBytes: Int { models.reduce(0) { $0 + $1.model.expandedBytes } }
 
-    /// Asks the kernel what the process takes.
+    /// Asks the kernel what the process takes, and what there is beside it at the same moment.
     private func measure() {
+        look()
         guard let memory = ProcessMemory.now() else { return balance() }
         var now = MemoryBooks.Measured()
         now.anonymous = memory.anonymous
@@ -124,14 +125,18 @@ final class MemoryManager {
         return now
     }
 
+    private func look() {
+        last.available = availableBytes()
+        expandedThen = expandedBytes
+    }
+
     /// Tells the ledger what may be promised from now on.
     private func balance() { ledger.setRoom(books.room(standing)) }
 
     /// Promises memory of the engine thread's. Expansions that stand in its way go at once.
     /// - Returns: nil where there is no room for it, whatever gives way.
     func promise(_ kind: Ledger.Kind, _ bytes: Int) -> Ledger.Reservation? {
-        last.available = availableBytes()
-        expandedThen = expandedBytes
+        look()
         balance()
         guard let reservation = ledger.reserve(kind, bytes) else { return nil }
         if expandedBytes > 0 { dropLayers(decide()) }
