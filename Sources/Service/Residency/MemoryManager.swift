@@ -57,6 +57,8 @@ final class MemoryManager {
     func add(_ model: HostedModel, _ reason: String) {
         models.append(model)
         events.tell(.residency, model, "loaded", reason)
+        // What there was before the load says nothing of now.
+        look()
         measure()
         govern()
     }
@@ -90,9 +92,8 @@ final class MemoryManager {
 
     private var expandedBytes: Int { models.reduce(0) { $0 + $1.model.expandedBytes } }
 
-    /// Asks the kernel what the process takes, and what there is beside it at the same moment.
+    /// Asks the kernel what the process takes.
     private func measure() {
-        look()
         guard let memory = ProcessMemory.now() else { return balance() }
         var now = MemoryBooks.Measured()
         now.anonymous = memory.anonymous
@@ -125,6 +126,7 @@ final class MemoryManager {
         return now
     }
 
+    /// Asks what there is to be had.
     private func look() {
         last.available = availableBytes()
         expandedThen = expandedBytes

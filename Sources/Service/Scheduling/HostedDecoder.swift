@@ -44,7 +44,7 @@ final class HostedDecoder: HostedModel {
         running.lazy.filter(isReady).map(\.request.origin.priority).min { $0.rawValue < $1.rawValue }
     }
 
-    // MARK: Steps
+    // MARK: Between steps
 
     /// What all steps of a reproducible request are computed in: what the model is pinned to, or memory_low.
     func arithmetic(_ request: GenerationRequest) -> Generation.Arithmetic? {
@@ -78,6 +78,8 @@ final class HostedDecoder: HostedModel {
         running.removeAll { $0.isDone }
         if running.count < before { hasRoomChanged = true }
     }
+
+    // MARK: Steps
 
     /// Generations that go through the layers together.
     private struct Batch {

@@ -90,13 +90,12 @@ struct PrefixCache {
         func share(_ bytes: Int, _ count: Int) -> Double {
             max(Double(bytes) / Double(max(1, limit)), Double(count) / Double(Self.mostEntries))
         }
-        var held: [UInt32: (bytes: Int, count: Int)] = [uid: (bytes, 1)]
+        var held: [UInt32: (bytes: Int, count: Int)] = [:]
         for entry in entries {
-            held[entry.uid, default: (0, 0)].bytes += entry.sequence.byteCount
-            held[entry.uid, default: (0, 0)].count += 1
+            let own = held[entry.uid] ?? (entry.uid == uid ? (bytes, 1) : (0, 0))
+            held[entry.uid] = (own.bytes + entry.sequence.byteCount, own.count + 1)
         }
-        let owners = Set(entries.map(\.uid))
-        let most = held.filter { owners.contains($0.key) }.max {
+        let most = held.max {
             (share($0.value.bytes, $0.value.count), $0.key) < (share($1.value.bytes, $1.value.count), $1.key)
         }
         return entries.firstIndex { $0.uid == most?.key } ?? 0

@@ -8,9 +8,7 @@ import Synchronization
 final class EventHub: Sendable {
     private let logger: Logger
     private struct State {
-        var subscribers: [UInt64: AsyncStream<EbbEvent>.Continuation] = [:]
-        /// By connection.
-        var counts: [UInt64: Int] = [:]
+        var subscribers: [UInt64: (connection: UInt64, continuation: AsyncStream<EbbEvent>.Continuation)] = [:]
         var hasEnded = false
     }
 
@@ -20,7 +18,7 @@ final class EventHub: Sendable {
     /// Events that wait for a slow subscriber; the oldest are lost first.
     private static let waiting = 4096
     /// Subscriptions of one connection: each keeps a task and a queue, and no admission bounds them.
-    static let mostPerConnection = 4
+    private static let mostPerConnection = 4
 
     init(logger: Logger) { self.logger = logger }
 
@@ -33,27 +31,19 @@ final class EventHub: Sendable {
             of: EbbEvent.self, bufferingPolicy: .bufferingNewest(Self.waiting))
         let hasEnded = try state.withLock { state in
             guard !state.hasEnded else { return true }
-            let count = state.counts[connection, default: 0]
-            guard count < Self.mostPerConnection else {
+            guard state.subscribers.values.count(where: { $0.connection == connection }) < Self.mostPerConnection else {
                 throw ServiceError(
                     .badRequest,
                     "a connection has at most \(Self.mostPerConnection) subscriptions: each tells the same")
             }
-            state.counts[connection] = count + 1
-            state.subscribers[number] = continuation
+            state.subscribers[number] = (connection, continuation)
             return false
         }
-        continuation.onTermination = { [weak self] _ in self?.forget(number, of: connection) }
+        continuation.onTermination = { [weak self] _ in
+            self?.state.withLock { _ = $0.subscribers.removeValue(forKey: number) }
+        }
         if hasEnded { continuation.finish() }
         return Subscription(events: events, continuation: continuation)
-    }
-
-    private func forget(_ number: UInt64, of connection: UInt64) {
-        state.withLock { state in
-            guard state.subscribers.removeValue(forKey: number) != nil else { return }
-            let left = (state.counts[connection] ?? 1) - 1
-            state.counts[connection] = left > 0 ? left : nil
-        }
     }
 
     /// A client's stream of events.
@@ -72,7 +62,7 @@ final class EventHub: Sendable {
     func end() {
         let listeners = state.withLock { state in
             state.hasEnded = true
-            return Array(state.subscribers.values)
+            return state.subscribers.values.map(\.continuation)
         }
         for listener in listeners { listener.finish() }
     }
@@ -81,7 +71,7 @@ final class EventHub: Sendable {
     func publish(_ event: EbbEvent, level: Logger.Level = .info) {
         var event = event
         event.timeMs = UInt64(Date().timeIntervalSince1970 * 1000)
-        let listeners = state.withLock { Array($0.subscribers.values) }
+        let listeners = state.withLock { $0.subscribers.values.map(\.continuation) }
         for listener in listeners { listener.yield(event) }
         log(event, level)
     }

@@ -38,7 +38,7 @@ struct Calibrate: ParsableCommand {
     @OptionGroup var folder: ModelFolder
 
     func validate() throws {
-        if let threads, !(1...256).contains(threads) { throw ValidationError("--threads takes 1 to 256.") }
+        try EngineOptions.check(threads: threads)
     }
 
     func run() throws {

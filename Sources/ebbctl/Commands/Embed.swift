@@ -54,7 +54,7 @@ struct Embed: AsyncParsableCommand {
             throw ValidationError("Give one text, or --jsonl and lines of {\"text\"}.")
         }
         guard (1...4096).contains(batch) else { throw ValidationError("--batch takes 1 to 4096.") }
-        if let threads, !(1...256).contains(threads) { throw ValidationError("--threads takes 1 to 256.") }
+        try EngineOptions.check(threads: threads)
         if computesHere, daemon.socket != nil {
             throw ValidationError(
                 "A daemon (--socket) has its own mode, precision, threads and folder of models: leave one or the other out."

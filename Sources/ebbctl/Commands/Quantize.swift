@@ -46,7 +46,7 @@ struct Quantize: ParsableCommand {
     @OptionGroup var folder: ModelFolder
 
     func validate() throws {
-        if let jobs, !(1...256).contains(jobs) { throw ValidationError("--jobs takes 1 to 256.") }
+        try EngineOptions.check(threads: jobs, as: "--jobs")
         if !output.hasSuffix(".ebb") { throw ValidationError("--output must end in .ebb.") }
         if mixed.goal != nil {
             guard options.weightBits == nil, options.recipe == nil, !options.fp16 else {

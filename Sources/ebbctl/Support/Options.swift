@@ -52,7 +52,12 @@ struct EngineOptions: ParsableArguments {
     var precision: ExpandedPrecision = .f16
 
     func validate() throws {
-        if let threads, !(1...256).contains(threads) { throw ValidationError("--threads takes 1 to 256.") }
+        try Self.check(threads: threads)
+    }
+
+    /// - Parameter option: what the command calls it.
+    static func check(threads: Int?, as option: String = "--threads") throws {
+        if let threads, !(1...256).contains(threads) { throw ValidationError("\(option) takes 1 to 256.") }
     }
 
     /// Opens a decoder, ready to run.
