@@ -52,7 +52,8 @@ struct ExitTests {
     @Test("A closed pipe stops a generation")
     func closedGeneration() throws {
         let daemon = try Daemon()
-        let run = "\(Programs.folder)/ebbctl run smollm2 --raw 'The sea' -n 100000 --socket \(daemon.socket)"
+        let options = "-n 100000 --temperature 0 --socket \(daemon.socket)"
+        let run = "\(Programs.folder)/ebbctl run smollm2 --raw 'The sea' \(options)"
         let outcome = try Programs.run("/bin/bash", ["-c", "\(run) | head -c 5; exit ${PIPESTATUS[0]}"])
         #expect(outcome.code == 141 && outcome.errors.isEmpty, "\(outcome.code) \(outcome.errors)")
         try Programs.wait("an idle daemon") {
