@@ -4,7 +4,7 @@
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c"))), apply_to = function)
 #include "layout.h"
 #include "bf16_pairs.inc"
-#include "transpose.inc"
+#include "row_groups.inc"
 #include "tables.h"
 
 enum { PANEL_PAIRS = 128 }; // of two tiles: 16 KiB stay in the first-level cache
