@@ -176,6 +176,7 @@ static int few_rows(const ebb_matrix *w, const ebb_activations *a, uint32_t tile
 }
 
 #include "avx512vnni_panels.inc"
+#include "products.inc"
 
 // ---- fixed scales: lines straight from the container, one scale at the end
 
