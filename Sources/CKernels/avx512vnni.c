@@ -51,9 +51,14 @@ ALWAYS void unpack32(uint32_t bits, const record_parts *p, const uint8_t *record
 
 // ---- a row block, straight from the records
 
-// `block` 0: any block of whole 32s, known at run time only.
+enum { DIRECT_ROWS = EBB_ROW_BLOCK };
+
+// As few_rows.inc says; a row block goes through whole.
 ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32_t asymmetric, uint32_t block, uint32_t rows,
-                  uint32_t halves, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out, size_t ldo) {
+                  uint32_t halves, const ebb_activations *a, uint32_t r, uint32_t j0, uint32_t tile0, uint32_t tile1,
+                  float *out, size_t ldo) {
+    (void)r;
+    (void)j0;
     ebb_matrix w = *matrix; // the constants let the compiler drop every other case
     w.bits = bits; w.scale_kind = kind; w.asymmetric = asymmetric;
     if (block) w.block = block;
@@ -115,66 +120,7 @@ ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32
     }
 }
 
-// Runs the kernel for a row block that was compiled for this matrix' format; 0 if there is none.
-static int row_q_special(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out, size_t ldo) {
-#define ROWS(R, B, KIND, ASYM, BLOCK, HALVES) \
-    case R: row_q(w, B, KIND, ASYM, BLOCK, R, HALVES, a, tile0, tile1, out, ldo); break;
-#define RUN(B, KIND, ASYM, BLOCK, HALVES) \
-    switch (a->rows) { \
-    ROWS(1, B, KIND, ASYM, BLOCK, HALVES) \
-    ROWS(2, B, KIND, ASYM, BLOCK, HALVES) \
-    ROWS(3, B, KIND, ASYM, BLOCK, HALVES) \
-    ROWS(4, B, KIND, ASYM, BLOCK, HALVES) \
-    ROWS(5, B, KIND, ASYM, BLOCK, HALVES) \
-    ROWS(6, B, KIND, ASYM, BLOCK, HALVES) \
-    ROWS(7, B, KIND, ASYM, BLOCK, HALVES) \
-    ROWS(8, B, KIND, ASYM, BLOCK, HALVES) \
-    default: break; \
-    }
-#define ROW(B, KIND, ASYM, BLOCK) \
-    if (w->bits == B && w->scale_kind == KIND && w->asymmetric == ASYM && w->block == BLOCK && (KIND != EBB_SCALE_F16 || w->span == BLOCK)) { \
-        if (a->block == 16) { RUN(B, KIND, ASYM, BLOCK, 1) } \
-        else { RUN(B, KIND, ASYM, BLOCK, 0) } \
-        return 1; \
-    }
-#define ROWS_OF_WIDTH(B) ROW(B, EBB_SCALE_F16, 0, 32) ROW(B, EBB_SCALE_F16, 1, 32)
-    ROWS_OF_WIDTH(2) ROWS_OF_WIDTH(3) ROWS_OF_WIDTH(4) ROWS_OF_WIDTH(5) ROWS_OF_WIDTH(6) ROWS_OF_WIDTH(7) ROWS_OF_WIDTH(8)
-#undef ROWS_OF_WIDTH
-    ROW(4, EBB_SCALE_TWO_LEVEL, 1, 32) ROW(5, EBB_SCALE_TWO_LEVEL, 1, 32) ROW(6, EBB_SCALE_TWO_LEVEL, 0, 16)
-    ROW(3, EBB_SCALE_TWO_LEVEL, 0, 16) ROW(2, EBB_SCALE_TWO_LEVEL_PACKED, 1, 16)
-#undef ROW
-    if (w->scale_kind != EBB_SCALE_F16 || w->block < 64) return 0;
-#define ANY_BLOCK(B, ASYM) \
-    if (w->bits == B && w->asymmetric == ASYM) { \
-        if (a->block == 16) { RUN(B, EBB_SCALE_F16, ASYM, 0, 1) } \
-        else { RUN(B, EBB_SCALE_F16, ASYM, 0, 0) } \
-        return 1; \
-    }
-#define ANY_SCHEME(B) ANY_BLOCK(B, 0) ANY_BLOCK(B, 1)
-    ANY_SCHEME(2) ANY_SCHEME(3) ANY_SCHEME(4) ANY_SCHEME(5) ANY_SCHEME(6) ANY_SCHEME(7) ANY_SCHEME(8)
-#undef ANY_SCHEME
-#undef ANY_BLOCK
-#undef RUN
-#undef ROWS
-    return 0;
-}
-
-// The same for some row blocks: a tile's later readings come from a cache.
-static int few_rows(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out, size_t ldo) {
-    if (a->rows <= EBB_ROW_BLOCK) return row_q_special(w, a, tile0, tile1, out, ldo);
-    for (uint32_t t = tile0; t < tile1; t++)
-        for (uint32_t row = 0; row < a->rows; row += EBB_ROW_BLOCK) {
-            ebb_activations part = *a;
-            part.rows = min_u32(EBB_ROW_BLOCK, a->rows - row);
-            part.q += (size_t)row * a->kp;
-            part.scale += (size_t)row * (a->kp / a->block);
-            part.sum += (size_t)row * (a->kp / 32);
-            part.sum16 += (size_t)row * (a->kp / 16);
-            if (!row_q_special(w, &part, t, t + 1, out + (size_t)row * ldo, ldo)) return 0;
-        }
-    return 1;
-}
-
+#include "few_rows.inc"
 #include "avx512vnni_panels.inc"
 #include "products.inc"
 
@@ -237,19 +183,13 @@ static uint64_t peak_int8(uint64_t rounds, int32_t *sink) {
     return rounds * 10 * 128;
 }
 
-#define COMMON \
-    .quantize = quantize, .pack = pack, .matmul_q = matmul_q, .expand = expand, .rms_norm = rms_norm, .rope = rope, \
-    .softmax = softmax, .attention = attention, .silu_gate = silu_gate, .gelu_gate = gelu_gate, .add = add, \
-    .store_kv = store_kv, .kv_to_int8 = kv_to_int8, .kv_from_int8 = kv_from_int8, .quantize_static = quantize_static, \
-    .matmul_s = matmul_s, .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, \
-    .block_sums = block_sums, .axpy = axpy, .peak_int8 = peak_int8, .peak_float = peak_float, .read = read_memory
-
-const ebb_kernels ebb_avx512vnni_kernels = {.name = "avx512vnni", .matmul_f = matmul_f, COMMON};
+const ebb_kernels ebb_avx512vnni_kernels = {EBB_KERNELS("avx512vnni", quantize, quantize_static)};
 
 // What has bf16 products besides.
 const ebb_kernels ebb_avx512bf16_kernels = {
-    .name = "avx512bf16", .matmul_f = matmul_f, .attention_bf16 = ebb_attention_bf16,
-    .key_tiles_bf16 = ebb_key_tiles_bf16, .value_tiles_bf16 = ebb_value_tiles_bf16, .pack_bf16 = ebb_pack_bf16, .matmul_bf16 = ebb_matmul_bf16, COMMON,
+    EBB_KERNELS("avx512bf16", quantize, quantize_static), .attention_bf16 = ebb_attention_bf16,
+    .key_tiles_bf16 = ebb_key_tiles_bf16, .value_tiles_bf16 = ebb_value_tiles_bf16, .pack_bf16 = ebb_pack_bf16,
+    .matmul_bf16 = ebb_matmul_bf16,
 };
 #pragma clang attribute pop
 #endif

@@ -361,11 +361,4 @@ static void store_kv(const float *k, const float *v, uint8_t *block, size_t valu
         }
 }
 
-const ebb_kernels ebb_plain_kernels = {
-    .name = "plain", .quantize = quantize, .pack = pack, .matmul_q = matmul_q, .matmul_f = matmul_f, .expand = expand,
-    .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate,
-    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .kv_to_int8 = kv_to_int8,
-    .kv_from_int8 = kv_from_int8, .quantize_static = quantize_static, .matmul_s = matmul_s,
-    .layer_norm = layer_norm, .gelu = gelu, .range = range, .encode = encode, .block_sums = block_sums, .axpy = axpy,
-    .peak_int8 = peak_int8, .peak_float = peak_float, .read = read_memory,
-};
+const ebb_kernels ebb_plain_kernels = {EBB_KERNELS("plain", quantize, quantize_static)};

@@ -2,6 +2,15 @@
 #ifndef EBB_TABLES_H
 #define EBB_TABLES_H
 #include "ebb_kernels.h"
+// What every instruction set has, under the same names; QUANTIZE and QUANTIZE_STATIC where it has faster ones.
+#define EBB_KERNELS(NAME, QUANTIZE, QUANTIZE_STATIC) \
+    .name = NAME, .quantize = QUANTIZE, .pack = pack, .matmul_q = matmul_q, .matmul_f = matmul_f, .expand = expand, \
+    .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate, \
+    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .kv_to_int8 = kv_to_int8, .kv_from_int8 = kv_from_int8, \
+    .quantize_static = QUANTIZE_STATIC, .matmul_s = matmul_s, .layer_norm = layer_norm, .gelu = gelu, .range = range, \
+    .encode = encode, .block_sums = block_sums, .axpy = axpy, .peak_int8 = peak_int8, .peak_float = peak_float, \
+    .read = read_memory
+
 extern const ebb_kernels ebb_plain_kernels;
 #if defined(__x86_64__)
 extern const ebb_kernels ebb_avx2_kernels;
