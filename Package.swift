@@ -42,12 +42,7 @@ let package = Package(
         // Shims and arithmetic in C.
         // The folder is CSystem; swift-system already has a target of that name.
         .target(name: "CEbbSystem", path: "Sources/CSystem", linkerSettings: [.linkedLibrary("systemd")]),
-        .target(
-            name: "CKernels",
-            exclude: [
-                "attention.inc", "float_kernels.inc", "encoder_kernels.inc", "quantizer_kernels.inc", "avx2.inc",
-                "neon.inc",
-            ]),
+        .target(name: "CKernels", cSettings: [.headerSearchPath(".")]),
         // Layers, from the bottom up.
         layer("Quantization", ["CKernels"]),
         layer("ModelFormat", ["CEbbSystem", "CKernels", "Quantization"]),

@@ -1,5 +1,5 @@
 // Chooses a table of kernels by what CPUID and the operating system offer.
-#include "layout.h"
+#include "portable/layout.h"
 #include "tables.h"
 #include <math.h>
 #if defined(__x86_64__)

@@ -1,7 +1,7 @@
 // Compares every table of kernels of this CPU with the plain one: for architectures that the Swift tests do not run on.
 // Shapes have remainders in channels, in k and in rows. Exits with 1 and names what differs.
 #include "ebb_kernels.h"
-#include "layout.h"
+#include "portable/layout.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

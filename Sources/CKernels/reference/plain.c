@@ -1,5 +1,5 @@
 // Plain C: the definition that every other instruction set is tested against.
-#include "layout.h"
+#include "portable/layout.h"
 #include "tables.h"
 #include <math.h>
 

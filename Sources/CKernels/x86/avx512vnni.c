@@ -3,9 +3,9 @@
 #include <immintrin.h>
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c"))), apply_to = function)
 #define VL 16
-#include "float_kernels.inc"
-#include "encoder_kernels.inc"
-#include "quantizer_kernels.inc"
+#include "portable/float_kernels.inc"
+#include "portable/encoder_kernels.inc"
+#include "portable/quantizer_kernels.inc"
 #include "tables.h"
 
 #include "avx512vnni_rows.inc"
@@ -120,9 +120,9 @@ ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32
     }
 }
 
-#include "few_rows.inc"
+#include "integer/few_rows.inc"
 #include "avx512vnni_panels.inc"
-#include "products.inc"
+#include "integer/products.inc"
 
 // ---- fixed scales: lines straight from the container, one scale at the end
 

@@ -1,7 +1,7 @@
 // What products of many rows work on: a panel of unpacked weights, and a row block; see products.inc.
 #ifndef EBB_PANELS_H
 #define EBB_PANELS_H
-#include "layout.h"
+#include "portable/layout.h"
 
 typedef struct {
     const uint8_t *q;              // [kc/4][tiles][64]

@@ -4,7 +4,7 @@
 #include <immintrin.h>
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c"))), apply_to = function)
 #define VL 16
-#include "vectors.inc"
+#include "portable/vectors.inc"
 #include "bf16_pairs.inc"
 #include "tables.h"
 

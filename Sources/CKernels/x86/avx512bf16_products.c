@@ -2,7 +2,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma,f16c"))), apply_to = function)
-#include "layout.h"
+#include "portable/layout.h"
 #include "bf16_pairs.inc"
 #include "row_groups.inc"
 #include "tables.h"
