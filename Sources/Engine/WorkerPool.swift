@@ -10,8 +10,9 @@ public final class WorkerPool: Sendable {
     private let work: ForkJoin
     private let handles: [pthread_t]
 
-    /// One for each core that is online.
-    public static var defaultThreads: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
+    /// One for each performance core that the process may use, within its control groups' quota: ``Processors/threads``.
+    /// None is bound to a core: where other programs are, the kernel finds the free ones.
+    public static var defaultThreads: Int { ProcessorFiles().read().threads }
 
     /// - Parameter threads: at least 1.
     public init(threads: Int) throws {

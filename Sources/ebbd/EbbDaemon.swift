@@ -43,7 +43,7 @@ struct EbbDaemon: AsyncParsableCommand {
             "Folder of models.", discussion: "$EBB_MODELS, or /var/lib/ebb/models for root.", valueName: "dir"))
     var models: String?
 
-    @Option(help: "Threads to compute with (default: one for each core).")
+    @Option(help: "Threads to compute with (default: one for each performance core it may use).")
     var threads: Int?
 
     @Option(help: "Mode of models until someone asks for another: auto, dequantized or memory_low.")

@@ -34,7 +34,7 @@ struct Advise: ParsableCommand {
     @Option(help: ArgumentHelp("Typical texts, one a line: GPTQ and full INT8 are tried too.", valueName: "file"))
     var calibration: String?
 
-    @Option(help: "Threads to compute with (default: one for each core).")
+    @Option(help: "Threads to compute with (default: one for each performance core it may use).")
     var threads: Int?
 
     @Flag(help: "Print JSON.")

@@ -29,7 +29,7 @@ struct Calibrate: ParsableCommand {
         help: ArgumentHelp("The new file.", valueName: "calibration.json"))
     var output: String
 
-    @Option(help: "Threads to compute with (default: one for each core).")
+    @Option(help: "Threads to compute with (default: one for each performance core it may use).")
     var threads: Int?
 
     @Flag(help: "Replace the file where it exists.")

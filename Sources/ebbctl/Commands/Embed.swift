@@ -43,7 +43,7 @@ struct Embed: AsyncParsableCommand {
     )
     var precision: ExpandedPrecision?
 
-    @Option(help: "Threads to compute with (default: one for each core).")
+    @Option(help: "Threads to compute with (default: one for each performance core it may use).")
     var threads: Int?
 
     @OptionGroup var daemon: DaemonOptions

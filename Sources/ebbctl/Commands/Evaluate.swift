@@ -40,7 +40,7 @@ struct Evaluate: ParsableCommand {
     @Flag(help: "Leave the table of matrices out.")
     var brief = false
 
-    @Option(help: "Threads to compute with (default: one for each core).")
+    @Option(help: "Threads to compute with (default: one for each performance core it may use).")
     var threads: Int?
 
     @Option(name: .customLong("models"), help: ArgumentHelp("Folder of models.", valueName: "dir"))

@@ -34,7 +34,7 @@ struct Quantize: ParsableCommand {
     @OptionGroup(title: "Mixed widths") var mixed: MixedOptions
     @OptionGroup(title: "Full INT8") var int8: Int8Options
 
-    @Option(help: "Threads to compute with (default: one for each core).")
+    @Option(help: "Threads to compute with (default: one for each performance core it may use).")
     var jobs: Int?
 
     @Flag(help: "Replace the file where it exists.")

@@ -41,7 +41,7 @@ extension ModelFolder {
 
 /// How a model is run inside this program.
 struct EngineOptions: ParsableArguments {
-    @Option(help: "Threads to compute with (default: one for each core).")
+    @Option(help: "Threads to compute with (default: one for each performance core it may use).")
     var threads: Int?
 
     @Option(help: "Execution mode: dequantized or memory_low.")
