@@ -83,7 +83,8 @@ const ebb_kernels *ebb_kernels_for(ebb_isa isa) {
     // Bits of the Linux ABI (arch/arm64/include/uapi/asm/hwcap.h): ASIMDDP and I8MM.
     case EBB_ISA_NEON: return &ebb_neon_kernels;
     case EBB_ISA_NEON_DOTPROD: return getauxval(AT_HWCAP) & (1ul << 20) ? &ebb_neon_dotprod_kernels : NULL;
-    case EBB_ISA_NEON_I8MM: return getauxval(AT_HWCAP2) & (1ul << 13) ? &ebb_neon_i8mm_kernels : NULL;
+    case EBB_ISA_NEON_I8MM:
+        return getauxval(AT_HWCAP) & (1ul << 20) && getauxval(AT_HWCAP2) & (1ul << 13) ? &ebb_neon_i8mm_kernels : NULL;
 #endif
     default: return NULL;
     }

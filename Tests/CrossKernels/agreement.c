@@ -1,10 +1,13 @@
 // Compares every table of kernels of this CPU with the plain one: for architectures that the Swift tests do not run on.
 // Shapes have remainders in channels, in k and in rows. Exits with 1 and names what differs.
+#define _GNU_SOURCE
 #include "ebb_kernels.h"
 #include "portable/layout.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static uint64_t state = 1;
 static uint32_t bits32(void) {
@@ -22,6 +25,19 @@ static void *memory(size_t bytes) {
     if (!p) { fprintf(stderr, "no memory\n"); exit(2); }
     memset(p, 0, (bytes + 127) / 64 * 64);
     return p;
+}
+
+// Memory that ends where a page begins that may not be read: what reads behind it crashes.
+static size_t guarded_bytes(size_t bytes, size_t page) { return (bytes + page - 1) / page * page + page; }
+static void *guarded(size_t bytes) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), all = guarded_bytes(bytes, page);
+    uint8_t *p = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED || mprotect(p + all - page, page, PROT_NONE)) { fprintf(stderr, "no memory\n"); exit(2); }
+    return p + all - page - bytes;
+}
+static void unguard(const void *p, size_t bytes) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), all = guarded_bytes(bytes, page);
+    munmap((uint8_t *)p + bytes + page - all, all);
 }
 
 static int failures = 0, comparisons = 0;
@@ -61,7 +77,7 @@ static ebb_matrix quantized(uint32_t n, uint32_t k, uint32_t bits, uint32_t bloc
     default: w.record_bytes = p.supers + 32 * sides; break;
     }
     size_t records = (size_t)((n + 15) / 16) * w.records;
-    uint8_t *data = memory(records * w.record_bytes);
+    uint8_t *data = guarded(records * w.record_bytes);
     for (size_t i = 0; i < records * w.record_bytes; i++) data[i] = (uint8_t)bits32();
     for (size_t r = 0; r < records; r++) {
         uint8_t *record = data + r * w.record_bytes;
@@ -80,6 +96,10 @@ static ebb_matrix quantized(uint32_t n, uint32_t k, uint32_t bits, uint32_t bloc
     }
     w.data = data;
     return w;
+}
+
+static void release_quantized(const ebb_matrix *w) {
+    unguard(w->data, (size_t)((w->n + 15) / 16) * w->records * w->record_bytes);
 }
 
 static ebb_matrix floats(uint32_t n, uint32_t k, uint32_t encoding) {
@@ -102,16 +122,22 @@ static ebb_matrix floats(uint32_t n, uint32_t k, uint32_t encoding) {
 static ebb_activations activations(uint32_t rows, uint32_t k, uint32_t block) {
     uint32_t kp = (k + 31) / 32 * 32;
     ebb_activations a = {.rows = rows, .k = k, .kp = kp, .block = block};
-    a.q = memory((size_t)rows * kp);
-    a.scale = memory((size_t)rows * kp / block * 4);
-    a.sum = memory((size_t)rows * kp / 32 * 4);
-    a.sum32 = memory((size_t)rows * kp / 32 * 4 + 64);
-    a.sum16 = memory((size_t)rows * kp / 16 * 4);
-    a.f = memory((size_t)rows * k * 4);
+    a.q = guarded((size_t)rows * kp);
+    a.scale = guarded((size_t)rows * kp / block * 4);
+    a.sum = guarded((size_t)rows * kp / 32 * 4);
+    a.sum32 = guarded((size_t)rows * kp / 32 * 4);
+    a.sum16 = guarded((size_t)rows * kp / 16 * 4);
+    a.f = guarded((size_t)rows * k * 4);
     return a;
 }
-static void release(ebb_activations *a) {
-    free(a->q); free(a->scale); free(a->sum); free(a->sum32); free(a->sum16); free(a->f);
+static void release(const ebb_activations *a) {
+    const size_t rows = a->rows, kp = a->kp;
+    unguard(a->q, rows * kp);
+    unguard(a->scale, rows * kp / a->block * 4);
+    unguard(a->sum, rows * kp / 32 * 4);
+    unguard(a->sum32, rows * kp / 32 * 4);
+    unguard(a->sum16, rows * kp / 16 * 4);
+    unguard(a->f, rows * a->k * 4);
 }
 static void prepare(const ebb_kernels *t, const float *x, ebb_activations *a) {
     for (uint32_t row = 0; row < a->rows; row += 8) {
@@ -120,7 +146,11 @@ static void prepare(const ebb_kernels *t, const float *x, ebb_activations *a) {
     }
 }
 
-static const uint32_t shapes[][3] = {{1, 1, 1}, {16, 32, 1}, {17, 33, 2}, {31, 100, 3}, {40, 288, 9}, {5, 576, 17}, {16, 1056, 5}, {20, 1056, 1}};
+// Channels, values of k, rows: every number of rows that few-row kernels take, and row blocks with remainders.
+static const uint32_t shapes[][3] = {
+    {1, 1, 1}, {16, 32, 1}, {17, 33, 2}, {31, 100, 3}, {40, 288, 9}, {5, 576, 17}, {16, 1056, 5}, {20, 1056, 1},
+    {33, 544, 4}, {18, 288, 6}, {17, 800, 7}, {32, 512, 8}, {16, 1088, 3}, {16, 64, 12},
+};
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
 static void products(const ebb_kernels *plain, const ebb_kernels *table) {
@@ -163,7 +193,7 @@ static void products(const ebb_kernels *plain, const ebb_kernels *table) {
                                 free(e);
                                 free(f);
                             }
-                            free((void *)w.data);
+                            release_quantized(&w);
                         }
             for (uint32_t e = EBB_ENCODING_F32; e <= EBB_ENCODING_BF16; e++) {
                 ebb_matrix w = floats(n, k, e);
@@ -185,7 +215,7 @@ static void products(const ebb_kernels *plain, const ebb_kernels *table) {
             table->matmul_s(&w, &a, 0.01f, 0, tiles / 2, b_out, n);
             table->matmul_s(&w, &a, 0.01f, tiles / 2, tiles, b_out, n);
             compare("matmul_s", a_out, b_out, (size_t)rows * n, 1e-6f);
-            free((void *)w.data);
+            release_quantized(&w);
             free(multipliers);
             release(&a);
             release(&b);
