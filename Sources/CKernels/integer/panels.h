@@ -5,7 +5,7 @@
 
 typedef struct {
     const uint8_t *q;              // [kc/4][tiles][64]
-    const float *scales, *offsets; // [kc/step][tiles][16]
+    const float *scales, *offsets; // [kc/step][tiles][16], each as often as the instruction set wants
     uint32_t kc;
     uint32_t step;      // values of k that share a weight's scale: 16 or 32
     uint32_t run;       // values of k summed as integers: the finer of step and the activations' block
@@ -18,7 +18,7 @@ typedef struct {
 typedef struct { // a row block's part of a panel
     const int32_t *q;    // [kc/4][r]
     const float *scale;  // [kc/block][r]
-    const int32_t *bias; // [kc/run][r]: of symmetric weights, -zero * Σ q
+    const int32_t *bias; // [kc/run][r]: of symmetric weights, -zero * Σ q; none where that is 0
     const float *sum;    // [kc/step][r]: of asymmetric ones, Σ scale * q
     uint32_t r;
 } rows_view;
