@@ -1,5 +1,6 @@
-// ebb TABLE N K: products of a matrix [N, K] with rows of activations, for count.c. Prints a line `FORMAT ROWS` before each.
-// Counts quantizing the rows too, as ggml's product does. Weights are random bits: no instruction depends on them.
+// ebb TABLE N K: products of a matrix [N, K] with rows of activations, for count.c. Prints a line `FORMAT ROWS` before each;
+// FORMAT/16 has a scale of the activations for every 16 values, as the input of a decoder's last product of a layer has.
+// Counts quantizing the rows too, as ggml's product does. No instruction depends on the weights' bits.
 #include "ebb_kernels.h"
 #include "layout.h"
 #include <stdio.h>
@@ -13,7 +14,7 @@ static void *memory(size_t bytes) {
     return memset(p, 0, (bytes + 63) / 64 * 64);
 }
 
-static ebb_matrix random_matrix(ebb_matrix w) {
+static ebb_matrix filled(ebb_matrix w) {
     const record_parts p = parts_of(&w);
     const uint32_t sides = w.asymmetric ? 2 : 1;
     w.encoding = EBB_ENCODING_QUANTIZED;
@@ -53,16 +54,17 @@ int main(int count, char **arguments) {
     for (int isa = 0; isa < EBB_ISA_COUNT; isa++)
         if (strcmp(ebb_isa_name((ebb_isa)isa), arguments[1]) == 0) table = ebb_kernels_for((ebb_isa)isa);
     if (!table) { fprintf(stderr, "no %s\n", arguments[1]); return 1; }
-    // As the importer stores them: activations have the weights' block.
+    // As the importer stores them.
     const ebb_matrix shape = {.n = n, .k = k, .block = 32, .span = 32}, two = {.n = n, .k = k, .scale_kind = EBB_SCALE_TWO_LEVEL, .span = 256};
     ebb_matrix q4_0 = shape, q8_0 = shape, q4_k = two, q6_k = two;
     q4_0.bits = 4; q8_0.bits = 8;
     q4_k.bits = 4; q4_k.asymmetric = 1; q4_k.block = 32;
     q6_k.bits = 6; q6_k.block = 16;
-    q4_0 = random_matrix(q4_0); q8_0 = random_matrix(q8_0); q4_k = random_matrix(q4_k); q6_k = random_matrix(q6_k);
+    q4_0 = filled(q4_0); q8_0 = filled(q8_0); q4_k = filled(q4_k); q6_k = filled(q6_k);
     static const uint32_t rows[] = {1, 4, 8, 512};
     for (int i = 0; i < 4; i++) {
         product(table, "Q4_0", &q4_0, 32, rows[i]);
+        product(table, "Q4_0/16", &q4_0, 16, rows[i]);
         product(table, "Q4_K", &q4_k, 32, rows[i]);
         product(table, "Q6_K", &q6_k, 32, rows[i]);
         product(table, "Q8_0", &q8_0, 32, rows[i]);

@@ -225,6 +225,43 @@ static void products(const ebb_kernels *plain, const ebb_kernels *table) {
     free(scratch);
 }
 
+// Weights at an end of their range, activations all alike: the sums are as large as they can be.
+static void extremes(const ebb_kernels *plain, const ebb_kernels *table) {
+    enum { N = 16, K = 512 };
+    static const uint32_t row_counts[] = {1, 2, 3, 4, 9};
+    void *scratch = memory(EBB_SCRATCH_BYTES);
+    float *x = memory(9 * K * 4), *expected = memory(9 * N * 4), *found = memory(9 * N * 4);
+    char what[128];
+    for (int i = 0; i < 9 * K; i++) x[i] = i / K % 2 ? -1 : 1;
+    for (int s = 0; s < 5; s++)
+        for (uint32_t block = 16; block <= 32; block += 16) {
+            const uint32_t rows = row_counts[s];
+            ebb_activations a = activations(rows, K, block);
+            prepare(table, x, &a);
+            for (uint32_t bits = 2; bits <= 8; bits++)
+                for (uint32_t kind = 0; kind < 4; kind++)
+                    for (uint32_t side = 0; side < 8; side++) {
+                        const uint32_t asymmetric = side & 1, of_weights = side & 2 ? 0xff : 0;
+                        if (kind == EBB_SCALE_F32 || (kind == EBB_SCALE_TWO_LEVEL_PACKED && !asymmetric)) continue;
+                        ebb_matrix w = quantized(N, K, bits, side & 4 ? 16 : 32, asymmetric, kind);
+                        const record_parts p = parts_of(&w);
+                        for (uint32_t r = 0; r < w.records; r++) {
+                            uint8_t *record = (uint8_t *)w.data + r * w.record_bytes;
+                            memset(record, (int)of_weights, p.scales);
+                            if (kind >= 2) memset(record + p.scales, asymmetric ? 0xff : 0x80, p.supers - p.scales);
+                        }
+                        plain->matmul_q(&w, &a, 0, 1, expected, N, scratch);
+                        table->matmul_q(&w, &a, 0, 1, found, N, scratch);
+                        snprintf(what, sizeof what, "matmul_q of extremes: %u bits, block %u, kind %u, side %u, rows %u (%u)", bits,
+                                 w.block, kind, side, rows, block);
+                        compare(what, expected, found, (size_t)rows * N, 2e-5f);
+                        release_quantized(&w);
+                    }
+            release(&a);
+        }
+    free(scratch); free(x); free(expected); free(found);
+}
+
 static void vectors(const ebb_kernels *plain, const ebb_kernels *table) {
     static const uint32_t lengths[] = {1, 3, 7, 8, 16, 17, 31, 33, 64, 100, 576, 1000};
     for (unsigned i = 0; i < sizeof lengths / sizeof *lengths; i++) {
@@ -343,6 +380,7 @@ int main(int count, char **wanted) {
         table_name = table->name;
         int before = comparisons;
         products(plain, table);
+        extremes(plain, table);
         vectors(plain, table);
         attention(plain, table);
         printf("%s: %d comparisons with plain C, %d failures so far\n", table->name, comparisons - before, failures);
