@@ -4,7 +4,7 @@ CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
 BIN := .build/release
 prefix ?= /usr
 
-.PHONY: fuzz asan tsan ubsan soak bench-fairness bench-scaling static deb system-test install-files bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
+.PHONY: fuzz asan tsan ubsan soak bench-fairness bench-contention bench-marks bench-scaling static deb system-test install-files bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
 
 setup:
 	@scripts/setup
@@ -49,6 +49,15 @@ soak: build
 bench-fairness: build
 	@scripts/fetch-model smollm2 minilm
 	@Benchmarks/fairness $(BIN) $(CACHE)
+
+bench-contention: build
+	@scripts/fetch-model $(or $(MODELS),smollm2)
+	@ISA=$(ISA) Benchmarks/contention $(BIN) $(CACHE)
+
+# ISA=avx2 and the like hold Ebb and llama.cpp to an instruction set; lines go to docs/performance.md.
+bench-marks: build
+	@scripts/fetch-model $(or $(MODELS),smollm2 qwen2 gemma3)
+	@ISA=$(ISA) Benchmarks/marks $(BIN) $(CACHE)
 
 lint:
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests Examples

@@ -14,11 +14,16 @@ import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True
+from machine import cpu_name, pinned, warn_of_others  # noqa: E402
+
 ctl, peer, threads, rounds, out = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
 models = os.environ["EBB_MODELS"]
 
 
 def run(command, **options):
+    """A command's output; bound to as many processors as it has threads."""
+    command = [*pinned(int(threads)), *command]
     return subprocess.run(command, check=True, capture_output=True, text=True, **options).stdout
 
 
@@ -131,8 +136,9 @@ def dequantized(name, precision, path):
     results["models"][f"{name}@{precision}"] = {"pp512": {"ebb": ours, "llama.cpp": theirs, "ratio": a / b}}
 
 
+warn_of_others()
 limit = limits()
-print(f"limits, {threads} threads: int8 {limit['int8_gops']:.0f} Gop/s, float {limit['float_gflops']:.0f} Gflop/s, "
+print(f"{cpu_name()}, {os.environ.get('EBB_ISA', 'best instruction set')}; limits, {threads} threads: int8 {limit['int8_gops']:.0f} Gop/s, float {limit['float_gflops']:.0f} Gflop/s, "
       f"read {limit['read_gbps']:.1f} GB/s\n")
 results = {"threads": int(threads), "rounds": rounds, "limits": limit, "models": {}}
 for pair in sys.argv[6:]:
