@@ -116,7 +116,7 @@ ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32
                 }
             }
         for (uint32_t j = 0; j < rows; j++)
-            _mm512_mask_storeu_ps(out + j * ldo + t * EBB_TILE, (__mmask16)((1u << min_u32(16, w.n - t * EBB_TILE)) - 1), _mm512_add_ps(f[j], f2[j]));
+            _mm512_mask_storeu_ps(out + j * ldo + t * EBB_TILE, mask_of(w.n - t * EBB_TILE), _mm512_add_ps(f[j], f2[j]));
     }
 }
 
@@ -166,7 +166,7 @@ static void matmul_s(const ebb_matrix *w, const ebb_activations *a, float scale,
         for (uint32_t u = 0; u < tiles; u++) {
             lines[u] = w->data + (size_t)(t + u) * w->record_bytes;
             scales[u] = _mm512_mul_ps((__m512)load_half(lines[u] + (size_t)w->span * 16), _mm512_set1_ps(scale));
-            mask[u] = (__mmask16)((1u << min_u32(16, w->n - (t + u) * EBB_TILE)) - 1);
+            mask[u] = mask_of(w->n - (t + u) * EBB_TILE);
         }
         for (uint32_t row = 0; row < a->rows; row += EBB_ROW_BLOCK)
             micro_s_block(lines, tiles, a->kp / 4, (const int32_t *)(a->q + (size_t)row * a->kp), a->sum32 + row,
