@@ -15,7 +15,7 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from machine import cpu_name, pinned, warn_of_others  # noqa: E402
+from machine import cpu_name, pinned, tensors, warn_of_others  # noqa: E402
 
 ctl, peer, threads, rounds, out = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
 models = os.environ["EBB_MODELS"]
@@ -110,16 +110,6 @@ def limits():
     return report
 
 
-def tensors(name):
-    """Weights of the layers' matrices, and bytes that a token reads: those and the head."""
-    report = json.loads(run([ctl, "inspect", name, "--json"]))
-    matrices = [t for t in report["tensors"] if t["k"] > 1]
-    layers = sum(t["n"] * t["k"] for t in matrices if t["name"].startswith("blk."))
-    names = {t["name"] for t in matrices}
-    head = "output.weight" if "output.weight" in names else "token_embd.weight"
-    return layers, sum(t["bytes"] for t in matrices if t["name"].startswith("blk.") or t["name"] == head)
-
-
 def dequantized(name, precision, path):
     """Prefill of 512 tokens in dequantized mode against the same weights as floats."""
     ours, theirs = [], []
@@ -130,7 +120,7 @@ def dequantized(name, precision, path):
         rows = json.loads(run([peer, "-m", path, "-t", threads, "-p", "512", "-n", "0", "-r", "1", "-o", "json"]))
         theirs.append(rows[0]["avg_ts"])
     a, b = statistics.median(ours), statistics.median(theirs)
-    share = a * 2 * tensors(name)[0] / 1e9 / limit["float_gflops"]
+    share = a * 2 * tensors(ctl, name, models)[0] / 1e9 / limit["float_gflops"]
     print(f"{name}, dequantized {precision}, pp512: ebb {a:.0f}, llama.cpp {b:.0f}, ratio {a / b:.2f}, "
           f"{share:.0%} of the f32 peak\n", flush=True)
     results["models"][f"{name}@{precision}"] = {"pp512": {"ebb": ours, "llama.cpp": theirs, "ratio": a / b}}
@@ -138,7 +128,8 @@ def dequantized(name, precision, path):
 
 warn_of_others()
 limit = limits()
-print(f"{cpu_name()}, {os.environ.get('EBB_ISA', 'best instruction set')}; limits, {threads} threads: int8 {limit['int8_gops']:.0f} Gop/s, float {limit['float_gflops']:.0f} Gflop/s, "
+print(f"{cpu_name()}, {os.environ.get('EBB_ISA', 'best instruction set')}")
+print(f"limits, {threads} threads: int8 {limit['int8_gops']:.0f} Gop/s, float {limit['float_gflops']:.0f} Gflop/s, "
       f"read {limit['read_gbps']:.1f} GB/s\n")
 results = {"threads": int(threads), "rounds": rounds, "limits": limit, "models": {}}
 for pair in sys.argv[6:]:
@@ -147,7 +138,7 @@ for pair in sys.argv[6:]:
         dequantized(*name.split("@"), path)
         continue
     container = f"{models}/{name}.ebb"
-    layer_weights, token_bytes = tensors(name)
+    layer_weights, token_bytes = tensors(ctl, name, models)
     ours, theirs = [], []
     for _ in range(rounds):
         a, b = ebb_rates(name), peer_rates(path)

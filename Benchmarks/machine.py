@@ -1,4 +1,4 @@
-"""What the comparisons share: the machine they run on, and how Ebb and llama.cpp are asked for a rate."""
+"""What the comparisons share: the machine they run on, how Ebb and llama.cpp are asked for a rate, and what a step reads."""
 import json
 import os
 import statistics
@@ -69,3 +69,12 @@ def peer_rows(command):
         test = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
         rates[f"{test} @ {row['n_depth']}" if row["n_depth"] else test] = statistics.median(row["samples_ts"])
     return rates
+
+
+def tensors(ctl, name, models):
+    """Weights of the layers' matrices, and bytes that a token reads: those and the head."""
+    matrices = [t for t in json.loads(run([ctl, "inspect", name, "--json", "--models", models]))["tensors"] if t["k"] > 1]
+    layers = [t for t in matrices if t["name"].startswith("blk.")]
+    name_of_head = "output.weight" if any(t["name"] == "output.weight" for t in matrices) else "token_embd.weight"
+    heads = [t for t in matrices if t["name"] == name_of_head]
+    return sum(t["n"] * t["k"] for t in layers), sum(t["bytes"] for t in layers + heads)
