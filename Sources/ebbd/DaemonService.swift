@@ -15,9 +15,11 @@ struct DaemonService: ServiceLifecycle.Service {
         end.start()
         let watchdog = Watchdog(service.liveness(), logger: logger)
         defer { withExtendedLifetime(end) { watchdog?.stop() } }
+        // Before systemd hears that the daemon is ready: from then on it may send one.
+        let hangUps = await UnixSignalsSequence(trapping: .sighup)
         let surroundings = Task {
             await withDiscardingTaskGroup { group in
-                group.addTask { await reloadAtHangUp() }
+                group.addTask { await reload(at: hangUps) }
                 group.addTask { await reportStatus() }
             }
         }
@@ -38,8 +40,8 @@ struct DaemonService: ServiceLifecycle.Service {
         }
     }
 
-    private func reloadAtHangUp() async {
-        for await _ in await UnixSignalsSequence(trapping: .sighup) {
+    private func reload(at hangUps: UnixSignalsSequence) async {
+        for await _ in hangUps {
             Systemd.notify("RELOADING=1\nMONOTONIC_USEC=\(Systemd.monotonicMicroseconds)")
             if let settings {
                 do {

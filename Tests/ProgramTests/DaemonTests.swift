@@ -93,6 +93,28 @@ struct DaemonTests {
         #expect(heard.contains("STOPPING=1"))
     }
 
+    @Test("A SIGHUP that follows on readiness at once reads the settings again and ends nothing")
+    func earlyHangUp() throws {
+        for _ in 0..<10 {
+            let folder = try TemporaryFolder()
+            let path = folder.file("notify")
+            let receiver = try NotifySocket(path)
+            let daemon = try Child(
+                "ebbd", ["--socket", folder.file("s"), "--models", folder.path, "--state", folder.file("state")],
+                environment: ["NOTIFY_SOCKET": path], folder: folder)
+            defer { daemon.signal(SIGKILL) }
+            var heard = ""
+            // Without a pause, as a service manager that has several things to do would.
+            while !heard.contains("READY=1"), daemon.isRunning { heard += receiver.receive() }
+            daemon.signal(SIGHUP)
+            try Programs.wait("RELOADING") {
+                heard += receiver.receive()
+                return heard.contains("RELOADING=1") || !daemon.isRunning
+            }
+            #expect(daemon.isRunning)
+        }
+    }
+
     @Test("A socket that systemd hands over is served")
     func socketActivation() throws {
         let activate = "/usr/bin/systemd-socket-activate"
