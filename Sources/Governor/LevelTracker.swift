@@ -18,6 +18,9 @@ public struct LevelTracker: Sendable {
         (since, phaseSince) = (now, now)
     }
 
+    /// When it is left for the next lower one, if no source says otherwise until then.
+    public var fallsAt: Double { since + dwell }
+
     /// Takes what the sources say now; the most severe counts. One that says nothing (nil) leaves the level to the others,
     /// but there is no calm while it does.
     public mutating func update(_ readings: [PressureLevel?], now: Double) {

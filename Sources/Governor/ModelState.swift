@@ -39,6 +39,9 @@ public struct ModelState: Sendable, Equatable {
     public var isActive: Bool
     /// Seconds without a request.
     public var idle: Double
+    /// Whether it has been put aside, and whether it keeps something for later requests.
+    public var isParked = false
+    public var keepsPrefixes = false
 
     public init(
         name: String, wish: Wish = .auto, preference: Preference = .accuracy, priority: Int = 0, layers: [Layer],

@@ -18,6 +18,6 @@ public final class OperatorSource: PressureSource {
         let (level, until) = word.withLock { $0 }
         let rest = until - clock()
         guard rest > 0 else { return PressureReading(level: .nominal, text: "silent") }
-        return PressureReading(level: level, text: "says \(level) for \(Int(rest.rounded(.up))) s more")
+        return PressureReading(level: level, text: "says \(level) for \(Int(rest.rounded(.up))) s more", until: until)
     }
 }

@@ -5,15 +5,16 @@ import Synchronization
 /// them or the file has vanished, by the averages that it keeps.
 public final class PSISource: PressureSource {
     public let name: String
+    private let path: String
     private let file: PSIFile
     private let clock: @Sendable () -> Double
     private let availableShare: @Sendable () -> Double?
     private let state: Mutex<State>
 
     private struct State {
-        /// Descriptors of the two triggers, while they are in use.
-        var warning: Int32?
-        var critical: Int32?
+        /// Descriptors of the triggers, while they are in use, by the level that they tell of.
+        var triggers: [(level: PressureLevel, descriptor: Int32)] = []
+        /// When they last told.
         var lastWarning: Double?
         var lastCritical: Double?
         /// Why the averages are read instead of triggers.
@@ -22,9 +23,12 @@ public final class PSISource: PressureSource {
 
     /// Microseconds. Windows that an unprivileged process may use are multiples of 2 s.
     private static let window = 2_000_000
-    /// 5 % of the window with some task stalled; 5 % with all of them stalled.
-    private static let warningTrigger = "some 100000 \(window)"
-    private static let criticalTrigger = "full 100000 \(window)"
+    /// 5 % of the window with some task stalled; 5 % with all of them stalled. 1 % says nothing but that the other sources
+    /// are worth a look: the kernel has begun to take pages back.
+    private static let triggers: [(level: PressureLevel, text: String)] = [
+        (.warning, "some 100000 \(window)"), (.critical, "full 100000 \(window)"), (.nominal, "some 20000 \(window)"),
+    ]
+    public static let systemPath = "/proc/pressure/memory"
     /// With more than this share of the memory available, stalls are those of some group at its own limit: nothing that
     /// Ebb gives up would help it.
     private static let plenty = 0.5
@@ -37,36 +41,40 @@ public final class PSISource: PressureSource {
     ///   - what: whose pressure it is, for ``name``.
     ///   - availableShare: of the memory of whom it is, what is available, 0...1; nil where that does not count.
     public init?(
-        path: String = "/proc/pressure/memory", what: String = "system",
+        path: String = PSISource.systemPath, what: String = "system",
         clock: @escaping @Sendable () -> Double = MonotonicClock.now,
         availableShare: @escaping @Sendable () -> Double? = { nil }
     ) {
+        self.path = path
         file = PSIFile(path: path)
         guard file.averages != nil else { return nil }
         name = "PSI \(what)"
         self.clock = clock
         self.availableShare = availableShare
         var state = State()
-        switch (file.arm(Self.warningTrigger), file.arm(Self.criticalTrigger)) {
-        case (.success(let warning), .success(let critical)): (state.warning, state.critical) = (warning, critical)
-        case (.failure(let refusal), .success(let fd)), (.success(let fd), .failure(let refusal)):
-            close(fd)
-            state.refusal = refusal.text
-        case (.failure(let refusal), .failure): state.refusal = refusal.text
+        for (level, text) in Self.triggers {
+            switch file.arm(text) {
+            case .success(let descriptor): state.triggers.append((level, descriptor))
+            case .failure(let refusal): state.refusal = refusal.text
+            }
         }
+        if state.refusal != nil { Self.disarm(&state) }
         self.state = Mutex(state)
     }
 
     deinit { state.withLock { Self.disarm(&$0) } }
 
     private static func disarm(_ state: inout State) {
-        for fd in [state.warning, state.critical].compactMap({ $0 }) { close(fd) }
-        (state.warning, state.critical) = (nil, nil)
+        for trigger in state.triggers { close(trigger.descriptor) }
+        state.triggers = []
     }
 
     public var watched: [(descriptor: Int32, events: Int16)] {
-        state.withLock { state in [state.warning, state.critical].compactMap { $0.map { ($0, Int16(POLLPRI)) } } }
+        state.withLock { $0.triggers.map { ($0.descriptor, Int16(POLLPRI)) } }
     }
+
+    /// A group's stalls are those of its own tasks: where it is idle it tells nothing of the system.
+    public var coversSystem: Bool { path == Self.systemPath && !watched.isEmpty }
 
     public func ready(_ descriptor: Int32, events: Int16) {
         let now = clock()
@@ -77,8 +85,11 @@ public final class PSISource: PressureSource {
                 state.refusal = "the trigger ended"
                 return
             }
-            if descriptor == state.warning { state.lastWarning = now }
-            if descriptor == state.critical { state.lastCritical = now }
+            switch state.triggers.first(where: { $0.descriptor == descriptor })?.level {
+            case .warning: state.lastWarning = now
+            case .critical: state.lastCritical = now
+            case .nominal, nil: break
+            }
         }
     }
 
@@ -98,13 +109,15 @@ public final class PSISource: PressureSource {
         func recent(_ last: Double?) -> Bool { last.map { now - $0 < Double(Self.window) * 1e-6 } ?? false }
         let level: PressureLevel =
             recent(state.lastCritical) ? .critical : recent(state.lastWarning) ? .warning : .nominal
-        let what: String
+        let (what, last): (String, Double?)
         switch level {
-        case .nominal: what = "no stall"
-        case .warning: what = "some tasks stall"
-        case .critical: what = "all tasks stall"
+        case .nominal: (what, last) = ("no stall", nil)
+        case .warning: (what, last) = ("some tasks stall", state.lastWarning)
+        case .critical: (what, last) = ("all tasks stall", state.lastCritical)
         }
-        return PressureReading(level: level, text: "\(what) (trigger, window \(Self.window / 1_000_000) s)")
+        return PressureReading(
+            level: level, text: "\(what) (trigger, window \(Self.window / 1_000_000) s)",
+            until: last.map { $0 + Double(Self.window) * 1e-6 })
     }
 
     private func readAverages(_ why: String) -> PressureReading {

@@ -99,6 +99,30 @@ public struct Policy: Sendable, Equatable {
         return decision
     }
 
+    // MARK: When to decide again
+
+    /// What there is to decide on while no request runs, and when time alone changes it. What has been decided and not been
+    /// done yet counts too: it may be that only room for it is missing.
+    /// - Parameter now: monotonic seconds at which all that was.
+    public func outlook(_ situation: Situation, _ models: [ModelState], now: Double) -> LookPlan.Outlook {
+        var outlook = LookPlan.Outlook()
+        var waits: [Double] = []
+        for model in models {
+            let canPark = !model.isParked && model.wish != .dequantized
+            if canPark || model.keepsPrefixes { outlook.canGive = true }
+            if canPark { waits.append(idleTime - model.idle) }
+            let left = model.layers.filter { !$0.isExpanded && $0.bytes > 0 }
+            // One that has been idle for long gets nothing.
+            let mayGrow = model.wish == .dequantized || model.mayExpand && model.idle < idleTime
+            guard mayGrow, !left.isEmpty else { continue }
+            outlook.canGrow = true
+            guard situation.level == .nominal else { continue }
+            waits += [calmBeforeGrowth - situation.calm] + left.map { 2 * dwell - $0.sinceDrop }
+        }
+        outlook.moment = waits.filter { $0 > 0 && $0 < .infinity }.min().map { now + $0 }
+        return outlook
+    }
+
     // MARK: Layers
 
     private struct Candidate {

@@ -11,10 +11,13 @@ public struct PressureReading: Sendable, Equatable {
     public var level: PressureLevel?
     /// For people: `some avg10=0.00`, `12.3 GB of 24.1 GB available`.
     public var text: String
+    /// Until when it holds, if time alone ends it; seconds of the monotonic clock.
+    public var until: Double?
 
-    public init(level: PressureLevel?, text: String) {
+    public init(level: PressureLevel?, text: String, until: Double? = nil) {
         self.level = level
         self.text = text
+        self.until = until
     }
 
     /// - Parameter why: the source tells nothing.

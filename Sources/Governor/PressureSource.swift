@@ -1,10 +1,12 @@
-/// Something that tells of memory pressure. Sources are asked from one thread, a few times a second and whenever one of
-/// their descriptors is ready; each can be replaced by a script in tests.
+/// Something that tells of memory pressure. Sources are asked from one thread, when ``LookPlan`` says so and whenever one
+/// of their descriptors is ready; each can be replaced by a script in tests.
 public protocol PressureSource: Sendable {
     /// A name for `ebbctl status`.
     var name: String { get }
     /// Descriptors that the kernel wakes the monitor for, with the events of poll(2).
     var watched: [(descriptor: Int32, events: Int16)] { get }
+    /// Whether one of them becomes ready at once when the whole system gets short of memory, be this process busy or idle.
+    var coversSystem: Bool { get }
     /// Told that a watched descriptor is ready.
     func ready(_ descriptor: Int32, events: Int16)
     /// What it says now.
@@ -13,6 +15,7 @@ public protocol PressureSource: Sendable {
 
 extension PressureSource {
     public var watched: [(descriptor: Int32, events: Int16)] { [] }
+    public var coversSystem: Bool { false }
     public func ready(_ descriptor: Int32, events: Int16) {}
 }
 

@@ -99,6 +99,7 @@ public final class SystemdPressureSource: PressureSource {
         let isRecent = last.map { clock() - $0 < Self.hold } ?? false
         return PressureReading(
             level: isRecent ? .warning : .nominal,
-            text: (isRecent ? "reports pressure" : "no event") + " (\(path))")
+            text: (isRecent ? "reports pressure" : "no event") + " (\(path))",
+            until: isRecent ? last.map { $0 + Self.hold } : nil)
     }
 }

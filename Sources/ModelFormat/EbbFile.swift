@@ -254,7 +254,7 @@ private final class Rechecks: Sendable {
             return waiting.count == 1
         }
         guard isFirst else { return }
-        DispatchQueue.global(qos: .utility).async { [self] in
+        DispatchQueue(label: "ebb.recheck", qos: .utility).async { [self] in
             let look = check()
             let all = waiting.withLock { waiting in
                 defer { waiting = [] }

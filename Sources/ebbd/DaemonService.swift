@@ -55,13 +55,16 @@ struct DaemonService: ServiceLifecycle.Service {
         }
     }
 
+    /// Every five seconds at most, and only what is new.
     private func reportStatus() async {
-        while !Task.isCancelled {
+        guard Systemd.isListening else { return }
+        var last = ""
+        for await _ in service.changes {
+            if let text = try? await service.summary(), text != last {
+                Systemd.notify("STATUS=\(text)")
+                last = text
+            }
             try? await Task.sleep(for: .seconds(5))
-            guard let status = try? await service.status() else { continue }
-            let models = status.models.map { "\($0.name) \($0.expandedLayers)/\($0.layers)" }.joined(separator: ", ")
-            let text = models.isEmpty ? "no model loaded" : "expanded layers: \(models)"
-            Systemd.notify("STATUS=\(status.level): \(text); \(status.activeRequests) requests")
         }
     }
 }

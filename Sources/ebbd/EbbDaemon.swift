@@ -15,6 +15,7 @@ enum Program {
     static func main() async {
         // Before there is another thread: an arena of malloc that exists stays.
         ebb_heap_bound()
+        ebb_tasks_sleep_well()
         await EbbDaemon.main()
     }
 }

@@ -7,6 +7,9 @@ enum Systemd {
     /// A state change, as sd_notify(3) takes it.
     static func notify(_ state: String) { _ = ebb_notify(state) }
 
+    /// Whether a service manager wants to be told.
+    static var isListening: Bool { getenv("NOTIFY_SOCKET") != nil }
+
     /// The listening socket that systemd hands over; nil where the daemon makes its own.
     static func inheritedSocket() throws -> Int32? {
         let count = ebb_listen_fds()

@@ -26,16 +26,17 @@ final class Watchdog: Sendable {
 
     func stop() { isStopped.store(true, ordering: .relaxed) }
 
-    /// Looks six times in the limit; a part that has not moved for half of it is said to hang.
+    /// Looks twice in the limit; a part that has not done until then what it was asked the last time is said to hang, and
+    /// looked at often: it may still get on before systemd loses patience.
     private func run() {
         while !isStopped.load(ordering: .relaxed) {
-            let hung = liveness.hung(now: MonotonicClock.now(), limit: limit / 2)
+            let hung = liveness.hung(now: MonotonicClock.now(), limit: limit / 3)
             if hung.isEmpty {
                 Systemd.notify("WATCHDOG=1")
             } else {
                 logger.error("no progress: \(hung.joined(separator: ", "))")
             }
-            Thread.sleep(forTimeInterval: limit / 6)
+            Thread.sleep(forTimeInterval: hung.isEmpty ? limit / 2 : limit / 12)
         }
     }
 }

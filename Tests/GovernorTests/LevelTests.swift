@@ -7,7 +7,7 @@ struct LevelTests {
     func riseAndFall() {
         var tracker = LevelTracker(dwell: 5)
         tracker.update([.nominal, .critical], now: 0)
-        #expect(tracker.level == .critical)
+        #expect(tracker.level == .critical && tracker.fallsAt == 5)
         tracker.update([.nominal], now: 4.9)
         #expect(tracker.level == .critical)
         tracker.update([.nominal], now: 5)

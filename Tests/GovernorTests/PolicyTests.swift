@@ -237,4 +237,44 @@ struct PolicyTests {
             }
         }
     }
+
+    // MARK: When to decide again
+
+    private func outlook(_ models: ModelState..., situation: Situation? = nil) -> LookPlan.Outlook {
+        policy.outlook(situation ?? self.situation(), models, now: 1000)
+    }
+
+    @Test("A model that is loaded is looked after until the moment at which it is parked, and then no more")
+    func outlookOfParking() {
+        let idle = outlook(model(expanded: 10, idle: 300))
+        #expect(idle.canGive && !idle.canGrow && idle.moment == 1000 + 1500)
+        var parked = model(idle: 1800)
+        parked.isParked = true
+        #expect(outlook(parked) == LookPlan.Outlook())
+        parked.keepsPrefixes = true
+        #expect(outlook(parked).canGive)
+    }
+
+    @Test("What is left to expand is looked after: when it has been calm, when a layer may come back, then for room")
+    func outlookOfGrowth() {
+        let early = outlook(model(expanded: 4), situation: situation(calm: 3))
+        #expect(early.canGrow && early.moment == 1000 + 7)
+        var taken = model(expanded: 9)
+        taken.layers[9].sinceDrop = 4
+        #expect(outlook(taken).moment == 1006)
+        let late = outlook(model(expanded: 4))
+        #expect(late.canGrow && late.moment == 1000 + 1800)
+        #expect(!outlook(model(preference: .memory)).canGrow)
+        // Under pressure nothing grows, whatever time it is; one that was parked for it comes back.
+        var parked = model()
+        parked.isParked = true
+        let pressed = outlook(parked, situation: situation(.warning))
+        #expect(pressed.canGrow && !pressed.canGive && pressed.moment == nil)
+    }
+
+    @Test("A model that is pinned gives nothing, and is looked after until all is expanded")
+    func outlookOfPins() {
+        #expect(outlook(model(.dequantized, expanded: 10)) == LookPlan.Outlook())
+        #expect(outlook(model(.dequantized, expanded: 4, idle: 4000)).canGrow)
+    }
 }

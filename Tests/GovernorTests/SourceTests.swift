@@ -76,12 +76,15 @@ struct SourceTests {
         let found = PSISource(path: path, what: "test", clock: { clock.now })
         let source = try #require(found)
         let descriptors = source.watched.map(\.descriptor)
-        try #require(descriptors.count == 2)
+        try #require(descriptors.count == 3)
+        // The last tells only that it is time to look.
+        source.ready(descriptors[2], events: Int16(POLLPRI))
+        #expect(source.read().level == .nominal)
         source.ready(descriptors[0], events: Int16(POLLPRI))
         clock.advance(1.9)
         #expect(source.read().level == .warning)
         source.ready(descriptors[1], events: Int16(POLLPRI))
-        #expect(source.read().level == .critical)
+        #expect(source.read().level == .critical && source.read().until == clock.now + 2)
         clock.advance(2.1)
         #expect(source.read().level == .nominal)
     }
@@ -171,6 +174,7 @@ struct SourceTests {
         let source = OperatorSource(clock: { clock.now })
         #expect(source.read() == PressureReading(level: .nominal, text: "silent"))
         source.say(.critical, seconds: 30)
+        #expect(source.read().until == clock.now + 30)
         clock.advance(29)
         #expect(source.read().level == .critical)
         clock.advance(2)
@@ -191,7 +195,7 @@ struct SourceTests {
         let source = try #require(SystemdPressureSource(environment: ["MEMORY_PRESSURE_WATCH": path]))
         let views = Mutex<[PressureView]>([])
         // An interval that a test would not wait for: only the event can wake it.
-        let monitor = PressureMonitor(sources: [source], interval: 3600, dwell: 5) { view in
+        let monitor = PressureMonitor(sources: [source], attention: Attention(interval: 3600), dwell: 5) { view in
             views.withLock { $0.append(view) }
         }
         try #require(monitor.start())

@@ -3,7 +3,7 @@ import EbbProtocol
 import Engine
 import Foundation
 import Governor
-import Service
+@testable import Service
 import Synchronization
 import TestKit
 import Testing
@@ -302,6 +302,27 @@ struct GovernorServiceTests {
             #expect(rename(folder.file("two.ebb"), folder.file("one.ebb")) == 0)
             try await service.until("the old one to go") { $0.layers == 0 }
             #expect(try await ebb.generate("one", prompt: "The sea", options: greedy(10)).text() == before)
+        }
+    }
+
+    @Test("A model file that was replaced while nobody asked for anything is loaded anew by the next request")
+    func replacedWhileIdle() async throws {
+        let folder = try TinyModels.llama("one")
+        defer { withExtendedLifetime(folder) {} }
+        try TinyModels.addLlama("two", layers: 3, to: folder)
+        try await RunningService.with(models: folder.path) { service in
+            let ebb = try await service.client()
+            _ = try await ebb.generate("one", prompt: "The sea", options: greedy(3)).text()
+            // Until the ticks have ended: then only the request can notice.
+            let (attention, seen) = (service.service.attention, service.service.thread.filesSeen)
+            for _ in 0..<60_000 {
+                let now = MonotonicClock.now()
+                if attention.isQuiet(now: now), now - seen.at > 1.1 { break }
+                try await Task.sleep(for: .milliseconds(5))
+            }
+            #expect(rename(folder.file("two.ebb"), folder.file("one.ebb")) == 0)
+            _ = try await ebb.generate("one", prompt: "The sea", options: greedy(3)).text()
+            #expect(try await service.service.status().models.map(\.layers) == [4])
         }
     }
 

@@ -9,6 +9,8 @@ import TestKit
 /// A pressure source that says what a test tells it.
 final class ScriptedSource: PressureSource {
     let name = "script"
+    /// As on a system whose kernel tells of pressure: the monitor sleeps long where nobody asks for anything.
+    let coversSystem = true
     private let level = Mutex(PressureLevel.nominal)
 
     func say(_ new: PressureLevel) { level.withLock { $0 = new } }

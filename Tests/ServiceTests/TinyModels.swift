@@ -6,12 +6,12 @@ import TestKit
 enum TinyModels {
     /// A decoder, random but right as a file.
     static func addLlama(
-        _ name: String, to folder: TemporaryFolder, template: String? = nil,
+        _ name: String, layers: Int = 2, to folder: TemporaryFolder, template: String? = nil,
         change: (inout GGUFBuilder) -> Void = { _ in }
     ) throws {
         let path = try folder.write(
             "\(name).gguf",
-            TinyLlama.gguf { builder in
+            TinyLlama.gguf(layers: layers) { builder in
                 if let template { builder.pairs.append(("tokenizer.chat_template", .string(template))) }
                 change(&builder)
             })

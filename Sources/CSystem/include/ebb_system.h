@@ -56,6 +56,10 @@ int ebb_accept(int listener);
 // prctl(PR_SET_NAME): what ps and top call the calling thread; 15 bytes at most.
 void ebb_name_thread(const char *name);
 
+// Has the tasks of Swift's concurrency run on threads that nothing wakes while there is nothing to do. Once, before any
+// task but the first begins.
+void ebb_tasks_sleep_well(void);
+
 // Sets up malloc so that memory comes back: large blocks are mappings of their own, arenas are few, and free memory at the
 // end of the heap is given back. For the whole process.
 void ebb_heap_bound(void);

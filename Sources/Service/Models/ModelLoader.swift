@@ -12,6 +12,8 @@ struct ModelLoader: Sendable {
     let workers: WorkerPool
     let configuration: ServiceConfiguration
     let state: StateFolder
+    /// Has the engine told of how scarce memory is now.
+    let lookAtPressure: @Sendable () async -> Void
 
     /// A model for the connections, and the same for the engine thread.
     ///
@@ -32,6 +34,7 @@ struct ModelLoader: Sendable {
         var origin = origin
         origin.deadline = nil
         let file = try await texts.run(.files, origin, cost: 1) { _ in try catalog.open(name) }
+        await lookAtPressure()
         // What a mapping and its tables take is little; the buffers are known once they are laid out, before a page of
         // them is used.
         try await admit(name, anonymous: 0, mapped: file.byteCount)

@@ -22,10 +22,13 @@ struct ModelProbe: Sendable {
             guard admission.level == .nominal else { return }
             let most = max(0, admission.available - admission.policy.reserve) / 2
             // A thread of its own: those of the connections, and of texts, must not wait for arithmetic.
-            DispatchQueue.global(qos: .utility).async {
+            DispatchQueue(label: "ebb.probe", qos: .utility).async {
                 guard let costs = try? measure(name, mostBytes: most) else { return }
                 state.set(costs, of: costsKey)
-                thread.post { core in core.model(name)?.costs = costs }
+                thread.post { core in
+                    core.model(name)?.costs = costs
+                    core.memory.reconsider()
+                }
             }
         }
     }

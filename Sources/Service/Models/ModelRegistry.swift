@@ -15,6 +15,14 @@ actor ModelRegistry {
         var work: Task<Void, Never>?
     }
 
+    private struct Entry {
+        let model: LoadedModel
+        /// Of its load.
+        let number: UInt64
+        /// Models that the engine had lost when it was last known to have this one.
+        var losses: Int
+    }
+
     private let catalog: ModelCatalog
     private let loader: ModelLoader
     private let probe: ModelProbe
@@ -23,7 +31,7 @@ actor ModelRegistry {
     private let access: AccessControl
     private let configuration: ServiceConfiguration
     private let state: StateFolder
-    private var models: [String: LoadedModel] = [:]
+    private var models: [String: Entry] = [:]
     private var loads: [String: Load] = [:]
     private var lastLoad: UInt64 = 0
     /// Loads that have not ended, forsaken ones included.
@@ -35,12 +43,12 @@ actor ModelRegistry {
 
     init(
         store: ModelStore, thread: EngineThread, texts: TextPool, workers: WorkerPool, access: AccessControl,
-        configuration: ServiceConfiguration, state: StateFolder
+        configuration: ServiceConfiguration, state: StateFolder, lookAtPressure: @escaping @Sendable () async -> Void
     ) {
         catalog = ModelCatalog(store)
         loader = ModelLoader(
             catalog: catalog, thread: thread, texts: texts, workers: workers, configuration: configuration,
-            state: state)
+            state: state, lookAtPressure: lookAtPressure)
         probe = ModelProbe(store: store, thread: thread, configuration: configuration, state: state)
         self.thread = thread
         self.texts = texts
@@ -53,9 +61,26 @@ actor ModelRegistry {
     /// - Parameter peer: who asks; nil for the daemon itself. Who may not control may have so many loaded in a minute.
     /// - Throws: ``ServiceError``; waiting ends with the task's cancellation or the origin's deadline, the load does not.
     func require(_ name: String, _ origin: RequestOrigin, peer: Peer? = nil) async throws -> LoadedModel {
-        if let model = models[name] { return model }
+        await verify(name)
+        if let entry = models[name] { return entry.model }
         let load = try loads[name] ?? begin(name, origin, peer)
         return try await load.promise.value(by: origin.deadline)
+    }
+
+    /// Lets go of a model that the engine has no more. Has the engine look at the models' files first where it has not of
+    /// late, as while nobody asks for anything: one that was replaced meanwhile is to be loaded anew.
+    private func verify(_ name: String) async {
+        guard let entry = models[name] else { return }
+        let isSeen = MonotonicClock.now() - thread.filesSeen.at < EngineCore.fileInterval
+        let losses = thread.losses.load(ordering: .sequentiallyConsistent)
+        guard !isSeen || losses != entry.losses else { return }
+        let isThere = try? await thread.perform { core in
+            core.lookAtFiles()
+            return core.model(name) != nil
+        }
+        // Meanwhile it may have been loaded anew.
+        guard models[name]?.number == entry.number else { return }
+        if isThere == false { models[name] = nil } else { models[name]?.losses = losses }
     }
 
     private func begin(_ name: String, _ origin: RequestOrigin, _ peer: Peer?) throws -> Load {
@@ -95,13 +120,14 @@ actor ModelRegistry {
     private func install(_ built: ModelLoader.Built, _ load: Load) throws -> LoadedModel {
         let name = built.loaded.name
         guard loads[name]?.number == load.number else { throw Self.unloaded(name) }
+        let losses = thread.losses.load(ordering: .sequentiallyConsistent)
         let accepted = thread.post { core in
             // Lost by the engine, and not yet forgotten here.
             if core.model(name) != nil { try? core.remove(name, reason: "it is loaded anew") }
             core.add(built.hosted)
         }
         guard accepted else { throw ServiceError.shuttingDown }
-        models[name] = built.loaded
+        models[name] = Entry(model: built.loaded, number: load.number, losses: losses)
         if configuration.probesModes, built.hosted.costs == nil { probe.start(name, costsKey: built.costsKey) }
         return built.loaded
     }
@@ -112,7 +138,7 @@ actor ModelRegistry {
 
     /// A model's tokenizer. Nothing is loaded for it.
     func tokenizer(_ name: String, _ origin: RequestOrigin) async throws -> Tokenizer {
-        if let model = models[name] { return model.tokenizer }
+        if let entry = models[name] { return entry.model.tokenizer }
         return try await texts.run(.files, origin, cost: 1) { [catalog] _ in try catalog.tokenizer(name) }
     }
 
@@ -134,7 +160,7 @@ actor ModelRegistry {
     }
 
     /// The engine has lost a model: the next request loads it anew.
-    func forget(_ name: String) { models[name] = nil }
+    func forget(_ name: String) async { await verify(name) }
 
     /// Sets what is asked for a model, loaded or not, and keeps it.
     func prefer(
@@ -146,7 +172,7 @@ actor ModelRegistry {
         let new = choice
         thread.post { core in
             core.model(name)?.choice = new
-            core.memory.govern()
+            core.memory.reconsider()
         }
         try await state.set(new, of: name)
     }

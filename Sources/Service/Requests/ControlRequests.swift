@@ -25,7 +25,7 @@ extension RequestHandler {
         return EbbDone()
     }
 
-    func setPressure(_ request: EbbSetPressure, _ client: Client) throws -> EbbDone {
+    func setPressure(_ request: EbbSetPressure, _ client: Client) async throws -> EbbDone {
         try demandControl(client, "set the level of pressure")
         guard let level = PressureLevel(rawValue: request.level.rawValue) else {
             throw ServiceError(.badRequest, "an unknown level")
@@ -34,7 +34,7 @@ extension RequestHandler {
             throw ServiceError(.badRequest, "\(request.seconds) s: a level can be said for a day at most")
         }
         operatorSource.say(level, seconds: Double(request.seconds))
-        wakeMonitor()
+        await lookAtPressure()
         return EbbDone()
     }
 }

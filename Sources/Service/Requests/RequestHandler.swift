@@ -11,7 +11,7 @@ struct RequestHandler: Sendable {
     let limits: ServiceLimits
     let access: AccessControl
     let operatorSource: OperatorSource
-    let wakeMonitor: @Sendable () -> Void
+    let lookAtPressure: @Sendable () async -> Void
     let pressure: @Sendable () -> PressureView
     let events: EventHub
     let statusReport: @Sendable () async throws -> EbbStatus
@@ -33,7 +33,7 @@ struct RequestHandler: Sendable {
         case .unload(let request): try await reply(.done(try await unload(request, client)))
         case .setMode(let request): try await reply(.done(try await setMode(request, client)))
         case .setPreference(let request): try await reply(.done(try await setPreference(request, client)))
-        case .setPressure(let request): try await reply(.done(try setPressure(request, client)))
+        case .setPressure(let request): try await reply(.done(try await setPressure(request, client)))
         case .getStatus: try await reply(.status(try await status(client)))
         case .subscribe: try await subscribe(client, reply)
         case .hello, .cancel, .welcome, .pong, .failure, .delta, .finished, .tokens, .text, .models, .done, .status,

@@ -12,6 +12,7 @@ extension RequestHandler {
         let mayControl = access.mayControl(client.peer)
         let subscription = try events.subscribe(client.connection)
         defer { subscription.cancel() }
+        await lookAtPressure()
         try await reply(.event(EbbEvent(present: pressure())))
         for await event in subscription.events { try await reply(.event(mayControl ? event : event.seenByUsers)) }
         throw ServiceError.cancelled

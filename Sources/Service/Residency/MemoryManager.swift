@@ -18,8 +18,9 @@ final class MemoryManager {
     private let availableBytes: @Sendable () -> Int
 
     private var books = MemoryBooks()
-    /// When the books were measured: the kernel walks all pages for it.
+    /// When the books were measured, since the kernel walks all pages for it; and what its counters said then.
     private var measuredAt = -Double.infinity
+    private var anonymousThen = 0
     private var last: GovernorNews
     /// Bytes that were expanded when ``last`` came: its figures are of that moment.
     private var expandedThen = 0
@@ -35,6 +36,8 @@ final class MemoryManager {
     private static let idleSlice = 0.002
     /// Seconds between two measurements.
     private static let measuringInterval = 1.0
+    /// Bytes by which the process must have changed while nobody asked for anything, to be measured anew.
+    private static let worthwhile = 1 << 20
 
     init(
         policy: Policy, events: EventHub, news: PressureInbox, ledger: Ledger, parkingFolder: String?,
@@ -85,7 +88,7 @@ final class MemoryManager {
 
     func setPolicy(_ policy: Policy) {
         self.policy = policy
-        govern()
+        reconsider()
     }
 
     // MARK: Books
@@ -106,7 +109,15 @@ final class MemoryManager {
         now.promised = promised { $0 != .kv && $0 != .prefixes }
         books.measure(now)
         measuredAt = last.now
+        anonymousThen = ProcessMemory.estimate()?.anonymous ?? 0
         balance()
+    }
+
+    /// Whether a look is worth a measurement: while nothing runs, the counters tell whether anything has changed.
+    private func isWorthMeasuring(_ news: GovernorNews) -> Bool {
+        guard news.now - measuredAt >= Self.measuringInterval else { return false }
+        guard news.view.isQuiet, let memory = ProcessMemory.estimate() else { return true }
+        return abs(memory.anonymous - anonymousThen) > Self.worthwhile
     }
 
     private func promised(_ counts: (Ledger.Kind) -> Bool) -> Int {
@@ -158,14 +169,32 @@ final class MemoryManager {
     // MARK: Deciding
 
     private func decide() -> Decision {
-        let (standing, promised) = (standing, promised { $0 != .expanding })
         if level == .nominal { peak = expandedBytes }
-        let situation = Situation(
+        let now = MonotonicClock.now()
+        return policy.decide(situation, models.map { $0.state(now: now) })
+    }
+
+    private var situation: Situation {
+        let (standing, promised) = (standing, promised { $0 != .expanding })
+        return Situation(
             level: level, isSure: last.view.isSure, calm: last.view.calm, strained: last.view.strained,
             available: standing.available - standing.mapped - books.outstanding(promised: promised, standing),
             peak: peak, otherBytes: books.other + standing.kvBeyond + promised)
-        let now = MonotonicClock.now()
-        return policy.decide(situation, models.map { $0.state(now: now) })
+    }
+
+    /// What the monitor should look for while no request runs: by the time of the last look, so that what is due since is
+    /// still to come.
+    var outlook: LookPlan.Outlook {
+        guard !models.isEmpty else { return LookPlan.Outlook() }
+        let states = models.map { model in
+            var state = model.state(now: last.now)
+            // Not a part of the state: what is decided on may be memory for a prefix that is being kept.
+            state.keepsPrefixes = model.prefixBytes > 0
+            return state
+        }
+        var outlook = policy.outlook(situation, states, now: last.now)
+        outlook.isMoving = growth != nil
+        return outlook
     }
 
     // MARK: Doing
@@ -173,7 +202,13 @@ final class MemoryManager {
     /// The governor's word, between two steps.
     func govern(_ news: GovernorNews) {
         hear(news)
-        if news.now - measuredAt >= Self.measuringInterval { measure() }
+        if isWorthMeasuring(news) { measure() }
+        govern()
+    }
+
+    /// The same where something else has changed than the level. What was seen at the last look says nothing of now.
+    func reconsider() {
+        look()
         govern()
     }
 
@@ -191,7 +226,7 @@ final class MemoryManager {
     }
 
     /// Decides anew. Drops what is to go, now; what is to come follows in ``work(stepSeconds:)``.
-    func govern() {
+    private func govern() {
         let decision = decide()
         dropLayers(decision)
         if !decision.compactsKV { compaction = nil } else if compaction == nil { compaction = KVCompaction() }

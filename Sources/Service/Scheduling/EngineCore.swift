@@ -9,6 +9,7 @@ final class EngineCore {
     private let onLost: @Sendable (String) -> Void
 
     private let heartbeat: () -> Void
+    private let filesSeen: Moment
     private let desk: AdmissionDesk
     private let limits: QueueLimits
     /// Whose step is next: models take turns in microseconds of their steps.
@@ -24,11 +25,13 @@ final class EngineCore {
         set { memory.isDraining = newValue }
     }
 
+    /// - Parameter filesSeen: set when the models' files were looked at.
     init(
-        heartbeat: @escaping () -> Void, memory: MemoryManager, limits: ServiceLimits,
+        heartbeat: @escaping () -> Void, filesSeen: Moment, memory: MemoryManager, limits: ServiceLimits,
         onLost: @escaping @Sendable (String) -> Void
     ) {
         self.heartbeat = heartbeat
+        self.filesSeen = filesSeen
         self.memory = memory
         self.onLost = onLost
         self.limits = QueueLimits(limits)
@@ -126,14 +129,23 @@ final class EngineCore {
         // What the other mode has computed is not what this one is asked for.
         if model.wish != wish { _ = model.dropPrefixes() }
         model.wish = wish
-        memory.govern()
+        memory.reconsider()
     }
 
     // MARK: The governor
 
     func govern(_ news: GovernorNews) {
-        lookAtFiles(now: news.now)
+        lookAtFiles()
         memory.govern(news)
+    }
+
+    /// What the monitor should look for while no request runs.
+    var outlook: LookPlan.Outlook {
+        var outlook = memory.outlook
+        if hasTouchedFile {
+            outlook.moment = min(outlook.moment ?? .infinity, filesSeen.at + Self.fileInterval)
+        }
+        return outlook
     }
 
     private func governWithinStep() {
@@ -141,17 +153,25 @@ final class EngineCore {
         memory.governWithinStep()
     }
 
-    private var lastLook = 0.0
+    /// Seconds between two looks at the models' files.
+    static let fileInterval = 1.0
+    /// Whether a file's bytes are being compared, since its times have changed.
+    private var hasTouchedFile = false
 
-    /// Notices files that were written over or replaced, once a second.
-    private func lookAtFiles(now: Double) {
-        guard now - lastLook >= 1 else { return }
-        lastLook = now
+    /// Notices files that were written over or replaced, once a second at most.
+    func lookAtFiles() {
+        let now = MonotonicClock.now()
+        guard now - filesSeen.at >= Self.fileInterval else { return }
+        // Not before all that is lost has been told.
+        defer { filesSeen.at = now }
+        hasTouchedFile = false
         for model in models {
             switch model.model.file.look() {
             case .unchanged: break
             // What it finds shows at the next look.
-            case .touched: model.model.file.recheck { _ in }
+            case .touched:
+                hasTouchedFile = true
+                model.model.file.recheck { _ in }
             case .damaged: lose(model, "its file was written over while it was mapped")
             case .replaced where model.activeRequests == 0:
                 lose(model, "its file was replaced; the next request loads the new one")

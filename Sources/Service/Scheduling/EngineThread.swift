@@ -16,28 +16,40 @@ final class EngineThread: Sendable {
     private let bell = DispatchSemaphore(value: 0)
     private let ended = DispatchSemaphore(value: 0)
     private let news = PressureInbox()
+    private let attention: Attention
+    /// When the models' files were last looked at; and how many models were lost by then.
+    let filesSeen = Moment()
+    let losses = Atomic<Int>(0)
     /// Counts turns and layers: a thread that counts is alive.
     let heartbeat = Atomic<Int>(0)
 
     /// Starts the thread.
     /// - Parameters:
     ///   - ledger: what accepted work may take; the thread sets its room.
+    ///   - attention: told what to look for while no request runs.
     ///   - parkingFolder: where conversations of parked models go; nil to drop them.
     ///   - availableBytes: what the system, and the own control group, could give now.
     ///   - onLost: told of a model that is gone because its file is.
     /// - Throws: ``EngineError`` where the system has no thread to give.
     init(
-        policy: Policy, events: EventHub, ledger: Ledger, limits: ServiceLimits, parkingFolder: String?,
+        policy: Policy, events: EventHub, ledger: Ledger, attention: Attention, limits: ServiceLimits,
+        parkingFolder: String?,
         availableBytes: @escaping @Sendable () -> Int, onLost: @escaping @Sendable (String) -> Void
     ) throws {
+        self.attention = attention
         let start = Unmanaged.passRetained(
             Start(self) { news in
                 EngineCore(
                     heartbeat: { [unowned self] in _ = self.heartbeat.add(1, ordering: .relaxed) },
+                    filesSeen: self.filesSeen,
                     memory: MemoryManager(
                         policy: policy, events: events, news: news, ledger: ledger, parkingFolder: parkingFolder,
                         availableBytes: availableBytes),
-                    limits: limits, onLost: onLost)
+                    limits: limits,
+                    onLost: { [unowned self] name in
+                        self.losses.add(1, ordering: .sequentiallyConsistent)
+                        onLost(name)
+                    })
             })
         var handle = pthread_t()
         let code = pthread_create(
@@ -72,12 +84,16 @@ final class EngineThread: Sendable {
                 defer { box.commands = [] }
                 return (box.commands, box.stopped)
             }
+            // What was told before a command was given is known to it.
+            if let news = news.take() { core.govern(news) }
             for command in commands { command(core) }
             if stopped { break }
-            if let news = news.take() { core.govern(news) }
-            if !core.turn() {
+            let hasWorked = core.turn()
+            let isActive = core.activeRequests > 0
+            if !isActive { attention.expect(core.outlook) }
+            if !hasWorked {
                 // Stalled requests need a look now and then; everything else rings the bell.
-                _ = bell.wait(timeout: core.activeRequests > 0 ? .now() + .milliseconds(5) : .distantFuture)
+                _ = bell.wait(timeout: isActive ? .now() + .milliseconds(5) : .distantFuture)
             }
         }
         core.failAll(.shuttingDown)

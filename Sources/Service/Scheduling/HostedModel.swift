@@ -124,12 +124,14 @@ extension HostedModel {
                 gain: gains.count == record.layerBytes.count ? gains[layer] : Double(record.layerBytes[layer]),
                 isExpanded: model.isExpanded(layer), sinceDrop: now - record.drops[layer])
         }
-        return ModelState(
+        var state = ModelState(
             name: name, wish: wish, preference: choice.preference,
             priority: min(max(choice.priority, -1_000_000), 1_000_000),
             layers: layers,
             isFasterExpanded: (costs?.prefillRatio ?? 0) > 1 || (costs?.decodeRatio ?? 0) > 1,
             isActive: activeRequests > 0, idle: activeRequests > 0 ? 0 : now - record.lastActive)
+        state.isParked = isParked
+        return state
     }
 
     /// Whether the next step, of many rows or of few, is to run in memory_low although layers are expanded.

@@ -90,9 +90,8 @@ final class Connection: Sendable {
             self.outbox.closed()
             work.cancel()
         }
-        let watch = watch()
+        watch()
         await work.value
-        watch.cancel()
         let most = max(outbox.mostQueuedBytes, mostReceived.load(ordering: .relaxed))
         if most >= HeapTrimmer.worthwhile { services.trimmer.trimSoon() }
     }
@@ -236,6 +235,7 @@ final class Connection: Sendable {
         default:
             if services.handler.isDraining(), !Self.isAnsweredWhileDraining(body) { throw ServiceError.shuttingDown }
             try requests.begin(id, bytes: bytes, memory: try memory(of: body, reservation, bytes))
+            services.attention.begin()
             let work = Task { await self.work(id, body) }
             requests.attach(work, to: id)
             start {
@@ -269,7 +269,10 @@ final class Connection: Sendable {
     }
 
     private func work(_ id: UInt64, _ body: EbbEnvelope.OneOf_Body) async {
-        defer { requests.answered() }
+        defer {
+            requests.answered()
+            services.attention.end()
+        }
         let isAnswered = Atomic<Bool>(false)
         do {
             try await services.handler.answer(body, Client(peer: peer, connection: number)) { body in
@@ -301,32 +304,38 @@ final class Connection: Sendable {
 
     // MARK: Watching over it
 
-    /// Looks now and then for a client that does not go on: no handshake, half a frame, answers that it does not read.
-    private func watch() -> RepeatedTask {
+    /// Looks now and then for a client that does not go on, while it could: no handshake, half a frame, answers that it does
+    /// not read.
+    private func watch() {
         let limits = services.limits
         let start = MonotonicClock.now()
         let period = min(2.5, max(0.02, min(limits.handshakeSeconds, limits.slowReaderSeconds) / 4))
-        let step = TimeAmount.milliseconds(Int64(period * 1000))
-        return channel.channel.eventLoop.scheduleRepeatedTask(initialDelay: step, delay: step) { _ in
-            self.look(now: MonotonicClock.now(), start)
+        let watch = StallWatch(channel.channel.eventLoop, period: period) { [weak self] in
+            self?.look(now: MonotonicClock.now(), start) ?? false
         }
+        frames.listen { watch.start() }
+        outbox.listen { watch.start() }
+        watch.start()
     }
 
-    private func look(now: Double, _ start: Double) {
+    /// False where there is nothing that could stall.
+    private func look(now: Double, _ start: Double) -> Bool {
         let limits = services.limits
-        guard !outbox.isEnding else { return }
+        guard !outbox.isEnding else { return false }
+        let hasGreeted = greeting.withLock { $0 } != nil
         if outbox.stalled(now: now) >= limits.slowReaderSeconds {
             end(
                 ServiceError(
                     .slowReader, "nothing was read for \(Int(limits.slowReaderSeconds)) s while answers waited"),
                 dropping: true)
-        } else if greeting.withLock({ $0 }) == nil, now - start >= limits.handshakeSeconds {
+        } else if !hasGreeted, now - start >= limits.handshakeSeconds {
             end(ServiceError(.badRequest, "no handshake within \(limits.handshakeSeconds) s"))
         } else if let begun = frames.unfinishedSince, let since = listeningSince.withLock({ $0 }),
             now - max(begun, since) >= limits.slowReaderSeconds
         {
             end(ServiceError(.badRequest, "a frame was begun and not ended for \(Int(limits.slowReaderSeconds)) s"))
         }
+        return !hasGreeted || outbox.queuedBytes > 0 || frames.unfinishedSince != nil
     }
 
     private func end(_ error: ServiceError, dropping: Bool = false) {
@@ -341,6 +350,7 @@ struct ConnectionServices: Sendable {
     let handler: RequestHandler
     let limits: ServiceLimits
     let ledger: Ledger
+    let attention: Attention
     let trimmer: HeapTrimmer
     let frames: FrameCoder.Queue
     let logger: Logger

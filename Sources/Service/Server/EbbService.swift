@@ -17,6 +17,10 @@ public final class EbbService: Service {
     let thread: EngineThread
     let registry: ModelRegistry
     let monitor: PressureMonitor
+    /// When the monitor looks.
+    let attention: Attention
+    /// Told when what ``summary()`` says may have changed; only the last counts.
+    public let changes: AsyncStream<Void>
     let events: EventHub
     /// What accepted work may take, of all kinds.
     let ledger: Ledger
@@ -42,31 +46,37 @@ public final class EbbService: Service {
         access = try AccessControl(adminGroup: configuration.adminGroup)
         let ledger = Ledger(room: configuration.policy.budget)
         let texts = TextPool(limits: configuration.limits, ledger: ledger)
-        let events = EventHub(logger: logger)
+        let (changes, changed) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        let events = EventHub(logger: logger) { changed.yield() }
+        let attention = Attention(interval: configuration.governorInterval.seconds)
         let folder = StateFolder(path: configuration.state, texts: texts, logger: logger)
         let lost = LostModels()
         let thread = try EngineThread(
-            policy: configuration.policy, events: events, ledger: ledger,
+            policy: configuration.policy, events: events, ledger: ledger, attention: attention,
             limits: configuration.limits, parkingFolder: folder.parkingFolder,
             availableBytes: configuration.availableBytes, onLost: { lost.report($0) })
-        let registry = ModelRegistry(
-            store: ModelStore(folder: configuration.models), thread: thread, texts: texts,
-            workers: try WorkerPool(threads: configuration.threads), access: access, configuration: configuration,
-            state: folder)
-        lost.listen { name in Task { await registry.forget(name) } }
         operatorSource = OperatorSource()
         let trimmer = HeapTrimmer()
-        monitor = PressureMonitor(
-            sources: configuration.sources + [operatorSource], interval: configuration.governorInterval.seconds,
-            dwell: configuration.levelDwell
+        let monitor = PressureMonitor(
+            sources: configuration.sources + [operatorSource], attention: attention, dwell: configuration.levelDwell
         ) { view in
             if view.level != .nominal { trimmer.lookSoon() }
+            if !view.isQuiet {
+                trimmer.lookLater()
+                changed.yield()
+            }
             thread.govern(
                 GovernorNews(
                     view: view, available: configuration.availableBytes(), now: MonotonicClock.now()))
         }
+        let registry = ModelRegistry(
+            store: ModelStore(folder: configuration.models), thread: thread, texts: texts,
+            workers: try WorkerPool(threads: configuration.threads), access: access, configuration: configuration,
+            state: folder, lookAtPressure: { await monitor.look() })
+        lost.listen { name in Task { await registry.forget(name) } }
         (self.ledger, self.texts, self.trimmer, state) = (ledger, texts, trimmer, folder)
         (self.thread, self.registry, self.events) = (thread, registry, events)
+        (self.monitor, self.attention, self.changes) = (monitor, attention, changes)
     }
 
     deinit {
@@ -123,7 +133,8 @@ public final class EbbService: Service {
     /// Serves all that come, until the entrance is closed and they are gone.
     private func serve(_ clients: AsyncStream<Accepted>) async {
         let services = ConnectionServices(
-            handler: requestHandler(), limits: configuration.limits, ledger: ledger, trimmer: trimmer,
+            handler: requestHandler(), limits: configuration.limits, ledger: ledger, attention: attention,
+            trimmer: trimmer,
             frames: FrameCoder.Queue(), logger: logger)
         await withDiscardingTaskGroup { group in
             for await client in clients {
@@ -147,7 +158,7 @@ public final class EbbService: Service {
         RequestHandler(
             registry: registry, thread: thread, texts: texts, ledger: ledger, limits: configuration.limits,
             access: access, operatorSource: operatorSource,
-            wakeMonitor: { self.monitor.wake() }, pressure: { self.monitor.view }, events: events,
+            lookAtPressure: { await self.monitor.look() }, pressure: { self.monitor.view }, events: events,
             statusReport: { try await self.status() }, isDraining: { self.connections.isDraining })
     }
 
@@ -161,7 +172,7 @@ public final class EbbService: Service {
         let thread = thread
         await withCheckedContinuation { continuation in
             // It waits for the end of a step: not on a thread that tasks share.
-            DispatchQueue.global().async {
+            DispatchQueue(label: "ebb.stop").async {
                 thread.stop()
                 continuation.resume()
             }
@@ -185,7 +196,11 @@ public final class EbbService: Service {
     public func setPolicy(_ policy: Policy) { thread.post { core in core.memory.setPolicy(policy) } }
 
     /// Loads a model before anyone asks.
-    public func load(_ name: String) async throws { _ = try await registry.require(name, .daemon) }
+    public func load(_ name: String) async throws {
+        attention.begin()
+        defer { attention.end() }
+        _ = try await registry.require(name, .daemon)
+    }
 }
 
 /// Carries the names of lost models from the engine thread to the registry, which is made after it.

@@ -7,6 +7,9 @@ import Synchronization
 /// Changes of level, mode and residency: told to every subscriber, and to the log, where the journal gets them as fields.
 final class EventHub: Sendable {
     private let logger: Logger
+    /// Told that there was an event.
+    private let onEvent: @Sendable () -> Void
+
     private struct State {
         var subscribers: [UInt64: (connection: UInt64, continuation: AsyncStream<EbbEvent>.Continuation)] = [:]
         var hasEnded = false
@@ -20,7 +23,10 @@ final class EventHub: Sendable {
     /// Subscriptions of one connection: each keeps a task and a queue, and no admission bounds them.
     private static let mostPerConnection = 4
 
-    init(logger: Logger) { self.logger = logger }
+    init(logger: Logger, onEvent: @escaping @Sendable () -> Void = {}) {
+        self.logger = logger
+        self.onEvent = onEvent
+    }
 
     /// Events from now on, until the subscription is cancelled or let go.
     /// - Parameter connection: whose it is.
@@ -73,6 +79,7 @@ final class EventHub: Sendable {
         event.timeMs = UInt64(Date().timeIntervalSince1970 * 1000)
         let listeners = state.withLock { $0.subscribers.values.map(\.continuation) }
         for listener in listeners { listener.yield(event) }
+        onEvent()
         log(event, level)
     }
 

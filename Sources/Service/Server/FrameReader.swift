@@ -43,9 +43,16 @@ final class FrameReader: ChannelInboundHandler {
     /// When the frame that has not ended has begun; looked at by whoever watches over the connection.
     final class Progress: Sendable {
         private let begun = Mutex<Double?>(nil)
+        private let listener = Mutex<(@Sendable () -> Void)?>(nil)
         /// Monotonic seconds; nil between frames.
         var unfinishedSince: Double? { begun.withLock { $0 } }
-        fileprivate func set(_ time: Double?) { begun.withLock { $0 = time } }
+        /// Has someone told when a frame has begun and not ended.
+        func listen(_ new: @escaping @Sendable () -> Void) { listener.withLock { $0 = new } }
+
+        fileprivate func set(_ time: Double?) {
+            begun.withLock { $0 = time }
+            if time != nil { listener.withLock { $0 }?() }
+        }
     }
 
     /// - Parameter uid: whose connection it is.

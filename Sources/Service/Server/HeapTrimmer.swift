@@ -16,25 +16,26 @@ struct HeapUse: Sendable {
     }
 }
 
-/// Gives free pages of the heap back after a burst: soon after it was told of one, and when it finds by itself that
-/// the process takes another amount than after the last time. What malloc has free does not say so: it counts pages
-/// that were given back with those that are in use again. On a queue of its own, since malloc waits meanwhile; not more
-/// often than once a second.
+/// Gives free pages of the heap back after a burst: soon after it was told of one, and when it finds, while requests run
+/// and after the last of them, that the process takes another amount than after the last time. What malloc has free does
+/// not say so: it counts pages that were given back with those that are in use again. On a queue of its own, since malloc
+/// waits meanwhile; not more often than once a second.
 final class HeapTrimmer: Sendable {
     /// Bytes below which it is not worth the walk.
     static let worthwhile = 1 << 20
 
     private let queue = DispatchQueue(label: "ebb.heap", qos: .utility)
     private let isWaiting = Atomic<Bool>(false)
+    private let isLookingLater = Atomic<Bool>(false)
     /// Anonymous bytes of the process after the last time.
     private let anonymousThen = Atomic<Int>(0)
 
-    init() { lookLater() }
-
-    private func lookLater() {
+    /// While something goes on: some seconds from now, what was said in between counts once.
+    func lookLater() {
+        guard !isLookingLater.exchange(true, ordering: .relaxed) else { return }
         queue.asyncAfter(deadline: .now() + 5) { [weak self] in
+            self?.isLookingLater.store(false, ordering: .relaxed)
             self?.look()
-            self?.lookLater()
         }
     }
 

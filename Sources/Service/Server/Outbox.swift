@@ -44,6 +44,8 @@ final class Outbox: Sendable {
     private let ledger: Ledger
     private let uid: UInt32
     private let limit: Int
+    /// Told when something waits to leave.
+    private let onWaiting = Mutex<(@Sendable () -> Void)?>(nil)
     private let state = Mutex(State())
 
     /// Bytes that the channel is given at a time, and that it holds at most.
@@ -142,7 +144,11 @@ final class Outbox: Sendable {
             wrote = true
         }
         if wrote { channel.flush() }
+        if queuedBytes > 0 { onWaiting.withLock { $0 }?() }
     }
+
+    /// Has someone told, on the event loop, when something waits that has not left at once.
+    func listen(_ new: @escaping @Sendable () -> Void) { onWaiting.withLock { $0 = new } }
 
     /// With the promise of its frame's memory when it is the last one of it.
     private func nextSlice() -> (ByteBuffer, Ledger.Reservation?)? {

@@ -30,7 +30,7 @@ public struct ServiceConfiguration: Sendable {
     public var probesModes: Bool
     /// Bytes that the system, and the own control group, could give now.
     public var availableBytes: @Sendable () -> Int
-    /// How often the sources are asked.
+    /// How often the sources are asked while something goes on.
     public var governorInterval: Duration
     /// Seconds of calm before a level is left.
     public var levelDwell: Double

@@ -8,7 +8,11 @@ import Governor
 extension EbbService {
     /// The whole report; what of it a client sees is its request's matter.
     public func status() async throws -> EbbStatus {
+        attention.begin()
+        defer { attention.end() }
+        await monitor.look()
         let (models, regions, status) = try await thread.perform { core in
+            core.lookAtFiles()
             var status = EbbStatus()
             status.activeRequests = UInt32(clamping: core.activeRequests)
             status.queuedRequests = UInt32(clamping: core.queuedRequests)
@@ -27,6 +31,15 @@ extension EbbService {
         describeLedger(&report)
         describeClients(&report)
         return report
+    }
+
+    /// The same in a line, without asking the kernel for anything.
+    public func summary() async throws -> String {
+        let (models, requests) = try await thread.perform { core in
+            (core.models.map { "\($0.name) \($0.model.expandedLayers)/\($0.model.layerCount)" }, core.activeRequests)
+        }
+        let text = models.isEmpty ? "no model loaded" : "expanded layers: \(models.joined(separator: ", "))"
+        return "\(monitor.view.level): \(text); \(requests) requests"
     }
 
     private static let queue = DispatchQueue(label: "ebb.status", qos: .utility)
