@@ -119,8 +119,12 @@ public final class DecoderModel: LayeredModel {
         for input in batch { try input.sequence.reserve(input.tokens.count) }
         let wanted = Self.wanted(batch)
         begin(batch, wanted: wanted.map(\.row))
+        pieceThreads.begin(rows: rows)
+        defer { pieceThreads.end() }
         for layer in 0..<config.layers {
-            family.run(layer, step)
+            // The last layer drops the rows that nobody asks for.
+            let isLayer = layer < config.layers - 1 || wanted.count == rows
+            pieceThreads.run(isLayer: isLayer) { family.run(layer, step) }
             betweenLayers?()
         }
         let faults = faults(batch)
@@ -219,7 +223,9 @@ public final class DecoderModel: LayeredModel {
         var failed = Set(faults.keys)
         for start in stride(from: 0, to: wanted.count, by: Self.logitsRows) {
             let end = min(start + Self.logitsRows, wanted.count)
-            try step.logits(start..<end, norm: family.outer.outputNorm, head: family.outer.head, out: out)
+            try pieceThreads.run(isLayer: false) {
+                try step.logits(start..<end, norm: family.outer.outputNorm, head: family.outer.head, out: out)
+            }
             for index in start..<end where !failed.contains(wanted[index].input) {
                 let row = UnsafeMutableBufferPointer(
                     start: out + (index - start) * config.vocabulary, count: config.vocabulary)

@@ -64,10 +64,12 @@ public final class EncoderModel: LayeredModel {
         found.reserveCapacity(batch.count)
         for piece in pieces(batch) {
             try begin(piece)
+            pieceThreads.begin(rows: piece.reduce(0) { $0 + $1.count })
             for layer in 0..<config.layers {
-                family.run(layer, step)
+                pieceThreads.run(isLayer: true) { family.run(layer, step) }
                 betweenLayers?()
             }
+            pieceThreads.end()
             var embeddings: [[Float]?] = []
             step.pool(family) { _, embedding in embeddings.append(embedding) }
             for (tokens, embedding) in zip(piece, embeddings) {

@@ -32,12 +32,14 @@ final class ForkJoin: @unchecked Sendable {
     private let words: UnsafeMutablePointer<UInt32>
     private let scratches: UnsafeMutableRawPointer
     private var job: Job?
-    /// Of the caller alone.
-    private var useful: UsefulThreads
+    /// Of the caller alone: threads for the next jobs, and seconds that jobs have taken less than on the caller alone, as
+    /// far as its share of them tells.
+    private(set) var active: Int
+    private(set) var secondsSaved = 0.0
 
     init(threads: Int) {
         self.threads = threads
-        useful = UsefulThreads(most: threads)
+        active = threads
         words = UnsafeMutableRawPointer.allocate(byteCount: Word.capacity * 4, alignment: 64)
             .bindMemory(to: UInt32.self, capacity: Word.capacity)
         words.initialize(repeating: 0, count: Word.capacity)
@@ -71,23 +73,26 @@ final class ForkJoin: @unchecked Sendable {
         ebb_futex_wake(word(.active), Int32.max)
     }
 
+    /// How many threads do the next jobs, the caller included.
+    func use(_ count: Int) {
+        let count = min(max(count, 1), threads)
+        guard count != active else { return }
+        let isMore = count > active
+        active = count
+        ebb_atomic_store(word(.active), UInt32(count))
+        if isMore { ebb_futex_wake(word(.active), Int32.max) }
+    }
+
     /// As ``WorkerPool/run(items:grain:_:)``.
     func run(items: Int, grain: Int, _ body: (Range<Int>, Int) -> Void) {
-        let start = ebb_seconds()
-        if useful.active == 1 {
+        guard active > 1 else {
             // In the same pieces: what is computed must not depend on how busy the machine is.
             for first in stride(from: 0, to: items, by: grain) { body(first..<min(first + grain, items), 0) }
-            let took = ebb_seconds() - start
-            useful.note(took: took, alone: took)
-        } else {
-            let (mine, end) = withoutActuallyEscaping(body) { fork(Job(body: $0, items: items, grain: grain)) }
-            let took = ebb_seconds() - start
-            useful.note(took: took, alone: mine > 0 ? (end - start) * Double(items) / Double(mine) : took)
+            return
         }
-        let active = UInt32(useful.active)
-        guard ebb_atomic_load(word(.active)) != active else { return }
-        ebb_atomic_store(word(.active), active)
-        ebb_futex_wake(word(.active), Int32.max)
+        let start = ebb_seconds()
+        let (mine, end) = withoutActuallyEscaping(body) { fork(Job(body: $0, items: items, grain: grain)) }
+        if mine > 0 { secondsSaved += (end - start) * Double(items) / Double(mine) - (ebb_seconds() - start) }
     }
 
     /// - Returns: the items that the caller did itself, and when it had done them.

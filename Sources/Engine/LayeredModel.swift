@@ -9,6 +9,7 @@ public class LayeredModel {
     let weights: WeightSet
     let kernels: Kernels
     public let pool: WorkerPool
+    let pieceThreads: PieceThreads
     /// Called between two layers of a step: a long prompt, or weights that have to be read from the disk again, must not
     /// make memory wait for the step's end. It may drop expansions.
     public var betweenLayers: (() -> Void)?
@@ -23,6 +24,7 @@ public class LayeredModel {
         self.file = file
         self.kernels = kernels
         self.pool = pool
+        pieceThreads = PieceThreads(pool)
         self.weights = weights
         self.precision = precision
         expansions = Array(repeating: nil, count: layers)

@@ -110,10 +110,11 @@ final class MatrixProducts {
     }
 
     /// Tiles that a thread takes at a time: small enough that a thread that is held up leaves work to the others and all
-    /// end together, large enough to cost nothing. Even, since kernels take two tiles at a time.
+    /// end together, large enough to cost nothing. Even, since kernels take two tiles at a time; each tile's result is its
+    /// own, so it does not depend on how many threads there are.
     private func grain(tiles: Int, rows: UInt32) -> Int {
         // Two tiles by many rows take some microseconds, far more than a claim.
-        rows > 32 ? 2 : max(2, min(32, tiles / (pool.threads * 4)) & ~1)
+        rows > 32 ? 2 : max(2, min(32, tiles / (pool.active * 4)) & ~1)
     }
 
     /// The part of `range` that lies in a matrix whose tiles are numbered from `start`.

@@ -4,7 +4,7 @@ import Glibc
 
 /// The threads that a step's arithmetic runs on: the caller and `threads - 1` workers. Work is handed out by fork and
 /// join; workers spin for a moment between two forks, since a token has hundreds of them, and then sleep. Other programs
-/// may have some of the cores: see ``ForkJoin`` and ``UsefulThreads``.
+/// may have some of the cores: see ``ForkJoin``, and ``PieceThreads`` for how many are used.
 public final class WorkerPool: Sendable {
     public let threads: Int
     private let work: ForkJoin
@@ -40,6 +40,16 @@ public final class WorkerPool: Sendable {
         }
         work.run(items: items, grain: grain, body)
     }
+
+    /// How many threads do what is run from now on, the caller included. Only who calls ``run(items:grain:_:)`` may.
+    func use(_ count: Int) { work.use(count) }
+
+    /// What ``use(_:)`` has set.
+    var active: Int { work.active }
+
+    /// Seconds that everything has taken less so far than it would have on the caller alone, as far as the caller's share
+    /// tells; for who calls ``run(items:grain:_:)``.
+    var secondsSaved: Double { work.secondsSaved }
 
     private final class Start {
         let work: ForkJoin

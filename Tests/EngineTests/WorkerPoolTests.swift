@@ -35,15 +35,20 @@ struct WorkerPoolTests {
     @Test("The pieces are the same where a thread is held up; it is soon left out")
     func heldUp() throws {
         let pool = try WorkerPool(threads: 2)
+        let steps = PieceThreads(pool)
         var shared: [Bool] = []
         for _ in 0..<200 {
             let seen = Mutex<[Range<Int>]>([])
             let others = Mutex(0)
-            pool.run(items: 64, grain: 3) { range, thread in
-                usleep(thread > 0 ? 5000 : 50)
-                seen.withLock { $0.append(range) }
-                if thread > 0 { others.withLock { $0 += 1 } }
+            steps.begin(rows: 1)
+            steps.run(isLayer: true) {
+                pool.run(items: 64, grain: 3) { range, thread in
+                    usleep(thread > 0 ? 5000 : 50)
+                    seen.withLock { $0.append(range) }
+                    if thread > 0 { others.withLock { $0 += 1 } }
+                }
             }
+            steps.end()
             let found = seen.withLock { $0.sorted { $0.lowerBound < $1.lowerBound } }
             #expect(found == expected(items: 64, grain: 3))
             shared.append(others.withLock { $0 } > 0)
