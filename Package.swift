@@ -46,7 +46,9 @@ let package = Package(
         // Layers, from the bottom up.
         layer("Quantization", ["CKernels"]),
         layer("ModelFormat", ["CEbbSystem", "CKernels", "Quantization"]),
-        layer("Text", ["ModelFormat", .product(name: "OrderedCollections", package: "swift-collections")]),
+        layer(
+            "Text", ["ModelFormat", .product(name: "OrderedCollections", package: "swift-collections")],
+            settings: [testable]),
         layer("Engine", ["CKernels", "CEbbSystem", "Quantization", "ModelFormat", "Text"]),
         layer("Conversion", ["CKernels", "Quantization", "ModelFormat", "Text", "Engine"]),
         layer("Governor", ["CEbbSystem"]),

@@ -51,6 +51,9 @@ struct KnownKeys {
                 "ggml.scores",
                 "ggml.bos_token_id", "ggml.eos_token_id", "ggml.eot_token_id", "ggml.eom_token_id",
                 "ggml.unknown_token_id", "ggml.add_bos_token", "ggml.add_eos_token", "ggml.add_space_prefix",
+                "ggml.cls_token_id", "ggml.separator_token_id", "ggml.seperator_token_id",
+                "ggml.normalizer.lowercase", "ggml.normalizer.strip_accents", "ggml.remove_extra_whitespaces",
+                "ggml.precompiled_charsmap",
             ],
             harmless: [
                 // Templates beside the one that is used.
@@ -58,12 +61,12 @@ struct KnownKeys {
                 // The same tokenizer once more, as its maker wrote it.
                 "huggingface.json", "ggml.token_type_count", "ggml.added_tokens",
                 // Tokens that nothing here puts in or looks for.
-                "ggml.padding_token_id", "ggml.separator_token_id", "ggml.seperator_token_id", "ggml.cls_token_id",
-                "ggml.mask_token_id", "ggml.prefix_token_id", "ggml.suffix_token_id", "ggml.middle_token_id",
+                "ggml.padding_token_id", "ggml.mask_token_id", "ggml.prefix_token_id", "ggml.suffix_token_id",
+                "ggml.middle_token_id",
                 "ggml.fim_pre_token_id", "ggml.fim_suf_token_id", "ggml.fim_mid_token_id", "ggml.fim_pad_token_id",
                 "ggml.fim_rep_token_id", "ggml.fim_sep_token_id",
             ],
-            neutral: ["ggml.add_sep_token": [0], "ggml.remove_extra_whitespaces": [0]]),
+            neutral: ["ggml.add_sep_token": [0]]),
         "adapter": KnownKeys(used: []), "clip": KnownKeys(used: []),
     ]
 }

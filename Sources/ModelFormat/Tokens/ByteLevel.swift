@@ -19,8 +19,11 @@ enum ByteLevel {
     private static let byteOfLow: [Int16] = (UInt32(0)..<324).map { byteOfScalar[$0].map(Int16.init) ?? -1 }
 
     /// Appends the bytes that a vocabulary text stands for; characters outside the alphabet stand for their UTF-8.
-    static func spell(_ text: UnsafeRawBufferPointer, into bytes: inout [UInt8]) {
+    /// - Returns: whether the text was all of the alphabet.
+    @discardableResult
+    static func spell(_ text: UnsafeRawBufferPointer, into bytes: inout [UInt8]) -> Bool {
         var at = 0
+        var isAlphabet = true
         while at < text.count {
             let lead = text[at]
             // The whole alphabet is below U+0144: one or two bytes of UTF-8.
@@ -29,10 +32,12 @@ enum ByteLevel {
             if two || lead < 0x80, scalar < byteOfLow.count, byteOfLow[scalar] >= 0 {
                 bytes.append(UInt8(byteOfLow[scalar]))
             } else {
+                isAlphabet = false
                 bytes.append(lead)
                 if two { bytes.append(text[at + 1]) }
             }
             at += two ? 2 : 1
         }
+        return isAlphabet
     }
 }

@@ -36,6 +36,7 @@ public struct MergeTable: Sendable {
         guard let list = metadata.array("tokenizer.ggml.merges"), list.isStrings else {
             throw FormatError("the tokenizer has no merges (tokenizer.ggml.merges)")
         }
+        let spelling = TokenSpelling(metadata)
         var merges: [Int32] = []
         merges.reserveCapacity(list.count * 3)
         for rank in 0..<list.count {
@@ -46,8 +47,8 @@ public struct MergeTable: Sendable {
             }
             var left: [UInt8] = []
             var right: [UInt8] = []
-            ByteLevel.spell(UnsafeRawBufferPointer(rebasing: text[..<space]), into: &left)
-            ByteLevel.spell(UnsafeRawBufferPointer(rebasing: text[(space + 1)...]), into: &right)
+            spelling.spell(UnsafeRawBufferPointer(rebasing: text[..<space]), into: &left)
+            spelling.spell(UnsafeRawBufferPointer(rebasing: text[(space + 1)...]), into: &right)
             // A merge whose parts are no tokens can never apply.
             if let a = vocabulary.id(left), let b = vocabulary.id(right), let made = vocabulary.id(left + right) {
                 merges += [a, b, made]

@@ -61,14 +61,15 @@ public struct Vocabulary: Sendable {
             }
             kinds = types.map { UInt8(exactly: $0).flatMap(Kind.init) ?? .normal }
         }
-        let isByteLevel = metadata.string("tokenizer.ggml.model") == "gpt2"
+        let spelling = TokenSpelling(metadata)
         try self.init(kinds) { index, blob in
             let text = tokens.string(index)
             switch kinds[index] {
-            case .byte where !isByteLevel: blob.append(try Self.byte(text))
+            case .byte where spelling == .text: blob.append(try Self.byte(text))
             case .control, .userDefined: blob.append(contentsOf: text)
-            default: if isByteLevel { ByteLevel.spell(text, into: &blob) } else { blob.append(contentsOf: text) }
+            default: return spelling.spell(text, into: &blob)
             }
+            return true
         }
     }
 
@@ -91,38 +92,49 @@ public struct Vocabulary: Sendable {
             }
             kinds[index] = .control
         }
-        try self.init(kinds) { index, blob in blob.append(contentsOf: tokens[index]) }
+        try self.init(kinds) { index, blob in
+            blob.append(contentsOf: tokens[index])
+            return true
+        }
     }
 
-    private init(_ kinds: [Kind], append: (Int, inout [UInt8]) throws -> Void) throws {
+    /// - Parameter append: spells a token; false where it is found by its bytes only if no other token is those.
+    private init(_ kinds: [Kind], append: (Int, inout [UInt8]) throws -> Bool) throws {
         var blob: [UInt8] = []
         var ends: [UInt32] = []
         ends.reserveCapacity(kinds.count)
+        var (first, last): ([Int], [Int]) = ([], [])
+        first.reserveCapacity(kinds.count)
         for index in kinds.indices {
-            try append(index, &blob)
+            if try append(index, &blob) { first.append(index) } else { last.append(index) }
             guard let end = UInt32(exactly: blob.count) else { throw FormatError("the vocabulary is over 4 GiB") }
             ends.append(end)
-        }
-        var table = [Int32](repeating: -1, count: HashTable.slots(for: kinds.count))
-        var start = 0
-        for index in kinds.indices {
-            let text = blob[start..<Int(ends[index])]
-            start = Int(ends[index])
-            // A byte token stands for a byte that is left over, never for the text that is that byte.
-            guard kinds[index] != .byte else { continue }
-            let slot = HashTable.find(Self.slot(text.reduce(Self.emptyHash, Self.hash)), slots: table.count) { slot in
-                let other = Int(table[slot])
-                return other < 0
-                    || blob[(other == 0 ? 0 : Int(ends[other - 1]))..<Int(ends[other])].elementsEqual(text)
-            }
-            guard let slot else { throw HashTable.overfull }
-            if table[slot] < 0 { table[slot] = Int32(index) }
         }
         self.blob = Numbers(blob)
         self.ends = Numbers(ends)
         self.kinds = Numbers(kinds.map(\.rawValue))
-        self.table = Numbers(table)
+        table = Numbers(try Self.table(kinds, first + last, blob, ends))
         special = Self.special(kinds, blob, ends)
+    }
+
+    private static func table(
+        _ kinds: [Kind], _ order: [Int], _ blob: [UInt8], _ ends: [UInt32]
+    ) throws -> [Int32] {
+        func text(_ index: Int) -> ArraySlice<UInt8> {
+            blob[(index == 0 ? 0 : Int(ends[index - 1]))..<Int(ends[index])]
+        }
+        var table = [Int32](repeating: -1, count: HashTable.slots(for: kinds.count))
+        // A byte token stands for a byte that is left over, never for the text that is that byte.
+        for index in order where kinds[index] != .byte {
+            let own = text(index)
+            let slot = HashTable.find(Self.slot(own.reduce(emptyHash, hash)), slots: table.count) { slot in
+                let other = Int(table[slot])
+                return other < 0 || text(other).elementsEqual(own)
+            }
+            guard let slot else { throw HashTable.overfull }
+            if table[slot] < 0 { table[slot] = Int32(index) }
+        }
+        return table
     }
 
     private static func special(_ kinds: [Kind], _ blob: [UInt8], _ ends: [UInt32]) -> Numbers<Int32> {
@@ -214,6 +226,15 @@ public struct Vocabulary: Sendable {
         return nil
     }
 
+    /// For each byte the token that stands for it where it is left over; -1 where there is none.
+    public func byteTokens() -> [Int32] {
+        var bytes = [Int32](repeating: -1, count: 256)
+        for id in 0..<Int32(clamping: count) where kind(id) == .byte {
+            if let byte = text(id).first { bytes[Int(byte)] = id }
+        }
+        return bytes
+    }
+
     /// The bytes of the longest token.
     public var longestToken: Int {
         var (longest, start) = (0, 0)
@@ -278,12 +299,14 @@ extension MetadataEncoder {
     /// - Throws: ``FormatError`` where those lists are malformed.
     mutating func appendWithTables(_ metadata: Metadata, except: Set<String>) throws {
         let model = metadata.string("tokenizer.ggml.model")
-        guard metadata.array("tokenizer.ggml.tokens") != nil, model == "gpt2" || model == "llama" else {
+        let hasMerges = model == "gpt2" || model == "gemma4"
+        guard metadata.array("tokenizer.ggml.tokens") != nil, hasMerges || ["llama", "bert", "t5"].contains(model)
+        else {
             return append(metadata, except: except)
         }
         append(metadata, except: except.union(Self.listKeys))
         let vocabulary = try Vocabulary(metadata)
         vocabulary.encode(into: &self)
-        if model == "gpt2" { try MergeTable(metadata, vocabulary).encode(into: &self) }
+        if hasMerges { try MergeTable(metadata, vocabulary).encode(into: &self) }
     }
 }

@@ -24,24 +24,28 @@ public struct Tokenizer: Sendable {
     public init(_ metadata: Metadata) throws {
         vocabulary = try Vocabulary(metadata)
         switch metadata.string("tokenizer.ggml.model") {
-        case "gpt2": model = .bytePair(try BytePairEncoder(metadata, vocabulary: vocabulary))
+        case "gpt2", "gemma4": model = .bytePair(try BytePairEncoder(metadata, vocabulary: vocabulary))
         case "llama": model = .sentencePiece(try SentencePieceEncoder(metadata, vocabulary: vocabulary))
-        case "wordpiece": model = .wordPiece(try WordPieceEncoder(metadata, vocabulary: vocabulary))
+        case "wordpiece", "bert": model = .wordPiece(try WordPieceEncoder(metadata, vocabulary: vocabulary))
         case let other:
             throw TextError(
-                "the tokenizer model \"\(other ?? "none")\" is not supported (gpt2, llama and wordpiece are)")
+                "the tokenizer model \"\(other ?? "none")\" is not supported (gpt2, gemma4, llama, bert and wordpiece are)"
+            )
         }
-        let count = vocabulary.count
-        func token(_ key: String) -> Int32? {
-            metadata.integer("tokenizer.ggml.\(key)").flatMap { (0..<count).contains($0) ? Int32($0) : nil }
-        }
-        bos = token("bos_token_id")
-        eos = token("eos_token_id")
-        let isSentencePiece = metadata.string("tokenizer.ggml.model") == "llama"
-        addsBOS = metadata.bool("tokenizer.ggml.add_bos_token") ?? isSentencePiece
-        addsEOS = metadata.bool("tokenizer.ggml.add_eos_token") ?? false
-        endOfGeneration = Self.endTokens(vocabulary, [eos, token("eot_token_id"), token("eom_token_id")])
+        let rules = TextEnds(metadata, vocabulary)
+        (bos, eos) = (rules.first, rules.last)
+        addsBOS = metadata.bool("tokenizer.ggml.add_bos_token") ?? Self.addsBOS(model, metadata)
+        addsEOS = metadata.bool("tokenizer.ggml.add_eos_token") ?? rules.addsLast
+        endOfGeneration = rules.endOfGeneration
         special = SpecialTokens(vocabulary)
+    }
+
+    private static func addsBOS(_ model: Model, _ metadata: Metadata) -> Bool {
+        switch model {
+        case .bytePair(let encoder): encoder.addsBOS
+        case .sentencePiece: true
+        case .wordPiece: metadata.string("tokenizer.ggml.model") == "bert"
+        }
     }
 
     /// Whether a special token is found in every text, not only where the caller asks for special tokens.
@@ -50,19 +54,6 @@ public struct Tokenizer: Sendable {
         if isWordPiece { return vocabulary.kind(id) != .userDefined || !endOfGeneration.contains(id) }
         // What ends a turn is a control token, also where a file calls it user-defined (Gemma's </s>).
         return vocabulary.kind(id) == .userDefined && !endOfGeneration.contains(id)
-    }
-
-    /// Chat models end a turn with one of these, whatever their metadata calls the end.
-    private static func endTokens(_ vocabulary: Vocabulary, _ named: [Int32?]) -> Set<Int32> {
-        let texts = [
-            "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<end_of_turn>", "<|end_of_text|>", "<|end|>", "</s>",
-        ]
-        var found = Set(named.compactMap { $0 })
-        for text in texts {
-            guard let id = vocabulary.id(Array(text.utf8)) else { continue }
-            if [.control, .userDefined].contains(vocabulary.kind(id)) { found.insert(id) }
-        }
-        return found
     }
 
     /// - Parameters:
@@ -87,9 +78,10 @@ public struct Tokenizer: Sendable {
     /// Bytes of memory that encoding a text takes at most, its tokens included and the text itself not.
     public static func workingBytes(forUTF8Count count: Int) -> Int {
         // Composing makes at most three bytes of one. Each may be a token (4 bytes, while the array grows 6); the text is
-        // there as an array and composed; besides comes the merging of one piece.
+        // there as an array and composed; besides comes the merging of one piece, and what its pattern has tried in vain.
         let count = min(max(count, 0), Int.max / 64)
-        return count * 24 + MergeQueue.bytesPerByte * min(3 * count, MergeQueue.pieceLimit) + (1 << 16)
+        return count * 36 + MergeQueue.bytesPerByte * min(3 * count, MergeQueue.pieceLimit) + (1 << 16)
+            + (count >= BytePairScratch.rememberedText ? BytePairScratch.byteCount : 0)
     }
 
     private func encode(
@@ -98,12 +90,13 @@ public struct Tokenizer: Sendable {
         let bytes = Array(text.utf8)
         var ids: [Int32] = []
         ids.reserveCapacity(bytes.count / 2 + 2)
+        var scratch: BytePairScratch?
         if addSpecial, addsBOS, let bos { ids.append(bos) }
         var start = 0
         while start < bytes.count {
             let found = try special.next(in: bytes, from: start, &meter) { parseSpecial || isFoundAlways($0) }
             let end = found?.range.lowerBound ?? bytes.count
-            if start < end { try encodePlain(bytes, start..<end, into: &ids, &meter) }
+            if start < end { try encodePlain(bytes, start..<end, &scratch, into: &ids, &meter) }
             if start == 0, end == 0, ids.first == bos, let token = found?.token, token == bos, !isWordPiece {
                 ids.removeAll(keepingCapacity: true)
             }
@@ -117,10 +110,14 @@ public struct Tokenizer: Sendable {
     private var isWordPiece: Bool { if case .wordPiece = model { true } else { false } }
 
     private func encodePlain(
-        _ bytes: [UInt8], _ range: Range<Int>, into ids: inout [Int32], _ meter: inout WorkMeter
+        _ bytes: [UInt8], _ range: Range<Int>, _ scratch: inout BytePairScratch?, into ids: inout [Int32],
+        _ meter: inout WorkMeter
     ) throws(CancellationError) {
         switch model {
-        case .bytePair(let encoder): try encoder.encode(bytes, range, into: &ids, &meter)
+        case .bytePair(let encoder):
+            let used = scratch ?? BytePairScratch(remembers: bytes.count >= BytePairScratch.rememberedText)
+            scratch = used
+            try encoder.encode(bytes, range, used, into: &ids, &meter)
         case .sentencePiece(let encoder): try encoder.encode(bytes, range, into: &ids, &meter)
         case .wordPiece(let encoder): try encoder.encode(bytes, range, into: &ids, &meter)
         }
@@ -136,12 +133,8 @@ public struct Tokenizer: Sendable {
         case .byte, .undefined, .unused, .normal, .userDefined: break
         }
         let bytes = vocabulary.bytes(id)
-        if case .wordPiece(let encoder) = model {
-            let mark = encoder.continuation
-            return bytes.starts(with: mark) ? Array(bytes.dropFirst(mark.count)) : [0x20] + bytes
-        }
-        guard case .sentencePiece = model, vocabulary.kind(id) != .byte else { return bytes }
-        return Self.withSpaces(bytes)
+        if case .wordPiece(let encoder) = model { return encoder.bytes(ofToken: bytes) }
+        return spellsSpaces && vocabulary.kind(id) != .byte ? Self.withSpaces(bytes) : bytes
     }
 
     /// The name of a token that is not printed (`<|im_start|>`), for whoever looks for it in a model's output; nil for
@@ -150,6 +143,15 @@ public struct Tokenizer: Sendable {
         guard id >= 0, id < vocabulary.count, bytes(of: id).isEmpty else { return nil }
         let name = bytes(of: id, special: true)
         return name.isEmpty ? nil : String(decoding: name, as: UTF8.self)
+    }
+
+    /// Whether tokens have U+2581 for a space.
+    private var spellsSpaces: Bool {
+        switch model {
+        case .bytePair(let encoder): encoder.isText
+        case .sentencePiece: true
+        case .wordPiece: false
+        }
     }
 
     private static func withSpaces(_ bytes: [UInt8]) -> [UInt8] {

@@ -22,14 +22,23 @@ struct SentencePieceEncoder: Sendable {
         guard let scores = metadata.floatBits("tokenizer.ggml.scores"), scores.count == vocabulary.count else {
             throw TextError("the tokenizer lacks a score for each token (tokenizer.ggml.scores)")
         }
+        guard metadata.bool("tokenizer.ggml.remove_extra_whitespaces") != true else {
+            throw TextError("the tokenizer removes spaces (tokenizer.ggml.remove_extra_whitespaces): not supported")
+        }
         self.scores = scores
         addsSpacePrefix = metadata.bool("tokenizer.ggml.add_space_prefix") ?? true
-        var bytes = [Int32](repeating: -1, count: 256)
-        for id in 0..<Int32(vocabulary.count) where vocabulary.kind(id) == .byte {
-            if let byte = vocabulary.bytes(id).first { bytes[Int(byte)] = id }
-        }
-        byteTokens = bytes
+        byteTokens = vocabulary.byteTokens()
         unknown = metadata.integer("tokenizer.ggml.unknown_token_id").flatMap(Int32.init(exactly:))
+    }
+
+    /// Text as vocabularies spell it: each space as U+2581.
+    static func escaped(_ text: ArraySlice<UInt8>) -> [UInt8] {
+        var out: [UInt8] = []
+        out.reserveCapacity(text.count + text.count / 2)
+        for byte in text {
+            if byte == 0x20 { out += space } else { out.append(byte) }
+        }
+        return out
     }
 
     /// Appends the tokens of a part of a text. Nothing but special tokens stands right before it.

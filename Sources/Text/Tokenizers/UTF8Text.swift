@@ -32,4 +32,10 @@ enum UTF8Text {
         while at < end, bytes[at] & 0xc0 == 0x80 { at += 1 }
         return at
     }
+
+    static func boundary(_ bytes: UnsafeBufferPointer<UInt8>, from at: Int, end: Int) -> Int {
+        var at = at
+        while at < end, bytes[at] & 0xc0 == 0x80 { at += 1 }
+        return at
+    }
 }

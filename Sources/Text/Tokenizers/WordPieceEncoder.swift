@@ -9,19 +9,31 @@ struct WordPieceEncoder: Sendable {
     private let normalizer: Normalizer
     /// Characters; longer words are unknown.
     private let longestWord: Int
-    let continuation: [UInt8]
+    /// What pieces inside a word begin with, and what those at its front do: one of the two is a mark, the other empty.
+    private let continuation: [UInt8]
+    private let front: [UInt8]
     /// A text is cut at the first white space after so many bytes.
     private static let cutBytes = 4096
 
     init(_ metadata: Metadata, vocabulary: Vocabulary) throws {
         self.vocabulary = vocabulary
-        guard let unknown = metadata.integer("tokenizer.ggml.unknown_token_id"),
+        let isGGUF = metadata.string("tokenizer.ggml.model") == "bert"
+        // GGUF's usual values are those of BERT's own vocabulary.
+        guard let unknown = metadata.integer("tokenizer.ggml.unknown_token_id") ?? (isGGUF ? 100 : nil),
             (0..<vocabulary.count).contains(unknown)
         else { throw TextError("the WordPiece vocabulary has no unknown token (tokenizer.ggml.unknown_token_id)") }
         self.unknown = Int32(unknown)
         normalizer = try Normalizer(metadata)
         longestWord = max(0, metadata.integer("tokenizer.ebb.longest_word") ?? 100)
-        continuation = Array((metadata.string("tokenizer.ebb.continuation") ?? "##").utf8)
+        // GGUF marks the fronts of words, as SentencePiece does.
+        front = isGGUF ? SentencePieceEncoder.space : []
+        continuation = isGGUF ? [] : Array((metadata.string("tokenizer.ebb.continuation") ?? "##").utf8)
+    }
+
+    /// What a token adds to a text: a space before the front of a word.
+    func bytes(ofToken bytes: [UInt8]) -> [UInt8] {
+        if !front.isEmpty { return bytes.starts(with: front) ? [0x20] + bytes.dropFirst(front.count) : bytes }
+        return bytes.starts(with: continuation) ? Array(bytes.dropFirst(continuation.count)) : [0x20] + bytes
     }
 
     /// Appends the tokens of a part of a text.
@@ -82,7 +94,7 @@ struct WordPieceEncoder: Sendable {
         while start < word.count {
             try meter.add(min(longestToken, word.count - start, Self.tokenLimit))
             let found = vocabulary.longest(
-                word[start...], prefix: start == 0 ? [] : continuation, limit: min(longestToken, Self.tokenLimit))
+                word[start...], prefix: start == 0 ? front : continuation, limit: min(longestToken, Self.tokenLimit))
             guard let found else {
                 ids.removeSubrange(first...)
                 return ids.append(unknown)

@@ -7,7 +7,10 @@ struct Normalizer: Sendable {
     /// - Throws: ``TextError`` for a step that is not known.
     init(_ metadata: Metadata) throws {
         guard let list = metadata.array(NormalizerStep.key), list.isStrings else {
-            steps = NormalizerStep.bert(lowercase: metadata.bool("tokenizer.ebb.lowercase") ?? true)
+            let lowercase =
+                metadata.bool("tokenizer.ebb.lowercase") ?? metadata.bool("tokenizer.ggml.normalizer.lowercase")
+            steps = NormalizerStep.bert(
+                stripAccents: metadata.bool("tokenizer.ggml.normalizer.strip_accents"), lowercase: lowercase ?? true)
             return
         }
         steps = try (0..<list.count).map { index in
@@ -68,10 +71,11 @@ struct Normalizer: Sendable {
         scalars = out
     }
 
+    /// As Hugging Face tokenizers have it, which leave out the first 256 of U+2B820 and what follows.
     private static func isIdeograph(_ scalar: Unicode.Scalar) -> Bool {
         switch scalar.value {
         case 0x4e00...0x9fff, 0x3400...0x4dbf, 0x20000...0x2a6df, 0x2a700...0x2b73f, 0x2b740...0x2b81f,
-            0x2b820...0x2ceaf, 0xf900...0xfaff, 0x2f800...0x2fa1f:
+            0x2b920...0x2ceaf, 0xf900...0xfaff, 0x2f800...0x2fa1f:
             true
         default: false
         }

@@ -1,0 +1,155 @@
+import ModelFormat
+
+/// Byte-pair encoding: the pieces of a pre-tokenizer, merged by rank (Sennrich et al. 2016), from single bytes as GPT-2 does
+/// (Radford et al. 2019) or from characters, with bytes for those that are no token.
+struct BytePairEncoder: Sendable {
+    private let preTokenizer: PreTokenizer
+    private let composes: Bool
+    private let ignoresMerges: Bool
+    private let vocabulary: Vocabulary
+    /// The token of each single byte; -1 where the vocabulary has none (such a byte is dropped, as llama.cpp does).
+    private let byteTokens: [Int32]
+    private let merges: MergeTable
+    /// Tokens are spelled as text, spaces as U+2581; otherwise as bytes.
+    let isText: Bool
+    /// Whether BOS goes before a text where the file does not say.
+    let addsBOS: Bool
+
+    init(_ metadata: Metadata, vocabulary: Vocabulary) throws {
+        let isGemma = metadata.string("tokenizer.ggml.model") == "gemma4"
+        let name = isGemma ? "gemma4" : metadata.string("tokenizer.ggml.pre") ?? "default"
+        guard let rules = BytePairRules(named: name) else {
+            throw TextError("the pre-tokenizer \"\(name)\" is not supported")
+        }
+        preTokenizer = PreTokenizer(rules.steps)
+        (composes, ignoresMerges, addsBOS) = (rules.composes, rules.ignoresMerges, rules.addsBOS)
+        self.vocabulary = vocabulary
+        isText = TokenSpelling(metadata) == .text
+        byteTokens = isText ? vocabulary.byteTokens() : (0...255).map { vocabulary.id([UInt8($0)]) ?? -1 }
+        merges = try MergeTable(metadata, vocabulary)
+    }
+
+    /// Appends the tokens of a part of a text.
+    func encode(
+        _ bytes: [UInt8], _ range: Range<Int>, _ scratch: BytePairScratch, into ids: inout [Int32],
+        _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        if isText {
+            let text = SentencePieceEncoder.escaped(bytes[range])
+            return try encodeComposed(text, text.indices, scratch, into: &ids, &meter)
+        }
+        if composes, let composed = try CanonicalForms.composed(bytes, range, &meter) {
+            return try encodeComposed(composed, composed.indices, scratch, into: &ids, &meter)
+        }
+        try encodeComposed(bytes, range, scratch, into: &ids, &meter)
+    }
+
+    private func encodeComposed(
+        _ bytes: [UInt8], _ range: Range<Int>, _ scratch: BytePairScratch, into ids: inout [Int32],
+        _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        var queue = MergeQueue()
+        var memory = preTokenizer.memory()
+        try bytes.withUnsafeBufferPointer { bytes throws(CancellationError) in
+            try preTokenizer.split(bytes, range, &memory) { piece throws(CancellationError) in
+                try meter.add(piece.count)
+                if let key = BytePairScratch.key(bytes, piece) {
+                    if scratch.recall(key, into: &ids) { return }
+                    let first = ids.count
+                    try encodeWhole(bytes, piece, scratch, &queue, into: &ids, &meter)
+                    scratch.remember(key, ids[first...])
+                } else {
+                    try encodeWhole(bytes, piece, scratch, &queue, into: &ids, &meter)
+                }
+            }
+        }
+    }
+
+    private func encodeWhole(
+        _ bytes: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, _ scratch: BytePairScratch,
+        _ queue: inout MergeQueue, into ids: inout [Int32], _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        if ignoresMerges, piece.count <= Self.wholeLimit {
+            let text = Array(bytes[piece])
+            if let id = vocabulary.id(text), vocabulary.kind(id) == .normal { return ids.append(id) }
+        }
+        if piece.count <= BytePairScratch.symbolLimit {
+            return try encodeShort(bytes, piece, scratch, into: &ids, &meter)
+        }
+        var start = piece.lowerBound
+        while start < piece.upperBound {
+            let limit = start + MergeQueue.pieceLimit
+            let stop =
+                limit < piece.upperBound && isText
+                ? UTF8Text.boundary(bytes, from: limit, end: piece.upperBound) : min(limit, piece.upperBound)
+            try encodeLong(bytes, start..<stop, &queue, into: &ids, &meter)
+            start = stop
+        }
+    }
+
+    /// Bytes of a piece that is looked up whole; those of real vocabularies are below 512.
+    private static let wholeLimit = 1024
+
+    /// Calls `body` with the length and the token of each symbol that a piece begins as; -1 is none.
+    @inline(__always)
+    private func forEachSymbol(
+        _ bytes: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, _ body: (Int, Int32) -> Void
+    ) {
+        guard isText else {
+            for at in piece { body(1, byteTokens[Int(bytes[at])]) }
+            return
+        }
+        var at = piece.lowerBound
+        while at < piece.upperBound {
+            let length = min(UTF8Text.length(bytes[at]), piece.upperBound - at)
+            body(length, vocabulary.id(Array(bytes[at..<at + length])) ?? -1)
+            at += length
+        }
+    }
+
+    private func encodeShort(
+        _ bytes: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, _ scratch: BytePairScratch,
+        into ids: inout [Int32], _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        scratch.begin()
+        var hasUnknown = false
+        forEachSymbol(bytes, piece) { _, token in
+            scratch.append(token)
+            if token < 0 { hasUnknown = true }
+        }
+        // Where a character is spelled in bytes, its place is wanted: the queue knows it.
+        if hasUnknown, isText {
+            var queue = MergeQueue()
+            return try encodeLong(bytes, piece, &queue, into: &ids, &meter)
+        }
+        try meter.add(scratch.merge(merges))
+        for index in 0..<scratch.count where scratch[index] >= 0 { ids.append(scratch[index]) }
+    }
+
+    private func encodeLong(
+        _ bytes: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, _ queue: inout MergeQueue,
+        into ids: inout [Int32], _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        queue.begin(bytes: piece.count)
+        forEachSymbol(bytes, piece) { length, token in queue.append(length: length, token: token) }
+        try queue.run(&meter) { _, left, right in
+            guard left.token >= 0, right.token >= 0, let merge = merges.merge(left.token, right.token) else {
+                return nil
+            }
+            // Ranks stay below 2^24, where Float counts exactly.
+            return (Float(merge.rank), merge.token)
+        }
+        queue.trimCandidates()
+        for (place, symbol) in queue.symbols.enumerated() where symbol.length > 0 {
+            if symbol.token >= 0 {
+                ids.append(symbol.token)
+            } else if isText {
+                let start = piece.lowerBound + place
+                for byte in bytes[start..<start + Int(symbol.length)] where byteTokens[Int(byte)] >= 0 {
+                    ids.append(byteTokens[Int(byte)])
+                }
+            }
+        }
+        queue.trim()
+    }
+}
