@@ -14,7 +14,7 @@ build: setup
 
 test: setup
 	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
-	@Benchmarks/fetch-llama $(CACHE) > /dev/null
+	@scripts/tokenizer-references $(CACHE)
 	swift build -c release --build-tests
 	swift test -c release --skip-build --no-parallel
 
@@ -31,7 +31,7 @@ fuzz: setup
 # The tests under a sanitizer; FILTER names some of them.
 asan: setup
 	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
-	@Benchmarks/fetch-llama $(CACHE) > /dev/null
+	@scripts/tokenizer-references $(CACHE)
 	@scripts/sanitize address '$(FILTER)'
 
 tsan: setup

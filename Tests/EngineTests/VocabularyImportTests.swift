@@ -11,9 +11,11 @@ struct VocabularyImportTests {
         let folder = try TemporaryFolder()
         let source = try GGUFFile(path: try folder.write("in.gguf", try vocabulary.tinyModel()))
         try ModelFamilies.check(source)
-        try ModelImport(GGUFSource(source)).write(to: folder.file("out.ebb")) { imported in
-            try ModelFamilies.check(imported)
-            #expect(try Tokenizer(imported.metadata).vocabularySize == Vocabulary.count(source.metadata))
-        }
+        try ModelImport(GGUFSource(source)).write(
+            to: folder.file("out.ebb"),
+            checking: { imported in
+                try ModelFamilies.check(imported)
+                #expect(try Tokenizer(imported.metadata).vocabularySize == Vocabulary.count(source.metadata))
+            })
     }
 }

@@ -31,15 +31,27 @@ public enum LlamaVocabulary: String, CaseIterable, Sendable {
     /// - Throws: where it has not been fetched.
     public var path: String {
         get throws {
-            let environment = ProcessInfo.processInfo.environment
-            let cache = environment["XDG_CACHE_HOME"] ?? (environment["HOME"] ?? "") + "/.cache"
-            let folder = "\(cache)/ebb/llama.cpp/llama_cpp_python-0.3.36/vendor/llama.cpp/models"
-            let path = "\(folder)/ggml-vocab-\(rawValue).gguf"
+            let path =
+                "\(Self.cache)/llama.cpp/llama_cpp_python-0.3.36/vendor/llama.cpp/models/ggml-vocab-\(rawValue).gguf"
             guard FileManager.default.fileExists(atPath: path) else {
                 throw FormatError("\(path) is missing: `make test` fetches it (Benchmarks/fetch-llama)")
             }
             return path
         }
+    }
+
+    private static var cache: String {
+        let environment = ProcessInfo.processInfo.environment
+        return (environment["XDG_CACHE_HOME"] ?? (environment["HOME"] ?? "") + "/.cache") + "/ebb"
+    }
+
+    /// What Hugging Face's tokenizers make of random texts (scripts/tokenizer-references).
+    public static func references<T: Decodable>(_ type: T.Type) throws -> [T] {
+        let path = "\(cache)/tokenizers/references.jsonl"
+        guard FileManager.default.fileExists(atPath: path) else {
+            throw FormatError("\(path) is missing: `make test` makes it (scripts/tokenizer-references)")
+        }
+        return try Reference.lines(type, URL(fileURLWithPath: path))
     }
 
     public var metadata: Metadata { get throws { try GGUFFile(path: try path).metadata } }

@@ -26,4 +26,23 @@ struct VocabularyTests {
             }
         }
     }
+
+    private struct Line: Decodable {
+        let vocabulary, text: String
+        let ids: [Int32]
+    }
+
+    @Test(
+        "Any text becomes the tokens that Hugging Face's tokenizers make of it",
+        arguments: [LlamaVocabulary.aquila, .gptNeoX, .baichuan, .nomicBertMoE])
+    func otherTokens(vocabulary: LlamaVocabulary) throws {
+        let lines = try LlamaVocabulary.references(Line.self).filter { $0.vocabulary == vocabulary.rawValue }
+        #expect(lines.count > 400)
+        for tokenizer in try tokenizers(vocabulary) {
+            for line in lines {
+                let found = tokenizer.encode(line.text, addSpecial: false, parseSpecial: false)
+                #expect(found == line.ids, "\(line.text.debugDescription)")
+            }
+        }
+    }
 }

@@ -226,6 +226,22 @@ public struct Vocabulary: Sendable {
         return nil
     }
 
+    /// Calls `body` with the tokens that are the first bytes of a text from `at` on, `limit` at most, shortest first, and with
+    /// how many bytes each has. A token ends where a character does.
+    public func forEachPrefix(
+        _ text: UnsafeBufferPointer<UInt8>, _ at: Int, _ limit: Int, _ body: (Int32, Int) -> Void
+    ) {
+        var hash = Self.emptyHash
+        for count in 1..<max(limit, 0) + 1 {
+            hash = Self.hash(hash, text[at + count - 1])
+            if at + count < text.count, text[at + count] & 0xc0 == 0x80 { continue }
+            let found = find(hash) { token in
+                token.count == count && token.elementsEqual(UnsafeRawBufferPointer(text)[at..<at + count])
+            }
+            if let found { body(found, count) }
+        }
+    }
+
     /// For each byte the token that stands for it where it is left over; -1 where there is none.
     public func byteTokens() -> [Int32] {
         var bytes = [Int32](repeating: -1, count: 256)

@@ -5,6 +5,7 @@ public struct Tokenizer: Sendable {
     private enum Model: Sendable {
         case bytePair(BytePairEncoder)
         case sentencePiece(SentencePieceEncoder)
+        case unigram(UnigramEncoder)
         case wordPiece(WordPieceEncoder)
     }
 
@@ -26,10 +27,11 @@ public struct Tokenizer: Sendable {
         switch metadata.string("tokenizer.ggml.model") {
         case "gpt2", "gemma4": model = .bytePair(try BytePairEncoder(metadata, vocabulary: vocabulary))
         case "llama": model = .sentencePiece(try SentencePieceEncoder(metadata, vocabulary: vocabulary))
+        case "t5": model = .unigram(try UnigramEncoder(metadata, vocabulary: vocabulary))
         case "wordpiece", "bert": model = .wordPiece(try WordPieceEncoder(metadata, vocabulary: vocabulary))
         case let other:
             throw TextError(
-                "the tokenizer model \"\(other ?? "none")\" is not supported (gpt2, gemma4, llama, bert and wordpiece are)"
+                "the tokenizer model \"\(other ?? "none")\" is not supported (gpt2, gemma4, llama, t5, bert and wordpiece are)"
             )
         }
         let rules = TextEnds(metadata, vocabulary)
@@ -44,6 +46,7 @@ public struct Tokenizer: Sendable {
         switch model {
         case .bytePair(let encoder): encoder.addsBOS
         case .sentencePiece: true
+        case .unigram: false
         case .wordPiece: metadata.string("tokenizer.ggml.model") == "bert"
         }
     }
@@ -119,6 +122,7 @@ public struct Tokenizer: Sendable {
             scratch = used
             try encoder.encode(bytes, range, used, into: &ids, &meter)
         case .sentencePiece(let encoder): try encoder.encode(bytes, range, into: &ids, &meter)
+        case .unigram(let encoder): try encoder.encode(bytes, range, into: &ids, &meter)
         case .wordPiece(let encoder): try encoder.encode(bytes, range, into: &ids, &meter)
         }
     }
@@ -149,7 +153,7 @@ public struct Tokenizer: Sendable {
     private var spellsSpaces: Bool {
         switch model {
         case .bytePair(let encoder): encoder.isText
-        case .sentencePiece: true
+        case .sentencePiece, .unigram: true
         case .wordPiece: false
         }
     }
@@ -174,6 +178,7 @@ public struct Tokenizer: Sendable {
         switch model {
         case .bytePair: false
         case .sentencePiece(let encoder): encoder.addsSpacePrefix
+        case .unigram(let encoder): encoder.addsSpacePrefix
         case .wordPiece: true
         }
     }
