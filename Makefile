@@ -4,7 +4,7 @@ CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
 BIN := .build/release
 prefix ?= /usr
 
-.PHONY: fuzz asan tsan ubsan soak bench-fairness bench-contention bench-marks bench-scaling static deb system-test install-files bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
+.PHONY: fuzz asan tsan ubsan soak bench-fairness bench-contention bench-marks bench-scaling bench-tokenization static deb system-test install-files bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
 
 setup:
 	@scripts/setup
@@ -72,6 +72,13 @@ run: build
 bench: static
 	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
 	@Benchmarks/compare .build-static/release $(CACHE)
+
+# Text to tokens beside Hugging Face's tokenizers.
+bench-tokenization: build
+	@scripts/fetch-model smollm2 qwen2
+	@scripts/tokenizer-references $(CACHE)
+	@Benchmarks/corpora $(CACHE)
+	@$(CACHE)/tokenizers/venv-0.22.1/bin/python Benchmarks/tokenization.py $(BIN)/ebbctl $(CACHE) $(CACHE)/tokenizers/bench.json
 
 bench-scaling: build
 	@scripts/fetch-model smollm2 qwen2 gemma3

@@ -46,12 +46,10 @@ struct PatternTests {
         let bytes = Array(text.utf8)
         let tokenizer = PreTokenizer(steps)
         try tokenizer.check()
-        var memory = tokenizer.memory()
+        var iterator = tokenizer.pieces(bytes.indices)
         var pieces: [String] = []
-        try bytes.withUnsafeBufferPointer { bytes throws(CancellationError) in
-            try tokenizer.split(bytes, bytes.indices, &memory) { piece throws(CancellationError) in
-                pieces.append(String(decoding: bytes[piece], as: UTF8.self))
-            }
+        bytes.withUnsafeBufferPointer { bytes in
+            while let piece = iterator.next(bytes) { pieces.append(String(decoding: bytes[piece], as: UTF8.self)) }
         }
         return pieces
     }

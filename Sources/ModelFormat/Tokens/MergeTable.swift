@@ -82,6 +82,12 @@ public struct MergeTable: Sendable {
         return (0..<tokens).contains(made) ? (found, made) : nil
     }
 
+    /// How many merges there are.
+    public var count: Int { merges.count / 3 }
+
+    /// The two tokens of a merge, which must be in 0..<count; a file may say anything.
+    public func pair(_ rank: Int) -> (left: Int32, right: Int32) { (merges[rank * 3], merges[rank * 3 + 1]) }
+
     private func isMerge(_ rank: Int) -> Bool { rank >= 0 && rank < merges.count / 3 }
 
     private static func pair(_ a: Int32, _ b: Int32) -> UInt64 {

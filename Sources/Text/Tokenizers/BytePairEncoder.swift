@@ -10,6 +10,7 @@ struct BytePairEncoder: Sendable {
     /// The token of each single byte; -1 where the vocabulary has none (such a byte is dropped, as llama.cpp does).
     private let byteTokens: [Int32]
     private let merges: MergeTable
+    private let filter = MergeFilter.Lazy()
     /// Tokens are spelled as text, spaces as U+2581; otherwise as bytes.
     let isText: Bool
     /// Whether BOS goes before a text where the file does not say.
@@ -27,6 +28,12 @@ struct BytePairEncoder: Sendable {
         isText = TokenSpelling(metadata) == .text
         byteTokens = isText ? vocabulary.byteTokens() : (0...255).map { vocabulary.id([UInt8($0)]) ?? -1 }
         merges = try MergeTable(metadata, vocabulary)
+    }
+
+    /// What encoding a text of so many bytes works with.
+    func scratch(forUTF8Count count: Int) -> BytePairScratch {
+        let isLong = count >= BytePairScratch.rememberedText
+        return BytePairScratch(remembers: isLong, filter: isLong ? filter.get(merges) : nil)
     }
 
     /// Appends the tokens of a part of a text.
@@ -49,12 +56,12 @@ struct BytePairEncoder: Sendable {
         _ meter: inout WorkMeter
     ) throws(CancellationError) {
         var queue = MergeQueue()
-        var memory = preTokenizer.memory()
+        var pieces = preTokenizer.pieces(range)
         try bytes.withUnsafeBufferPointer { bytes throws(CancellationError) in
-            try preTokenizer.split(bytes, range, &memory) { piece throws(CancellationError) in
+            while let piece = pieces.next(bytes) {
                 try meter.add(piece.count)
                 if let key = BytePairScratch.key(bytes, piece) {
-                    if scratch.recall(key, into: &ids) { return }
+                    if scratch.recall(key, into: &ids) { continue }
                     let first = ids.count
                     try encodeWhole(bytes, piece, scratch, &queue, into: &ids, &meter)
                     scratch.remember(key, ids[first...])

@@ -10,9 +10,10 @@ final class BytePairScratch {
     /// Bytes of a text from which on pieces are remembered.
     static let rememberedText = 1 << 12
     /// Bytes of memory at most.
-    static let byteCount = slots * MemoryLayout<Entry>.stride + (1 << 12)
+    static let byteCount = slots * MemoryLayout<Entry>.stride + pairSlots * MemoryLayout<Pair>.stride + (1 << 12)
 
     private static let slots = 1 << 14
+    private static let pairSlots = 1 << 14
 
     /// A piece of at most 15 bytes and its tokens, four at most.
     private struct Entry {
@@ -23,19 +24,28 @@ final class BytePairScratch {
 
     private let tokens = UnsafeMutablePointer<Int32>.allocate(capacity: symbolLimit + 1)
     private let ranks = UnsafeMutablePointer<Int32>.allocate(capacity: symbolLimit + 1)
-    private let made = UnsafeMutablePointer<Int32>.allocate(capacity: symbolLimit + 1)
     private let entries: UnsafeMutablePointer<Entry>?
+    private let pairs: UnsafeMutablePointer<Pair>
+    /// A hash's upper bits are its slot.
+    private let pairShift: UInt64
+    private let filter: MergeFilter?
     private(set) var count = 0
 
-    init(remembers: Bool) {
+    /// - Parameter remembers: keeps the tokens of pieces and of many pairs, which is of no use for a short text.
+    init(remembers: Bool, filter: MergeFilter?) {
+        self.filter = filter
         entries = remembers ? .allocate(capacity: Self.slots) : nil
+        let slots = remembers ? Self.pairSlots : Self.pairSlots / 64
+        pairShift = UInt64(64 - slots.trailingZeroBitCount)
+        pairs = .allocate(capacity: slots)
+        pairs.initialize(repeating: Pair(), count: slots)
         entries?.initialize(repeating: Entry(), count: Self.slots)
     }
 
     deinit {
         tokens.deallocate()
         ranks.deallocate()
-        made.deallocate()
+        pairs.deallocate()
         entries?.deallocate()
     }
 
@@ -108,17 +118,16 @@ final class BytePairScratch {
         var work = count
         for at in 0..<max(count - 1, 0) { look(at, merges) }
         while count > 1 {
-            var best = 0
             var rank = Int32.max
-            for at in 0..<count - 1 where ranks[at] < rank { (best, rank) = (at, ranks[at]) }
+            for at in 0..<count - 1 { rank = min(rank, ranks[at]) }
             guard rank < .max else { break }
-            tokens[best] = made[best]
+            var best = 0
+            while ranks[best] != rank { best += 1 }
+            tokens[best] = pair(best, merges).pointee.made
+            let moved = count - best - 2
+            (tokens + best + 1).update(from: tokens + best + 2, count: moved)
+            (ranks + best + 1).update(from: ranks + best + 2, count: moved)
             count -= 1
-            for at in best + 1..<max(count, best + 1) {
-                tokens[at] = tokens[at + 1]
-                ranks[at] = ranks[at + 1]
-                made[at] = made[at + 1]
-            }
             if best + 1 < count { look(best, merges) }
             if best > 0 { look(best - 1, merges) }
             work += 1
@@ -126,12 +135,27 @@ final class BytePairScratch {
         return work
     }
 
-    private func look(_ at: Int, _ merges: MergeTable) {
-        guard tokens[at] >= 0, tokens[at + 1] >= 0, let merge = merges.merge(tokens[at], tokens[at + 1]) else {
-            ranks[at] = .max
-            return
+    /// What two tokens merge to, which comes up again and again.
+    private struct Pair {
+        var key: UInt64 = .max
+        var rank: Int32 = .max
+        var made: Int32 = -1
+    }
+
+    @inline(__always)
+    private func look(_ at: Int, _ merges: MergeTable) { ranks[at] = pair(at, merges).pointee.rank }
+
+    @inline(__always)
+    private func pair(_ at: Int, _ merges: MergeTable) -> UnsafeMutablePointer<Pair> {
+        let (left, right) = (UInt32(bitPattern: tokens[at]), UInt32(bitPattern: tokens[at + 1]))
+        let key = UInt64(left) << 32 | UInt64(right)
+        let pair = pairs + Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> pairShift)
+        if pair.pointee.key != key {
+            let isNone = Int32(bitPattern: left | right) < 0 || filter?.mayMerge(key) == false
+            let merge = isNone ? nil : merges.merge(tokens[at], tokens[at + 1])
+            pair.pointee = Pair(key: key, rank: merge?.rank ?? .max, made: merge?.token ?? -1)
         }
-        (ranks[at], made[at]) = (merge.rank, merge.token)
+        return pair
     }
 
     /// Symbol `index` after merging.

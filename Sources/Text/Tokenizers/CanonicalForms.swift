@@ -20,6 +20,12 @@ struct CanonicalForms {
         var at = range.lowerBound
         var before = at
         while at < range.upperBound {
+            let plain = plainEnd(bytes, at, range.upperBound)
+            if plain > at {
+                try meter.add(plain - at)
+                (before, at) = (plain - 1, plain)
+                continue
+            }
             let (scalar, next) = UTF8Text.scalar(bytes, at)
             try meter.add(1)
             if isComposed(scalar.value) {
@@ -42,6 +48,16 @@ struct CanonicalForms {
         }
         guard copied > range.lowerBound else { return nil }
         return out + bytes[copied..<range.upperBound]
+    }
+
+    /// Where the ASCII characters from `at` on end.
+    @inline(__always)
+    private static func plainEnd(_ bytes: [UInt8], _ at: Int, _ end: Int) -> Int {
+        var at = at
+        // A few KB at most, so that the work is counted on the way.
+        let stop = min(end, at + WorkMeter.interval)
+        while at < stop, bytes[at] < 0x80 { at += 1 }
+        return at
     }
 
     /// Whether a character stands for itself in NFC and never joins the one before it. Not all that do are listed: those of

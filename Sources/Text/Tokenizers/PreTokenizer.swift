@@ -23,80 +23,92 @@ struct PreTokenizer: Sendable {
         for step in steps { _ = try PatternMatcher.shared(step.pattern) }
     }
 
-    /// Work on one text: the patterns, and what each step remembers of the piece that it is at.
-    struct Memory {
-        fileprivate let matchers: [PatternMatcher?]
-        fileprivate var failures: [PatternMatcher.Failures]
-    }
+    /// The pieces of a part of a text, in order.
+    struct Pieces {
+        /// A step on its way through the piece of the step before.
+        private struct Level {
+            let matcher: PatternMatcher
+            let action: Action
+            var at = 0
+            var end = 0
+            /// A match behind what lies before it, which has been given out.
+            var found = 0..<0
+            /// The end of a match that is given out in groups of three.
+            var groupEnd = 0
+            var failures = PatternMatcher.Failures()
 
-    func memory() -> Memory {
-        // Those that cannot be compiled have been refused when the model was opened.
-        Memory(
-            matchers: steps.map { try? PatternMatcher.shared($0.pattern) },
-            failures: Array(repeating: .init(), count: steps.count))
-    }
-
-    /// Gives out the pieces of a part of a text in order.
-    @inline(__always)
-    func split(
-        _ bytes: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, _ memory: inout Memory,
-        _ piece: (Range<Int>) throws(CancellationError) -> Void
-    ) throws(CancellationError) {
-        guard steps.count > 1 || steps.first?.action != .isolate else {
-            return try splitOnce(bytes, range, &memory, piece)
-        }
-        try split(bytes, range, step: 0, &memory, piece)
-    }
-
-    /// The usual case, without a call for each piece.
-    @inline(__always)
-    private func splitOnce(
-        _ bytes: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, _ memory: inout Memory,
-        _ piece: (Range<Int>) throws(CancellationError) -> Void
-    ) throws(CancellationError) {
-        guard let matcher = memory.matchers.first ?? nil else { return try piece(range) }
-        var failures = PatternMatcher.Failures()
-        var at = range.lowerBound
-        while at < range.upperBound {
-            let end = matcher.matchEnd(bytes, at, range.upperBound, &failures)
-            if end > at {
-                try piece(at..<end)
-                at = end
-                continue
+            mutating func begin(_ range: Range<Int>) {
+                (at, end) = (range.lowerBound, range.upperBound)
+                failures.forget()
             }
-            let found = matcher.next(bytes, at, range.upperBound, &failures)
-            let stop = found?.lowerBound ?? range.upperBound
-            try piece(at..<stop)
-            at = stop
-        }
-    }
 
-    private func split(
-        _ bytes: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, step: Int, _ memory: inout Memory,
-        _ piece: (Range<Int>) throws(CancellationError) -> Void
-    ) throws(CancellationError) {
-        guard step < steps.count, let matcher = memory.matchers[step] else { return try piece(range) }
-        memory.failures[step] = .init()
-        var at = range.lowerBound
-        while at < range.upperBound {
-            let found = matcher.next(bytes, at, range.upperBound, &memory.failures[step])
-            let stop = found?.lowerBound ?? range.upperBound
-            if stop > at { try split(bytes, at..<stop, step: step + 1, &memory, piece) }
-            guard let found else { return }
-            switch steps[step].action {
-            case .isolate: try split(bytes, found, step: step + 1, &memory, piece)
-            case .groupByThree:
-                for part in Self.threes(bytes, found) { try split(bytes, part, step: step + 1, &memory, piece) }
+            mutating func next(_ bytes: UnsafeBufferPointer<UInt8>) -> Range<Int>? {
+                if at < groupEnd { return group(bytes) }
+                if at == found.lowerBound, !found.isEmpty { return take(bytes) }
+                guard at < end else { return nil }
+                let stop = matcher.matchEnd(bytes, at, end, &failures)
+                if stop > at {
+                    found = at..<stop
+                    return take(bytes)
+                }
+                let start = at
+                found = matcher.next(bytes, at, end, &failures) ?? end..<end
+                at = found.lowerBound
+                return start..<at
             }
-            at = found.upperBound
+
+            private mutating func take(_ bytes: UnsafeBufferPointer<UInt8>) -> Range<Int> {
+                let match = found
+                found = end..<end
+                if action == .groupByThree {
+                    groupEnd = match.upperBound
+                    return group(bytes)
+                }
+                at = match.upperBound
+                return match
+            }
+
+            /// The first group has what is left of the others.
+            private mutating func group(_ bytes: UnsafeBufferPointer<UInt8>) -> Range<Int> {
+                let starts = (at..<groupEnd).lazy.filter { bytes[$0] & 0xc0 != 0x80 }
+                let count = starts.count
+                let start = at
+                at = starts.dropFirst(count % 3 == 0 ? 3 : count % 3).first ?? groupEnd
+                return start..<at
+            }
+        }
+
+        private var levels: [Level]
+        private var level = 0
+        private var whole: Range<Int>
+
+        fileprivate init(_ steps: [Step], _ range: Range<Int>) {
+            whole = range
+            // Those that cannot be compiled have been refused when the model was opened.
+            levels = steps.compactMap { step in
+                (try? PatternMatcher.shared(step.pattern)).map { Level(matcher: $0, action: step.action) }
+            }
+            if !levels.isEmpty { levels[0].begin(range) }
+        }
+
+        /// The next piece; nil at the end.
+        mutating func next(_ bytes: UnsafeBufferPointer<UInt8>) -> Range<Int>? {
+            guard !levels.isEmpty else {
+                defer { whole = whole.upperBound..<whole.upperBound }
+                return whole.isEmpty ? nil : whole
+            }
+            while level >= 0 {
+                guard let piece = levels[level].next(bytes) else {
+                    level -= 1
+                    continue
+                }
+                if level == levels.count - 1 { return piece }
+                level += 1
+                levels[level].begin(piece)
+            }
+            return nil
         }
     }
 
-    private static func threes(_ bytes: UnsafeBufferPointer<UInt8>, _ range: Range<Int>) -> [Range<Int>] {
-        let starts = range.filter { bytes[$0] & 0xc0 != 0x80 }
-        let first = starts.count % 3
-        let cuts =
-            (first == 0 ? [] : [range.lowerBound]) + stride(from: first, to: starts.count, by: 3).map { starts[$0] }
-        return cuts.indices.map { cuts[$0]..<($0 + 1 < cuts.count ? cuts[$0 + 1] : range.upperBound) }
-    }
+    func pieces(_ range: Range<Int>) -> Pieces { Pieces(steps, range) }
 }

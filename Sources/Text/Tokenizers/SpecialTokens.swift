@@ -10,6 +10,8 @@ struct SpecialTokens: Sendable {
     private let vocabulary: Vocabulary
     /// Where in the sorted list the tokens begin that start with each byte, and the list's end.
     private let starts: [Int]
+    /// The bytes that some token starts with.
+    private let isStart: [Bool]
 
     init(_ vocabulary: Vocabulary) {
         self.vocabulary = vocabulary
@@ -19,6 +21,7 @@ struct SpecialTokens: Sendable {
         }
         for byte in 0..<256 { counts[byte + 1] += counts[byte] }
         starts = counts
+        isStart = (0..<256).map { $0 & 0xc0 != 0x80 && counts[$0] < counts[$0 + 1] }
     }
 
     /// The first special token from `start` on that is accepted, and where it stands. It begins and ends where characters
@@ -26,15 +29,30 @@ struct SpecialTokens: Sendable {
     func next(
         in bytes: [UInt8], from start: Int, _ meter: inout WorkMeter, accepts: (Int32) -> Bool
     ) throws(CancellationError) -> (token: Int32, range: Range<Int>)? {
-        for at in start..<bytes.count {
-            try meter.add(1)
-            let byte = Int(bytes[at])
-            guard starts[byte] < starts[byte + 1], bytes[at] & 0xc0 != 0x80 else { continue }
+        var at = start
+        while at < bytes.count {
+            let next = nextCandidate(bytes, at)
+            try meter.add(next - at + 1)
+            at = next
+            guard at < bytes.count, isStart[Int(bytes[at])] else { continue }
             let (depth, found) = longest(bytes[at...], accepts)
             try meter.add(depth)
             if let found { return (found.token, at..<at + found.length) }
+            at += 1
         }
         return nil
+    }
+
+    /// The first place from `at` on where a token may begin; a few KB farther at most, so that the work is counted on the way.
+    private func nextCandidate(_ bytes: [UInt8], _ at: Int) -> Int {
+        bytes.withUnsafeBufferPointer { bytes in
+            isStart.withUnsafeBufferPointer { isStart in
+                var at = at
+                let stop = min(bytes.count, at + WorkMeter.interval)
+                while at < stop, !isStart[Int(bytes[at])] { at += 1 }
+                return at
+            }
+        }
     }
 
     /// - Returns: also how many bytes have been looked at.

@@ -118,7 +118,7 @@ public struct Tokenizer: Sendable {
     ) throws(CancellationError) {
         switch model {
         case .bytePair(let encoder):
-            let used = scratch ?? BytePairScratch(remembers: bytes.count >= BytePairScratch.rememberedText)
+            let used = scratch ?? encoder.scratch(forUTF8Count: bytes.count)
             scratch = used
             try encoder.encode(bytes, range, used, into: &ids, &meter)
         case .sentencePiece(let encoder): try encoder.encode(bytes, range, into: &ids, &meter)

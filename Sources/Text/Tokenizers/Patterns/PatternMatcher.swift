@@ -70,6 +70,11 @@ final class PatternMatcher: @unchecked Sendable {
         fileprivate var start = 0
         fileprivate var states: [Int32] = []
 
+        /// They hold for one piece of text.
+        mutating func forget() {
+            if !states.isEmpty { states.removeAll(keepingCapacity: true) }
+        }
+
         @inline(__always)
         fileprivate func holds(_ at: Int, _ state: Int32) -> Bool {
             at >= start && at - start < states.count && states[at - start] == state
