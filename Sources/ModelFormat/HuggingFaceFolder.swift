@@ -11,7 +11,7 @@ public struct HuggingFaceFolder: ModelSource {
     private let stored: [String: (file: SafetensorsFile, tensor: SafetensorsFile.Tensor)]
     private let config: Config
     private let modules: SentenceModules
-    private let tokenizer: TokenizerJSON
+    private let tokenizer: any FolderTokenizer
 
     struct Config: Decodable {
         var model_type: String?
@@ -37,10 +37,10 @@ public struct HuggingFaceFolder: ModelSource {
                 "\(path): a folder of the model type \"\(family)\" is not supported (bert is; convert others to GGUF)")
         }
         try Self.known.check(file)
-        tokenizer = try TokenizerJSON(folder: folder)
-        guard tokenizer.tokens.count == config.vocab_size else {
+        tokenizer = try TokenizerJSON.open(folder: folder)
+        guard tokenizer.count == config.vocab_size else {
             throw FormatError(
-                "\(path): tokenizer.json has \(tokenizer.tokens.count) tokens, config.json says \(config.vocab_size)")
+                "\(path): tokenizer.json has \(tokenizer.count) tokens, config.json says \(config.vocab_size)")
         }
         let weights = try SafetensorsFile(folder: folder)
         var found = try Self.encoderTensors(config, weights)
@@ -167,7 +167,7 @@ public struct HuggingFaceFolder: ModelSource {
         metadata.set("bert.pooling_type", modules.pooling.rawValue)
         if !modules.denses.isEmpty { metadata.set("bert.dense.activations", modules.denses.map(\.activation.rawValue)) }
         metadata.set("bert.normalize", modules.normalizes)
-        tokenizer.encode(into: &metadata)
+        try tokenizer.encode(into: &metadata)
         return metadata
     }
 

@@ -52,6 +52,11 @@ public struct MetadataEncoder {
 
     public mutating func set(_ key: String, _ values: [Int32]) { set(key, Numbers(values)) }
 
+    public mutating func set(_ key: String, floats values: [Float]) {
+        let bits = Numbers(values.map(\.bitPattern))
+        setArray(key, .float32, count: bits.count, bits.raw)
+    }
+
     /// An array whose elements are already encoded.
     mutating func setArray(_ key: String, _ type: MetadataType, count: Int, _ elements: UnsafeRawBufferPointer) {
         begin(key, .array)

@@ -45,6 +45,11 @@ public enum LlamaVocabulary: String, CaseIterable, Sendable {
         return (environment["XDG_CACHE_HOME"] ?? (environment["HOME"] ?? "") + "/.cache") + "/ebb"
     }
 
+    /// A tokenizer.json that Hugging Face's tokenizers have written (scripts/tokenizer-references).
+    public static func tokenizerJSON(_ name: String) throws -> [UInt8] {
+        Array(try Data(contentsOf: URL(fileURLWithPath: "\(cache)/tokenizers/\(name)/tokenizer.json")))
+    }
+
     /// What Hugging Face's tokenizers make of random texts (scripts/tokenizer-references).
     public static func references<T: Decodable>(_ type: T.Type) throws -> [T] {
         let path = "\(cache)/tokenizers/references.jsonl"

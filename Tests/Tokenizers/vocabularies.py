@@ -1,7 +1,7 @@
 """Hugging Face tokenizers made of the vocabularies of GGUF files."""
 import struct
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 gpt2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
 qwen2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)"
@@ -68,10 +68,54 @@ def sentence_piece(data):
 
 
 def unigram(data):
-    kept = [(t, s if kind in (1, 4, 5) else -1e9) for t, s, kind in zip(data["tokens"], data["scores"], data["token_type"])]
+    kept = [(t, s if kind in (1, 4, 5) else -1000) for t, s, kind in zip(data["tokens"], data["scores"], data["token_type"])]
     tokenizer = Tokenizer(models.Unigram(kept, unk_id=data["unknown_token_id"]))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Precompiled(bytes(data["precompiled_charsmap"])), normalizers.Replace(Regex(" {2,}"), " ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace("▁", prepend_scheme="always", split=True)])
+    return tokenizer
+
+
+def json_files():
+    """Tokenizers to save as tokenizer.json, by name: what the data of GGUF files allows."""
+    split = lambda pattern: pre_tokenizers.Split(Regex(pattern), "isolated")
+    bare = pre_tokenizers.ByteLevel(False, use_regex=False)
+    splitters = {
+        "byte-level": pre_tokenizers.ByteLevel(False),
+        "split": pre_tokenizers.Sequence([split(llama3), bare]),
+        "digits": pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(False)]),
+        "several": pre_tokenizers.Sequence(
+            [pre_tokenizers.Split("the", "isolated"), pre_tokenizers.Digits(False), split(r"\s+(?!\S)"), bare]),
+    }
+    for name, splitter in splitters.items():
+        yield "bpe-" + name, "gpt-2", lambda data: bpe_json(data, splitter, name)
+    for name, splitter in {
+        "words": pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace("▁", "always")]),
+        "metaspace": pre_tokenizers.Metaspace("▁", "always"),
+    }.items():
+        yield "unigram-" + name, "nomic-bert-moe", lambda data: unigram_json(data, splitter)
+
+
+def bpe_json(data, splitter, name):
+    tokenizer = byte_level(data, [], ignore_merges=name == "split")
+    tokenizer.pre_tokenizer = splitter
+    if name != "several":
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.add_special_tokens([
+        AddedToken("<s>", normalized=False), AddedToken("<left>", lstrip=True, normalized=False),
+        AddedToken("<right>", rstrip=True, normalized=False), AddedToken("<both>", lstrip=True, rstrip=True, normalized=False)])
+    tokenizer.add_tokens([AddedToken("word", single_word=True, normalized=False)])
+    ids = [("<s>", tokenizer.token_to_id("<s>")), ("<|endoftext|>", 50256)]
+    single = "<s> $A <|endoftext|>" if name == "split" else "$A <|endoftext|>" if name == "digits" else "$A"
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=ids)
+    return tokenizer
+
+
+def unigram_json(data, splitter):
+    tokenizer = unigram(data)
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.add_special_tokens(["<s>", "</s>", AddedToken("<mask>", lstrip=True, normalized=False)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
     return tokenizer

@@ -28,6 +28,7 @@ enum JSONNode: Decodable, Sendable {
     }
 
     var int: Int? { if case .int(let int) = self { int } else { nil } }
+    var number: Double? { if case .double(let double) = self { double } else { int.map(Double.init) } }
     var bool: Bool? { if case .bool(let flag) = self { flag } else { nil } }
     var string: String? { if case .string(let text) = self { text } else { nil } }
     var array: [JSONNode]? { if case .array(let items) = self { items } else { nil } }

@@ -36,19 +36,35 @@ public struct MergeTable: Sendable {
         guard let list = metadata.array("tokenizer.ggml.merges"), list.isStrings else {
             throw FormatError("the tokenizer has no merges (tokenizer.ggml.merges)")
         }
-        let spelling = TokenSpelling(metadata)
-        var merges: [Int32] = []
-        merges.reserveCapacity(list.count * 3)
-        for rank in 0..<list.count {
+        return try build(count: list.count, vocabulary, TokenSpelling(metadata)) { rank in
             let text = list.string(rank)
             // The first character may itself be a space, so the separator is searched from the second on.
             guard let space = text.dropFirst().firstIndex(of: 0x20) else {
                 throw FormatError("merge \(rank) of the tokenizer has no space between its parts")
             }
-            var left: [UInt8] = []
-            var right: [UInt8] = []
-            spelling.spell(UnsafeRawBufferPointer(rebasing: text[..<space]), into: &left)
-            spelling.spell(UnsafeRawBufferPointer(rebasing: text[(space + 1)...]), into: &right)
+            return (Array(text[..<space]), Array(text[(space + 1)...]))
+        }
+    }
+
+    /// - Throws: ``FormatError`` where merges cannot be told apart.
+    init(_ pairs: [(left: String, right: String)], _ vocabulary: Vocabulary, _ spelling: TokenSpelling) throws {
+        tokens = Int32(vocabulary.count)
+        isOld = false
+        (merges, table) = try Self.build(count: pairs.count, vocabulary, spelling) { rank in
+            (Array(pairs[rank].left.utf8), Array(pairs[rank].right.utf8))
+        }
+    }
+
+    private static func build(
+        count: Int, _ vocabulary: Vocabulary, _ spelling: TokenSpelling, pair: (Int) throws -> ([UInt8], [UInt8])
+    ) throws -> (merges: Numbers<Int32>, table: Numbers<Int32>) {
+        var merges: [Int32] = []
+        merges.reserveCapacity(count * 3)
+        for rank in 0..<count {
+            let parts = try pair(rank)
+            var (left, right): ([UInt8], [UInt8]) = ([], [])
+            parts.0.withUnsafeBytes { _ = spelling.spell($0, into: &left) }
+            parts.1.withUnsafeBytes { _ = spelling.spell($0, into: &right) }
             // A merge whose parts are no tokens can never apply.
             if let a = vocabulary.id(left), let b = vocabulary.id(right), let made = vocabulary.id(left + right) {
                 merges += [a, b, made]

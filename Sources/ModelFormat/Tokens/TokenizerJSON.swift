@@ -1,7 +1,17 @@
+/// What a Hugging Face folder's tokenizer files say.
+protocol FolderTokenizer: Sendable {
+    /// How many tokens there are.
+    var count: Int { get }
+    /// Tokens of a text at most, those around it included, where the files say so.
+    var maxTokens: Int? { get }
+    func encode(into metadata: inout MetadataEncoder) throws
+}
+
 /// A Hugging Face tokenizer.json of a WordPiece tokenizer, with what tokenizer_config.json adds. Every key is used, known
 /// not to matter, or refused by its name.
-struct TokenizerJSON: Sendable {
+struct TokenizerJSON: FolderTokenizer {
     let tokens: [String]
+    var count: Int { tokens.count }
     /// Tokens of a text at most, [CLS] and [SEP] included, where these files say so.
     let maxTokens: Int?
     private let special: Set<Int>
@@ -16,7 +26,8 @@ struct TokenizerJSON: Sendable {
     private static let usualContinuation = "##"
     private static let usualLongestWord = 100
 
-    init(folder: String) throws {
+    /// The tokenizer of a folder, whatever its model.
+    static func open(folder: String) throws -> any FolderTokenizer {
         let path = folder + "/tokenizer.json"
         let file = JSONMembers(path, try FolderFile(folder, "tokenizer.json").decode([String: JSONNode].self))
         // `decoder` makes text of tokens, `padding` fills batches: embeddings need neither.
@@ -25,6 +36,14 @@ struct TokenizerJSON: Sendable {
             "decoder",
             "model",
         ])
+        switch try file.members("model")?.string("type") {
+        case "BPE", "Unigram": return try SubwordJSON(file, folder: folder)
+        default: return try TokenizerJSON(file, folder: folder)
+        }
+    }
+
+    private init(_ file: JSONMembers, folder: String) throws {
+        let path = file.what
         let model = try Self.model(file)
         var tokens = try Self.tokens(model, path)
         special = try Self.addedTokens(file, &tokens)
@@ -72,7 +91,8 @@ struct TokenizerJSON: Sendable {
         guard let model = try file.members("model") else { throw file.refusal("model", "is missing") }
         let type = try model.string("type") ?? "WordPiece"
         guard type == "WordPiece" else {
-            throw FormatError("\(file.what): the tokenizer \"\(type)\" is not supported (WordPiece is)")
+            throw FormatError(
+                "\(file.what): the tokenizer \"\(type)\" is not supported (WordPiece, BPE and Unigram are)")
         }
         try model.allow(["type", "vocab", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word"])
         return model
@@ -214,7 +234,7 @@ struct TokenizerJSON: Sendable {
         return (first, last)
     }
 
-    private static func truncation(_ file: JSONMembers) throws -> Int? {
+    static func truncation(_ file: JSONMembers) throws -> Int? {
         guard let truncation = try file.members("truncation") else { return nil }
         try truncation.allow(["max_length", "strategy", "stride", "direction"])
         let direction = try truncation.string("direction") ?? "Right"
@@ -229,7 +249,7 @@ struct TokenizerJSON: Sendable {
     /// What transformers reads beside tokenizer.json. Its keys say again what tokenizer.json says: a contradiction is refused,
     /// since programs then differ.
     /// - Returns: `model_max_length`.
-    private static func configuration(_ folder: String, _ steps: [NormalizerStep]) throws -> Int? {
+    static func configuration(_ folder: String, _ steps: [NormalizerStep]) throws -> Int? {
         let name = "tokenizer_config.json"
         guard let members = try FolderFile(optional: folder, name)?.decode([String: JSONNode].self) else { return nil }
         let config = JSONMembers(folder + "/" + name, members)

@@ -73,6 +73,17 @@ public struct Vocabulary: Sendable {
         }
     }
 
+    /// Tokens by their ids.
+    init(_ tokens: [String], _ kinds: [Kind], _ spelling: TokenSpelling) throws {
+        try self.init(kinds) { index, blob in
+            if kinds[index] == .normal {
+                return Array(tokens[index].utf8).withUnsafeBytes { spelling.spell($0, into: &blob) }
+            }
+            blob.append(contentsOf: tokens[index].utf8)
+            return true
+        }
+    }
+
     /// A byte token is written `<0xHH>`.
     private static func byte(_ text: UnsafeRawBufferPointer) throws -> UInt8 {
         let spelled = String(decoding: Array(text), as: UTF8.self)

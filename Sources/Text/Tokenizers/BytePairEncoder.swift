@@ -17,17 +17,31 @@ struct BytePairEncoder: Sendable {
     let addsBOS: Bool
 
     init(_ metadata: Metadata, vocabulary: Vocabulary) throws {
-        let isGemma = metadata.string("tokenizer.ggml.model") == "gemma4"
-        let name = isGemma ? "gemma4" : metadata.string("tokenizer.ggml.pre") ?? "default"
-        guard let rules = BytePairRules(named: name) else {
-            throw TextError("the pre-tokenizer \"\(name)\" is not supported")
-        }
+        let rules = try Self.rules(metadata)
         preTokenizer = PreTokenizer(rules.steps)
         (composes, ignoresMerges, addsBOS) = (rules.composes, rules.ignoresMerges, rules.addsBOS)
         self.vocabulary = vocabulary
         isText = TokenSpelling(metadata) == .text
         byteTokens = isText ? vocabulary.byteTokens() : (0...255).map { vocabulary.id([UInt8($0)]) ?? -1 }
         merges = try MergeTable(metadata, vocabulary)
+    }
+
+    /// Those of the name in a GGUF file, or what a tokenizer.json said.
+    private static func rules(_ metadata: Metadata) throws -> BytePairRules {
+        if let patterns = metadata.array("tokenizer.ebb.split_patterns"), patterns.isStrings {
+            let steps = (0..<patterns.count).map { String(decoding: patterns.string($0), as: UTF8.self) }
+            let rules = BytePairRules(
+                steps, ignoresMerges: metadata.bool("tokenizer.ebb.ignores_merges") ?? false,
+                composes: metadata.bool("tokenizer.ebb.composes") ?? false)
+            try PreTokenizer(rules.steps).check()
+            return rules
+        }
+        let isGemma = metadata.string("tokenizer.ggml.model") == "gemma4"
+        let name = isGemma ? "gemma4" : metadata.string("tokenizer.ggml.pre") ?? "default"
+        guard let rules = BytePairRules(named: name) else {
+            throw TextError("the pre-tokenizer \"\(name)\" is not supported")
+        }
+        return rules
     }
 
     /// What encoding a text of so many bytes works with.

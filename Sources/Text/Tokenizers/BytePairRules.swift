@@ -16,7 +16,7 @@ struct BytePairRules: Sendable {
 
     static var names: some Sequence<String> { table.keys }
 
-    private init(_ patterns: [String], ignoresMerges: Bool = false, addsBOS: Bool = false, composes: Bool = false) {
+    init(_ patterns: [String], ignoresMerges: Bool = false, addsBOS: Bool = false, composes: Bool = false) {
         self.init(
             patterns.map { .init(pattern: $0) }, ignoresMerges: ignoresMerges, addsBOS: addsBOS, composes: composes)
     }

@@ -21,8 +21,10 @@ struct CharacterMap: Sendable {
         (units, texts) = (length / 4, 4 + length)
     }
 
-    /// The longest prefix of `text` from `at` on that has a replacement, and where that lies.
-    func longest(_ text: UnsafeBufferPointer<UInt8>, _ at: Int, _ end: Int) -> (length: Int, replacement: Int)? {
+    /// The longest prefix of `text` from `at` on that has a replacement, and where that lies; or the shortest.
+    func prefix(
+        _ text: UnsafeBufferPointer<UInt8>, _ at: Int, _ end: Int, shortest: Bool = false
+    ) -> (length: Int, replacement: Int)? {
         guard var node = unit(0).map(Self.base) else { return nil }
         var found: (Int, Int)?
         for place in at..<end {
@@ -33,6 +35,7 @@ struct CharacterMap: Sendable {
             node ^= Self.base(unit)
             if (unit >> 8) & 1 != 0, let value = self.unit(node) {
                 found = (place - at + 1, Int(value & 0x7fff_ffff))
+                if shortest { break }
             }
         }
         return found

@@ -12,6 +12,7 @@ public struct Tokenizer: Sendable {
     private let vocabulary: Vocabulary
     private let model: Model
     private let special: SpecialTokens
+    private let flags: AddedTokenFlags
     private let addsBOS: Bool
     private let addsEOS: Bool
     public let bos: Int32?
@@ -40,6 +41,7 @@ public struct Tokenizer: Sendable {
         addsEOS = metadata.bool("tokenizer.ggml.add_eos_token") ?? rules.addsLast
         endOfGeneration = rules.endOfGeneration
         special = SpecialTokens(vocabulary)
+        flags = AddedTokenFlags(metadata, vocabulary)
     }
 
     private static func addsBOS(_ model: Model, _ metadata: Metadata) -> Bool {
@@ -97,7 +99,7 @@ public struct Tokenizer: Sendable {
         if addSpecial, addsBOS, let bos { ids.append(bos) }
         var start = 0
         while start < bytes.count {
-            let found = try special.next(in: bytes, from: start, &meter) { parseSpecial || isFoundAlways($0) }
+            let found = try nextSpecial(bytes, start, &meter) { parseSpecial || isFoundAlways($0) }
             let end = found?.range.lowerBound ?? bytes.count
             if start < end { try encodePlain(bytes, start..<end, &scratch, into: &ids, &meter) }
             if start == 0, end == 0, ids.first == bos, let token = found?.token, token == bos, !isWordPiece {
@@ -108,6 +110,25 @@ public struct Tokenizer: Sendable {
         }
         if addSpecial, addsEOS, let eos { ids.append(eos) }
         return ids
+    }
+
+    /// The next special token, with the white space that belongs to it.
+    private func nextSpecial(
+        _ bytes: [UInt8], _ start: Int, _ meter: inout WorkMeter, accepts: (Int32) -> Bool
+    ) throws(CancellationError) -> (token: Int32, range: Range<Int>)? {
+        var at = start
+        while let found = try special.next(in: bytes, from: at, &meter, accepts: accepts) {
+            let flags = flags[found.token]
+            if flags.contains(.isWord), AddedTokenFlags.touchesWord(bytes, found.range) {
+                at = found.range.lowerBound + 1
+                continue
+            }
+            var (first, last) = (found.range.lowerBound, found.range.upperBound)
+            if flags.contains(.takesSpaceBefore) { first = AddedTokenFlags.spaceStart(bytes, first, least: start) }
+            if flags.contains(.takesSpaceAfter) { last = AddedTokenFlags.spaceEnd(bytes, last) }
+            return (found.token, first..<last)
+        }
+        return nil
     }
 
     private var isWordPiece: Bool { if case .wordPiece = model { true } else { false } }

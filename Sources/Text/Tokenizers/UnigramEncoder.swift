@@ -11,6 +11,9 @@ struct UnigramEncoder: Sendable {
     private let map: CharacterMap?
     let addsSpacePrefix: Bool
     private let mergesSpaces: Bool
+    /// Words are written in tokens each for itself, and all white space is between words.
+    private let splitsWords: Bool
+    private let collapsesSpaces: Bool
     private let index = UnigramIndex.Lazy()
 
     /// A text of so many bytes is cut where no token can reach across; finding out where takes milliseconds.
@@ -31,6 +34,8 @@ struct UnigramEncoder: Sendable {
         self.unknown = Int32(unknown)
         addsSpacePrefix = metadata.bool("tokenizer.ggml.add_space_prefix") ?? true
         mergesSpaces = metadata.bool("tokenizer.ggml.remove_extra_whitespaces") ?? false
+        collapsesSpaces = metadata.bool("tokenizer.ebb.collapses_spaces") ?? false
+        splitsWords = metadata.bool("tokenizer.ebb.splits_words") ?? false
         let key = "tokenizer.ggml.precompiled_charsmap"
         if metadata[key] == nil {
             map = nil
@@ -49,11 +54,13 @@ struct UnigramEncoder: Sendable {
     ) throws(CancellationError) {
         let text = try normalized(bytes, range, &meter)
         let index = index.get(vocabulary, scores)
-        let joins = text.count >= Self.cutBytes ? vocabulary.bytesBefore(SentencePieceEncoder.space) : []
+        // SentencePiece makes no token that reaches across words, unless spaces are kept as they are.
+        let splits = splitsWords || mergesSpaces
+        let joins = !splits && text.count >= Self.cutBytes ? vocabulary.bytesBefore(SentencePieceEncoder.space) : []
         try text.withUnsafeBufferPointer { text throws(CancellationError) in
             var start = 0
             while start < text.count {
-                let end = joins.isEmpty ? text.count : cut(text, start, joins)
+                let end = splits ? word(text, start) : joins.isEmpty ? text.count : cut(text, start, joins)
                 let stop = UTF8Text.boundary(text, from: min(end, start + MergeQueue.pieceLimit), end: text.count)
                 try encodePiece(text, start..<stop, index, into: &ids, &meter)
                 start = stop
@@ -76,29 +83,109 @@ struct UnigramEncoder: Sendable {
         return text.count
     }
 
+    /// Where the next mark of a space stands.
+    private func word(_ text: UnsafeBufferPointer<UInt8>, _ start: Int) -> Int {
+        let space = SentencePieceEncoder.space
+        var at = start + 1
+        while at + 3 <= text.count {
+            if text[at] == space[0], text[at + 1] == space[1], text[at + 2] == space[2] { return at }
+            at += 1
+        }
+        return text.count
+    }
+
     // MARK: Normalizing
 
     /// A part of a text with its characters replaced, spaces merged where that is wanted, and written as U+2581.
     private func normalized(
         _ bytes: [UInt8], _ range: Range<Int>, _ meter: inout WorkMeter
     ) throws(CancellationError) -> [UInt8] {
-        var mapped: [UInt8] = []
-        mapped.reserveCapacity(range.count)
-        try bytes.withUnsafeBufferPointer { bytes throws(CancellationError) in
+        try meter.add(range.count)
+        let mapped = splitsWords ? mappedByGraphemes(bytes, range) : mapped(bytes, range)
+        guard splitsWords else { return spaced(mapped) }
+        return mergesSpaces ? spaced(Self.withPlainSpaces(mapped)) : metaspaced(mapped)
+    }
+
+    /// At each place the longest prefix that has a replacement is replaced, as SentencePiece does it.
+    private func mapped(_ bytes: [UInt8], _ range: Range<Int>) -> [UInt8] {
+        guard let map else { return Array(bytes[range]) }
+        var out: [UInt8] = []
+        out.reserveCapacity(range.count)
+        bytes.withUnsafeBufferPointer { bytes in
             var at = range.lowerBound
             while at < range.upperBound {
-                try meter.add(1)
-                if let (length, replacement) = map?.longest(bytes, at, range.upperBound) {
-                    map?.append(replacement, to: &mapped)
+                if let (length, replacement) = map.prefix(bytes, at, range.upperBound) {
+                    map.append(replacement, to: &out)
                     at += length
                 } else {
                     let next = min(at + UTF8Text.length(bytes[at]), range.upperBound)
-                    mapped += bytes[at..<next]
+                    out += bytes[at..<next]
                     at = next
                 }
             }
         }
-        return spaced(mapped)
+        return out
+    }
+
+    /// Hugging Face's tokenizers replace a whole short grapheme cluster by what its shortest prefix has as a replacement, and
+    /// otherwise single characters.
+    private func mappedByGraphemes(_ bytes: [UInt8], _ range: Range<Int>) -> [UInt8] {
+        guard let map else { return Array(bytes[range]) }
+        var out: [UInt8] = []
+        out.reserveCapacity(range.count)
+        bytes.withUnsafeBufferPointer { bytes in
+            var at = range.lowerBound
+            for character in String(decoding: bytes[range], as: UTF8.self) {
+                let end = min(at + character.utf8.count, range.upperBound)
+                if end - at < Self.graphemeLimit, let found = map.prefix(bytes, at, end, shortest: true) {
+                    map.append(found.replacement, to: &out)
+                    at = end
+                }
+                while at < end {
+                    let next = min(at + UTF8Text.length(bytes[at]), end)
+                    if let found = map.prefix(bytes, at, next, shortest: true) {
+                        map.append(found.replacement, to: &out)
+                    } else {
+                        out += bytes[at..<next]
+                    }
+                    at = next
+                }
+            }
+        }
+        return out
+    }
+
+    /// Clusters of so many bytes are not looked up whole.
+    private static let graphemeLimit = 6
+
+    /// Each space as U+2581, one of a row of them where that is wanted, and one before a text that begins without.
+    private func metaspaced(_ mapped: [UInt8]) -> [UInt8] {
+        var out: [UInt8] = []
+        out.reserveCapacity(mapped.count + mapped.count / 2 + 3)
+        var wasSpace = false
+        for byte in mapped {
+            if byte != 0x20 {
+                out.append(byte)
+            } else if !wasSpace || !collapsesSpaces {
+                out += SentencePieceEncoder.space
+            }
+            wasSpace = byte == 0x20
+        }
+        let isPrefixed = out.isEmpty || out.starts(with: SentencePieceEncoder.space) || !addsSpacePrefix
+        return isPrefixed ? out : SentencePieceEncoder.space + out
+    }
+
+    /// All white space as spaces.
+    private static func withPlainSpaces(_ bytes: [UInt8]) -> [UInt8] {
+        var out: [UInt8] = []
+        out.reserveCapacity(bytes.count)
+        var at = 0
+        while at < bytes.count {
+            let (scalar, next) = UTF8Text.scalar(bytes, at)
+            if scalar.properties.isWhitespace { out.append(0x20) } else { out += bytes[at..<next] }
+            at = next
+        }
+        return out
     }
 
     private func spaced(_ mapped: [UInt8]) -> [UInt8] {
