@@ -24,6 +24,14 @@ struct FolderFile {
         try self.init(folder, name)
     }
 
+    /// A JSON object whose every key is looked at.
+    /// - Throws: ``FormatError``.
+    func members() throws -> [String: JSONNode] {
+        guard let object = try? JSONSerialization.jsonObject(with: bytes), case .object(let members) = JSONNode(object)
+        else { throw FormatError("\(path) is not the JSON that is expected: it is no object") }
+        return members
+    }
+
     /// - Throws: ``FormatError``.
     func decode<T: Decodable>(_ type: T.Type) throws -> T {
         do {

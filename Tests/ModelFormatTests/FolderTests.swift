@@ -195,7 +195,7 @@ struct FolderTests {
     func tokenizerOptions() throws {
         let added = { (key: String, value: Any) -> [[String: Any]] in [["id": 1, "content": "[UNK]", key: value]] }
         let cases: [([String], Any, String)] = [
-            (["model", "type"], "Unigram", "Unigram"), (["model", "dropout"], 0.1, "model: dropout"),
+            (["model", "type"], "WordLevel", "WordLevel"), (["model", "dropout"], 0.1, "model: dropout"),
             (["model", "continuing_subword_prefix"], "", "continuing_subword_prefix"),
             (["model", "max_input_chars_per_word"], -1, "max_input_chars_per_word"),
             (["model", "unk_token"], "<unk>", "unk_token"), (["normalizer"], ["type": "Precompiled"], "Precompiled"),

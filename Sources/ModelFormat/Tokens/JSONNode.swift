@@ -1,5 +1,7 @@
+import Foundation
+
 /// JSON of any form, for files whose every key is looked at.
-enum JSONNode: Decodable, Sendable {
+enum JSONNode: Sendable {
     case null
     case bool(Bool)
     case int(Int)
@@ -8,23 +10,22 @@ enum JSONNode: Decodable, Sendable {
     case array([JSONNode])
     case object([String: JSONNode])
 
-    init(from decoder: any Decoder) throws {
-        let value = try decoder.singleValueContainer()
-        if value.decodeNil() {
-            self = .null
-        } else if let int = try? value.decode(Int.self) {  // first: vocabularies are tens of thousands of these
-            self = .int(int)
-        } else if let text = try? value.decode(String.self) {
-            self = .string(text)
-        } else if let flag = try? value.decode(Bool.self) {
-            self = .bool(flag)
-        } else if let double = try? value.decode(Double.self) {
-            self = .double(double)
-        } else if let items = try? value.decode([JSONNode].self) {
-            self = .array(items)
-        } else {
-            self = .object(try value.decode([String: JSONNode].self))
+    /// What JSONSerialization has read: a Decodable would try the types of a quarter of a million values one by one.
+    init(_ value: Any) {
+        switch value {
+        case let text as String: self = .string(text)
+        case let number as NSNumber: self = Self.number(number)
+        case let items as [Any]: self = .array(items.map(JSONNode.init))
+        case let members as [String: Any]: self = .object(members.mapValues(JSONNode.init))
+        default: self = .null
         }
+    }
+
+    private static func number(_ number: NSNumber) -> JSONNode {
+        // Foundation says `c` of true and false alone.
+        if number.objCType.pointee == CChar(UInt8(ascii: "c")) { return .bool(number.boolValue) }
+        return Int(exactly: number.doubleValue) != nil && abs(number.doubleValue) < 0x1p53
+            ? .int(number.intValue) : .double(number.doubleValue)
     }
 
     var int: Int? { if case .int(let int) = self { int } else { nil } }

@@ -29,7 +29,7 @@ struct TokenizerJSON: FolderTokenizer {
     /// The tokenizer of a folder, whatever its model.
     static func open(folder: String) throws -> any FolderTokenizer {
         let path = folder + "/tokenizer.json"
-        let file = JSONMembers(path, try FolderFile(folder, "tokenizer.json").decode([String: JSONNode].self))
+        let file = JSONMembers(path, try FolderFile(folder, "tokenizer.json").members())
         // `decoder` makes text of tokens, `padding` fills batches: embeddings need neither.
         try file.allow([
             "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor",
@@ -251,7 +251,7 @@ struct TokenizerJSON: FolderTokenizer {
     /// - Returns: `model_max_length`.
     static func configuration(_ folder: String, _ steps: [NormalizerStep]) throws -> Int? {
         let name = "tokenizer_config.json"
-        guard let members = try FolderFile(optional: folder, name)?.decode([String: JSONNode].self) else { return nil }
+        guard let members = try FolderFile(optional: folder, name)?.members() else { return nil }
         let config = JSONMembers(folder + "/" + name, members)
         for (key, step) in [
             ("do_lower_case", .lowercase), ("tokenize_chinese_chars", .separateIdeographs),
