@@ -80,7 +80,7 @@ public enum LlamaVocabulary: String, CaseIterable, Sendable {
     public func tinyModel() throws -> [UInt8] {
         let metadata = try metadata
         let count = Vocabulary.count(metadata) ?? 0
-        return TinyLlama.gguf(layers: 1, vocabulary: count, hidden: 16) { builder in
+        return TinyLlama.gguf(layers: 1, vocabulary: count, hidden: 32) { builder in
             builder.pairs.removeAll { $0.0.hasPrefix("tokenizer.") }
             for key in metadata.keys where key.hasPrefix("tokenizer.") || key == "general.name" {
                 if let value = metadata[key].flatMap(Self.copy) { builder.pairs.append((key, value)) }

@@ -2,12 +2,14 @@
 public enum TinyLlama {
     public static let vocabulary = 300
 
-    /// - Parameter change: edits the file's parts before it is built.
+    /// - Parameters:
+    ///   - hidden: a multiple of 32.
+    ///   - change: edits the file's parts before it is built.
     public static func gguf(
         layers: Int = 2, vocabulary: Int = vocabulary, hidden: Int = 64,
         change: (inout GGUFBuilder) -> Void = { _ in }
     ) -> [UInt8] {
-        let (feedForward, heads, kvHeads) = (hidden * 3 / 2, 4, 2)
+        let (feedForward, heads, kvHeads) = (hidden * 3 / 2, hidden / 16, max(hidden / 32, 1))
         let keys = hidden / heads * kvHeads
         var random = TestRandom(seed: 7)
         var tensors: [GGUFBuilder.Tensor] = []
