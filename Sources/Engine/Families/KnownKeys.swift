@@ -52,8 +52,6 @@ struct KnownKeys {
                 "ggml.bos_token_id", "ggml.eos_token_id", "ggml.eot_token_id", "ggml.eom_token_id",
                 "ggml.unknown_token_id", "ggml.add_bos_token", "ggml.add_eos_token", "ggml.add_space_prefix",
                 "ggml.cls_token_id", "ggml.separator_token_id", "ggml.seperator_token_id",
-                "ggml.normalizer.lowercase", "ggml.normalizer.strip_accents", "ggml.remove_extra_whitespaces",
-                "ggml.precompiled_charsmap",
             ],
             harmless: [
                 // Templates beside the one that is used.
@@ -66,7 +64,18 @@ struct KnownKeys {
                 "ggml.fim_pre_token_id", "ggml.fim_suf_token_id", "ggml.fim_mid_token_id", "ggml.fim_pad_token_id",
                 "ggml.fim_rep_token_id", "ggml.fim_sep_token_id",
             ],
-            neutral: ["ggml.add_sep_token": [0]]),
+            neutral: ["ggml.add_sep_token": [0], "ggml.remove_extra_whitespaces": [0]]),
         "adapter": KnownKeys(used: []), "clip": KnownKeys(used: []),
+    ]
+
+    /// The keys of a namespace; those of `tokenizer` that one kind of tokenizer reads are known with that kind alone.
+    static func general(_ space: String, tokenizer model: String?) -> KnownKeys? {
+        guard space == "tokenizer", let own = model.flatMap({ ofTokenizers[$0] }) else { return general[space] }
+        return general[space]?.adding(used: own)
+    }
+
+    private static let ofTokenizers: [String: Set<String>] = [
+        "t5": ["ggml.precompiled_charsmap", "ggml.remove_extra_whitespaces"],
+        "bert": ["ggml.normalizer.lowercase", "ggml.normalizer.strip_accents"],
     ]
 }
