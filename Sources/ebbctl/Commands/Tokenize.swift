@@ -34,6 +34,12 @@ struct Tokenize: ParsableCommand {
     private struct Measurement: Encodable {
         let bytes, tokens: Int
         let encodeSeconds, decodeSeconds: Double
+
+        enum CodingKeys: String, CodingKey {
+            case bytes, tokens
+            case encodeSeconds = "encode_seconds"
+            case decodeSeconds = "decode_seconds"
+        }
     }
 
     func validate() throws {

@@ -17,15 +17,7 @@ enum UnicodeSets {
 
     private static let byCategory: [String: ScalarSet] = {
         var ranges: [String: [ClosedRange<UInt32>]] = [:]
-        func add(_ range: ClosedRange<UInt32>, _ name: String) {
-            let last = ranges[name]?.last
-            if let last, last.upperBound + 1 == range.lowerBound {
-                ranges[name]?.removeLast()
-                ranges[name]?.append(last.lowerBound...range.upperBound)
-            } else {
-                ranges[name, default: []].append(range)
-            }
-        }
+        func add(_ range: ClosedRange<UInt32>, _ name: String) { ranges[name, default: []].append(range) }
         for plane in UInt32(0)...16 {
             let scalars = plane << 16...(plane << 16 | 0xffff)
             // The planes without characters, and those of private use, which end with two noncharacters.
@@ -38,12 +30,21 @@ enum UnicodeSets {
                 add(scalars.upperBound - 1...scalars.upperBound, "Cn")
                 continue
             }
-            for value in scalars {
-                add(value...value, Unicode.Scalar(value).map { shortName($0.properties.generalCategory) } ?? "Cs")
+            var (start, category) = (scalars.lowerBound, Self.category(scalars.lowerBound))
+            for value in scalars.dropFirst() {
+                let own = Self.category(value)
+                guard own != category else { continue }
+                add(start...value - 1, shortName(category))
+                (start, category) = (value, own)
             }
+            add(start...scalars.upperBound, shortName(category))
         }
         return ranges.mapValues { ScalarSet($0) }
     }()
+
+    private static func category(_ value: UInt32) -> Unicode.GeneralCategory {
+        Unicode.Scalar(value)?.properties.generalCategory ?? .surrogate
+    }
 
     private static func shortName(_ category: Unicode.GeneralCategory) -> String {
         switch category {
