@@ -15,6 +15,7 @@ build: setup
 test: setup
 	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
 	@scripts/tokenizer-references $(CACHE)
+	@scripts/fetch-templates
 	swift build -c release --build-tests
 	swift test -c release --skip-build --no-parallel
 
@@ -32,6 +33,7 @@ fuzz: setup
 asan: setup
 	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
 	@scripts/tokenizer-references $(CACHE)
+	@scripts/fetch-templates
 	@scripts/sanitize address '$(FILTER)'
 
 tsan: setup

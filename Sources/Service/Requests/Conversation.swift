@@ -21,9 +21,10 @@ struct Conversation {
         return ChatTemplate.message(role: message.role, content: message.content, more: members)
     }
 
-    /// The prompt, by the model's own template.
+    /// The prompt, by the model's own template: what users write in it cannot become control tokens, unless `trustsText` says
+    /// that they may.
     /// - Throws: ``ServiceError`` where the model has no usable one, `TextError` where the template refuses the messages.
-    func prompt(_ model: LoadedModel, seconds: Double) throws -> String {
+    func prompt(_ model: LoadedModel, seconds: Double, trustsText: Bool = false) throws -> MarkedText {
         if let problem = model.templateProblem {
             throw ServiceError(
                 .badRequest,
@@ -33,8 +34,9 @@ struct Conversation {
             throw ServiceError(
                 .badRequest, "\(model.name) is a base model without a chat template: send a prompt (ebbctl run --raw)")
         }
-        return try template.render(
+        let prompt = try template.prompt(
             messages: messages, tools: tools, addGenerationPrompt: true, timeLimit: .seconds(seconds))
+        return trustsText ? MarkedText(trusting: prompt.text) : prompt
     }
 
     /// Bytes that a chat takes at most while it is rendered: its values, what the template makes of them, the prompt.

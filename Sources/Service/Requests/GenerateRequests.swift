@@ -32,21 +32,20 @@ extension RequestHandler {
         let bounds = RequestBounds(limits)
         let seconds = limits.templateSeconds
         let tokens = try await texts.run(.text(bytes: bytes), origin, cost: bytes) { job in
-            let prompt: String
-            if case .chat(let chat)? = request.input {
-                try job.reserve(Conversation.workingBytes(chat, bytes: bytes), for: "a chat of \(bytes) bytes")
-                prompt = try Conversation(chat).prompt(model, seconds: seconds)
-                try bounds.demand(prompt.utf8.count, "the chat, rendered by the model's template,")
-            } else {
-                prompt = request.prompt
+            var chat: MarkedText?
+            if case .chat(let wanted)? = request.input {
+                try job.reserve(Conversation.workingBytes(wanted, bytes: bytes), for: "a chat of \(bytes) bytes")
+                let rendered = try Conversation(wanted).prompt(model, seconds: seconds)
+                try bounds.demand(rendered.text.utf8.count, "the chat, rendered by the model's template,")
+                chat = rendered
             }
             try job.demandWanted()
-            let count = prompt.utf8.count
+            let count = (chat?.text ?? request.prompt).utf8.count
             try job.reserve(Tokenizer.workingBytes(forUTF8Count: count), for: "a prompt of \(count) bytes")
             // A template writes what the model wants at the beginning itself.
-            let isRendered = if case .chat? = request.input { true } else { false }
+            if let chat { return try model.tokenizer.encode(chat, isCancelled: { job.isCancelled }) }
             return try model.tokenizer.encode(
-                prompt, addSpecial: !isRendered, parseSpecial: true, isCancelled: { job.isCancelled })
+                request.prompt, addSpecial: true, parseSpecial: true, isCancelled: { job.isCancelled })
         }
         guard !tokens.isEmpty else { throw ServiceError(.badRequest, "the prompt is empty") }
         guard tokens.count < model.contextLimit else {

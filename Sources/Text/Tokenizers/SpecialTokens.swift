@@ -27,7 +27,7 @@ struct SpecialTokens: Sendable {
     /// The first special token from `start` on that is accepted, and where it stands. It begins and ends where characters
     /// do, so that what lies between special tokens is text.
     func next(
-        in bytes: [UInt8], from start: Int, _ meter: inout WorkMeter, accepts: (Int32) -> Bool
+        in bytes: [UInt8], from start: Int, _ meter: inout WorkMeter, accepts: (Int32, Range<Int>) -> Bool
     ) throws(CancellationError) -> (token: Int32, range: Range<Int>)? {
         var at = start
         while at < bytes.count {
@@ -57,7 +57,7 @@ struct SpecialTokens: Sendable {
 
     /// - Returns: also how many bytes have been looked at.
     private func longest(
-        _ bytes: ArraySlice<UInt8>, _ accepts: (Int32) -> Bool
+        _ bytes: ArraySlice<UInt8>, _ accepts: (Int32, Range<Int>) -> Bool
     ) -> (depth: Int, found: (token: Int32, length: Int)?) {
         var best: (Int32, Int)?
         var range = 0..<vocabulary.special.count
@@ -71,7 +71,7 @@ struct SpecialTokens: Sendable {
                 let id = vocabulary.special[at]
                 // A list that is not sorted may lead here with any number.
                 guard vocabulary.byte(id, depth) == byte, vocabulary.byte(id, depth + 1) == nil else { break }
-                if accepts(id) {
+                if accepts(id, bytes.startIndex..<end) {
                     best = (id, depth + 1)
                     break
                 }

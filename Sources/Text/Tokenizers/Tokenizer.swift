@@ -80,6 +80,47 @@ public struct Tokenizer: Sendable {
         }
     }
 
+    /// Encodes a rendered conversation: control tokens are found only where its template wrote them, so that what a user
+    /// writes cannot open a turn. Everything else is as if the text were encoded in one.
+    public func encode(_ text: MarkedText, isCancelled: () -> Bool = { false }) throws(CancellationError) -> [Int32] {
+        try withoutActuallyEscaping(isCancelled) { isCancelled throws(CancellationError) in
+            var meter = WorkMeter(isCancelled: isCancelled)
+            return try encode(text, &meter)
+        }
+    }
+
+    private func encode(_ text: MarkedText, _ meter: inout WorkMeter) throws(CancellationError) -> [Int32] {
+        let bytes = Array(text.text.utf8)
+        let marks = Array(text.marks.utf8)
+        // Whether a token that is found in every text is one of the template's words.
+        var isMark: [Int32: Bool] = [:]
+        var ids: [Int32] = []
+        ids.reserveCapacity(bytes.count / 2 + 2)
+        var scratch: BytePairScratch?
+        var (start, trusted) = (0, text.trusted[...])
+        while start < bytes.count {
+            let found = try nextSpecial(bytes, start, &meter) { id, range in
+                while let first = trusted.first, first.upperBound <= range.lowerBound { trusted.removeFirst() }
+                if let first = trusted.first, first.lowerBound <= range.lowerBound, range.upperBound <= first.upperBound
+                {
+                    return true
+                }
+                guard isFoundAlways(id) else { return false }
+                if let known = isMark[id] { return !known }
+                let name = vocabulary.bytes(id)
+                let isSpace = name.allSatisfy { $0 <= 0x20 }
+                let known = !isSpace && TextSearch(name).first(in: marks) != nil
+                isMark[id] = known
+                return !known
+            }
+            let end = found?.range.lowerBound ?? bytes.count
+            if start < end { try encodePlain(bytes, start..<end, &scratch, into: &ids, &meter) }
+            if let found { ids.append(found.token) }
+            start = found?.range.upperBound ?? bytes.count
+        }
+        return ids
+    }
+
     /// Bytes of memory that encoding a text takes at most, its tokens included and the text itself not.
     public static func workingBytes(forUTF8Count count: Int) -> Int {
         // Composing makes at most three bytes of one. Each may be a token (4 bytes, while the array grows 6); the text is
@@ -99,7 +140,7 @@ public struct Tokenizer: Sendable {
         if addSpecial, addsBOS, let bos { ids.append(bos) }
         var start = 0
         while start < bytes.count {
-            let found = try nextSpecial(bytes, start, &meter) { parseSpecial || isFoundAlways($0) }
+            let found = try nextSpecial(bytes, start, &meter) { id, _ in parseSpecial || isFoundAlways(id) }
             let end = found?.range.lowerBound ?? bytes.count
             if start < end { try encodePlain(bytes, start..<end, &scratch, into: &ids, &meter) }
             if start == 0, end == 0, ids.first == bos, let token = found?.token, token == bos, !isWordPiece {
@@ -114,7 +155,7 @@ public struct Tokenizer: Sendable {
 
     /// The next special token, with the white space that belongs to it.
     private func nextSpecial(
-        _ bytes: [UInt8], _ start: Int, _ meter: inout WorkMeter, accepts: (Int32) -> Bool
+        _ bytes: [UInt8], _ start: Int, _ meter: inout WorkMeter, accepts: (Int32, Range<Int>) -> Bool
     ) throws(CancellationError) -> (token: Int32, range: Range<Int>)? {
         var at = start
         while let found = try special.next(in: bytes, from: at, &meter, accepts: accepts) {

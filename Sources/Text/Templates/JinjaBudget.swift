@@ -41,6 +41,9 @@ final class JinjaBudget {
         try spend(bytes)
     }
 
+    /// The same for a text that is there.
+    func text(_ text: TemplateText) throws { try self.text(text.cost) }
+
     private func hold(_ bytes: Int) throws {
         held += bytes
         guard held <= heldLimit else { throw TextError("the chat template takes too much memory") }
@@ -55,22 +58,43 @@ final class JinjaBudget {
 
     /// A list of elements that have been paid for.
     /// - Throws: ``TextError`` where it would nest too deeply.
-    func list(_ items: [JinjaValue]) throws -> JinjaValue {
-        .list(JinjaList(items: items, depth: try depth(over: items)))
+    func list(_ items: [JinjaValue], _ kind: JinjaList.Kind = .list) throws -> JinjaValue {
+        .list(JinjaList(items: items, depth: try depth(over: items), kind: kind))
+    }
+
+    func generator(_ items: [JinjaValue]) throws -> JinjaValue {
+        .generator(JinjaGenerator(items, depth: try depth(over: items)))
     }
 
     func dict(_ members: JinjaMembers) throws -> JinjaValue {
-        .dict(JinjaDict(members: members, depth: try depth(over: members.values)))
+        .dict(
+            JinjaDict(
+                members: members,
+                depth: max(try depth(over: members.values), try depth(over: members.keys.lazy.map(\.value)))))
     }
 
+    func method(_ base: JinjaValue, _ name: String) throws -> JinjaValue {
+        // A loop and the like may have methods, but be in no value.
+        if case .loop = base { return .method(JinjaMethod(base, name, depth: Self.depthLimit)) }
+        return .method(JinjaMethod(base, name, depth: try depth(over: CollectionOfOne(base))))
+    }
+
+    func cycler(_ items: [JinjaValue]) throws -> JinjaValue {
+        .cycler(JinjaCycler(items, depth: try depth(over: items)))
+    }
+
+    /// How deep a value is that holds these.
     private func depth(over values: some Sequence<JinjaValue>) throws -> Int {
         var deepest = 0
         for value in values {
             switch value {
             case .list(let list): deepest = max(deepest, list.depth)
             case .dict(let dict): deepest = max(deepest, dict.depth)
-            // It could come to hold itself.
-            case .namespace: throw TextError("the chat template puts a namespace into another value")
+            case .generator(let generator): deepest = max(deepest, generator.depth)
+            case .method(let method): deepest = max(deepest, method.depth)
+            case .cycler(let cycler): deepest = max(deepest, cycler.depth)
+            // They could come to hold themselves.
+            case .namespace, .loop: throw TextError("the chat template puts a \(value.typeName) into another value")
             default: break
             }
         }
@@ -78,7 +102,8 @@ final class JinjaBudget {
         return deepest + 1
     }
 
-    /// A value of a request, which grants memory for what the template makes of it.
+    /// A value of a request, which grants memory for what the template makes of it. Its texts are the request's, not the
+    /// template's.
     func value(_ json: JSONValue) throws -> JinjaValue {
         switch json {
         case .null: return .none
@@ -87,13 +112,35 @@ final class JinjaBudget {
         case .double(let d): return .float(d)
         case .string(let text):
             heldLimit = min(heldLimit + 8 * text.utf8.count, 4 * Self.heldLimit)
-            return .string(text)
+            return .string(TemplateText(foreign: text))
         case .array(let items):
             try elements(items.count)
             return try list(items.map(value))
         case .object(let object):
             try elements(2 * object.count)
-            return try dict(object.mapValues(value))
+            var members = JinjaMembers(minimumCapacity: object.count)
+            for (key, item) in object { members[JinjaKey(TemplateText(foreign: key))] = try value(item) }
+            return try dict(members)
         }
     }
+
+    /// The messages of a conversation. What they call the roles that everyone knows is the template's own word: some write
+    /// a control token around it (`<|user|>`).
+    func messages(_ messages: [JSONValue]) throws -> JinjaValue {
+        try elements(messages.count)
+        return try list(
+            messages.map { message in
+                let value = try value(message)
+                guard case .dict(let dict) = value, let role = message["role"]?.string, Self.roles.contains(role)
+                else { return value }
+                var members = dict.members
+                members[JinjaKey("role")] = .text(role)
+                return try self.dict(members)
+            })
+    }
+
+    private static let roles: Set<String> = [
+        "system", "developer", "user", "assistant", "tool", "function", "ipython", "observation", "model", "context",
+        "documents", "environment", "tool_response", "tool_call",
+    ]
 }

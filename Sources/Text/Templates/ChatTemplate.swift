@@ -4,14 +4,16 @@ import OrderedCollections
 
 /// A model's own chat template: Jinja, from the model's metadata.
 public struct ChatTemplate: Sendable {
-    private let statements: [JinjaStatement]
+    private let nodes: [JinjaNode]
+    private let source: String
     private let bosText: String
     private let eosText: String
 
     /// Reads a template. What the interpreter does not know is refused here, not while a request runs.
     /// - Throws: ``TextError``.
     public init(_ source: String, bosText: String = "", eosText: String = "") throws {
-        statements = try JinjaParser.parse(source)
+        nodes = try JinjaParser.parse(source)
+        self.source = source
         self.bosText = bosText
         self.eosText = eosText
     }
@@ -28,27 +30,43 @@ public struct ChatTemplate: Sendable {
         }
     }
 
-    /// The prompt of a conversation.
+    /// The prompt of a conversation, which knows what in it the template wrote: only there its control tokens are ones.
     /// - Parameters:
     ///   - messages: objects with `role`, `content` and whatever else the template reads.
     ///   - tools: descriptions of functions, or none.
+    ///   - variables: what else the template may read (`enable_thinking`, `reasoning_effort`, …).
     ///   - addGenerationPrompt: end with the opening of the assistant's turn.
     ///   - timeLimit: the longest that it may take; the template's other bounds are those of ``JinjaBudget``.
+    ///   - moment: seconds since 1970 that the template takes for now; nil is the clock's time.
     /// - Throws: ``TextError`` where the template refuses the messages, or runs beyond its bounds.
-    public func render(
-        messages: [JSONValue], tools: [JSONValue] = [], addGenerationPrompt: Bool, timeLimit: Duration = .seconds(1)
-    ) throws -> String {
+    public func prompt(
+        messages: [JSONValue], tools: [JSONValue] = [], variables: OrderedDictionary<String, JSONValue> = [:],
+        addGenerationPrompt: Bool, timeLimit: Duration = .seconds(1), moment: Int? = nil
+    ) throws -> MarkedText {
         let budget = JinjaBudget(timeLimit: timeLimit)
+        var known: [String: JinjaValue] = [
+            "messages": try budget.messages(messages),
+            "tools": tools.isEmpty ? .none : try budget.value(.array(tools)), "documents": .none,
+            "add_generation_prompt": .bool(addGenerationPrompt), "bos_token": .text(bosText),
+            "eos_token": .text(eosText),
+        ]
+        try budget.elements(variables.count)
+        for (name, value) in variables { known[name] = try budget.value(value) }
         var evaluator = JinjaEvaluator(
-            variables: [
-                "messages": try budget.value(.array(messages)),
-                "tools": tools.isEmpty ? .none : try budget.value(.array(tools)),
-                "add_generation_prompt": .bool(addGenerationPrompt), "bos_token": .string(bosText),
-                "eos_token": .string(eosText),
-            ],
-            budget: budget,
-            now: { format in Self.now(format) })
-        return try evaluator.render(statements)
+            variables: known, budget: budget, now: { format in Self.formatted(format, moment ?? Glibc.time(nil)) })
+        let text = try evaluator.render(nodes)
+        return MarkedText(text: text.string, trusted: text.written, marks: source)
+    }
+
+    /// The same as a plain text.
+    public func render(
+        messages: [JSONValue], tools: [JSONValue] = [], variables: OrderedDictionary<String, JSONValue> = [:],
+        addGenerationPrompt: Bool, timeLimit: Duration = .seconds(1), moment: Int? = nil
+    ) throws -> String {
+        try prompt(
+            messages: messages, tools: tools, variables: variables, addGenerationPrompt: addGenerationPrompt,
+            timeLimit: timeLimit, moment: moment
+        ).text
     }
 
     /// A message as templates take it, its members in one order whatever the order of `more`: the role, the content, then
@@ -61,13 +79,15 @@ public struct ChatTemplate: Sendable {
         return .object(members)
     }
 
-    /// `datetime.now().strftime(format)`.
-    private static func now(_ format: String) -> String {
-        var moment = time(nil)
+    /// `datetime.fromtimestamp(moment).strftime(format)`; nil where that is too long.
+    private static func formatted(_ format: String, _ moment: Int) -> String? {
+        guard !format.isEmpty else { return "" }
+        var moment = moment
         var parts = tm()
         localtime_r(&moment, &parts)
-        var buffer = [CChar](repeating: 0, count: 256)
+        var buffer = [CChar](repeating: 0, count: 1024)
         let count = strftime(&buffer, buffer.count, format, &parts)
+        guard count > 0 else { return nil }
         return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 }

@@ -4,8 +4,10 @@ struct TextSearch {
     /// For each place: how long the longest prefix is that ends there, short of all.
     private let borders: [Int32]
 
-    init(_ text: String) {
-        needle = Array(text.utf8)
+    init(_ text: String) { self.init(Array(text.utf8)) }
+
+    init(_ needle: [UInt8]) {
+        self.needle = needle
         var borders = [Int32](repeating: 0, count: needle.count)
         var length = 0
         for at in needle.indices.dropFirst() {
@@ -14,6 +16,12 @@ struct TextSearch {
             borders[at] = Int32(clamping: length)
         }
         self.borders = borders
+    }
+
+    /// Where the needle stands last.
+    static func last(_ needle: String, in hay: [UInt8]) -> Range<Int>? {
+        let found = TextSearch(Array(needle.utf8.reversed())).first(in: hay.reversed())
+        return found.map { hay.count - $0.upperBound..<hay.count - $0.lowerBound }
     }
 
     /// Where the needle first stands at or behind `start`; nil for an empty needle.

@@ -1,0 +1,156 @@
+/// Filters that make texts of texts.
+struct JinjaTextFilters {
+    private let budget: JinjaBudget
+
+    init(_ budget: JinjaBudget) { self.budget = budget }
+
+    func apply(_ name: String, _ value: JinjaValue, _ arguments: JinjaBound) throws -> JinjaValue? {
+        switch name {
+        case "upper", "lower", "capitalize":
+            return try JinjaStrings.call(try value.text(budget), name, JinjaCall(), budget)
+        case "trim":
+            let text = try value.text(budget)
+            try budget.text(text)
+            try budget.spend(4 * text.count)
+            return .string(JinjaStrings.strip(text, try arguments.text(0)?.string, left: true, right: true))
+        case "title": return .string(try title(try value.text(budget)))
+        case "center":
+            return .string(
+                try JinjaStrings.padded(
+                    try value.text(budget), to: try arguments.integer(0) ?? 80, " ", "c", budget))
+        case "replace": return .string(try replace(try value.text(budget), arguments))
+        case "indent":
+            guard case .string(let text) = value else { throw TextError("indent takes a string") }
+            return .string(try indent(text, arguments))
+        case "truncate":
+            guard case .string(let text) = value else { throw TextError("truncate takes a string") }
+            return .string(try truncate(text, arguments))
+        case "string": return .string(try value.text(budget))
+        case "safe":
+            var text = try value.text(budget)
+            text.isMarkup = true
+            return .string(text)
+        case "e", "escape", "forceescape":
+            var text = try value.text(budget)
+            try budget.text(6 * text.cost)
+            if name == "forceescape" { text.isMarkup = false }
+            return .string(text.escaped)
+        case "striptags": return .string(try withoutTags(try value.text(budget)))
+        case "urlencode": return .string(try urlEncoded(value))
+        case "wordcount":
+            let text = try value.text(budget)
+            try budget.spend(4 * text.count)
+            return .int(text.string.unicodeScalars.split { !Self.isWord($0) }.count)
+        default: return nil
+        }
+    }
+
+    private static func isWord(_ scalar: Unicode.Scalar) -> Bool {
+        scalar == "_" || scalar.properties.isAlphabetic || scalar.properties.numericType != nil
+    }
+
+    /// Capitals where words begin: behind space, hyphens and opening brackets, which `str.title` sees otherwise.
+    private func title(_ text: TemplateText) throws -> TemplateText {
+        try budget.text(text)
+        try budget.spend(4 * text.count)
+        var begins = true
+        let lowered = JinjaStrings.lower(text)
+        return lowered.mapScalars { scalar in
+            let divides = scalar.isPythonSpace || "-({[<".unicodeScalars.contains(scalar)
+            defer { begins = divides }
+            return begins && !divides ? scalar.properties.uppercaseMapping : String(scalar)
+        }
+    }
+
+    private func replace(_ text: TemplateText, _ arguments: JinjaBound) throws -> TemplateText {
+        guard let old = arguments[0], let new = arguments[1] else { return text }
+        var (plain, by) = (text, try new.text(budget))
+        (plain.isMarkup, by.isMarkup) = (false, false)
+        let count = try arguments.integer(2) ?? -1
+        try budget.text(text)
+        return try JinjaStringSearch.replace(plain, try old.text(budget), by, count, budget)
+    }
+
+    private func indent(_ text: TemplateText, _ arguments: JinjaBound) throws -> TemplateText {
+        var pad = TemplateText("    ")
+        if case .string(let text)? = arguments[0] {
+            pad = text
+        } else if let width = try arguments.integer(0) {
+            pad = TemplateText(String(repeating: " ", count: min(max(width, 0), 1 << 10)))
+        }
+        let call = JinjaCall(positional: [.string(text + "\n")])
+        guard case .string(let whole) = call.positional[0],
+            case .list(let lines) = try JinjaStrings.call(whole, "splitlines", JinjaCall(), budget)
+        else { return text }
+        try budget.text(text.cost + lines.items.count * (pad.cost + 1))
+        var out = TemplateText()
+        for (index, item) in lines.items.enumerated() {
+            guard case .string(let line) = item else { continue }
+            if index > 0 { out.append("\n") }
+            let isPadded = index == 0 ? arguments.isTrue(1) : arguments.isTrue(2) || !line.isEmpty
+            if isPadded { out.append(pad) }
+            out.append(line)
+        }
+        out.isMarkup = text.isMarkup
+        return out
+    }
+
+    private func truncate(_ text: TemplateText, _ arguments: JinjaBound) throws -> TemplateText {
+        try budget.text(text)
+        let end = try arguments.text(2) ?? "..."
+        let (length, leeway) = (try arguments.integer(0) ?? 255, try arguments.integer(3) ?? 5)
+        guard length >= JinjaStrings.length(end), leeway >= 0 else { throw TextError("truncate to less than its end") }
+        let count = JinjaStrings.length(text)
+        if count - leeway <= length { return text }
+        let kept = text.string.unicodeScalars.prefix(length - JinjaStrings.length(end))
+        var cut = text.slice(0..<kept.reduce(0) { $0 + UTF8.width($1) })
+        if !arguments.isTrue(1), let space = TextSearch.last(" ", in: Array(cut.string.utf8)) {
+            cut = cut.slice(0..<space.lowerBound)
+        }
+        return cut + end
+    }
+
+    /// Without tags and comments, spaces made one.
+    private func withoutTags(_ text: TemplateText) throws -> TemplateText {
+        try budget.text(4 * text.cost)
+        var out = TemplateText()
+        var inTag = false
+        text.forEachScalar { scalar, isForeign in
+            if scalar == "<" { inTag = true }
+            if !inTag { out.append(scalar, foreign: isForeign) }
+            if scalar == ">" { inTag = false }
+        }
+        var joined = TemplateText()
+        for word in try JinjaStringSearch.split(out, nil, -1, fromEnd: false, budget) {
+            if !joined.isEmpty { joined.append(" ") }
+            joined.append(word)
+        }
+        return joined
+    }
+
+    private func urlEncoded(_ value: JinjaValue) throws -> TemplateText {
+        switch value {
+        case .dict(let dict):
+            var out = TemplateText()
+            for (key, item) in dict.members {
+                if !out.isEmpty { out.append("&") }
+                out.append(try quoted(key.value, inQuery: true) + "=" + quoted(item, inQuery: true))
+            }
+            return out
+        default: return try quoted(value, inQuery: false)
+        }
+    }
+
+    private func quoted(_ value: JinjaValue, inQuery: Bool) throws -> TemplateText {
+        let text = try value.text(budget)
+        try budget.text(3 * text.cost)
+        return text.mapScalars { scalar in
+            if scalar.isASCII, scalar.properties.isAlphabetic || ("0"..."9").contains(scalar) { return String(scalar) }
+            if "_.-~".unicodeScalars.contains(scalar) || scalar == "/" && !inQuery { return String(scalar) }
+            if scalar == " " && inQuery { return "+" }
+            return String(scalar).utf8.map { byte in
+                (byte < 0x10 ? "%0" : "%") + String(byte, radix: 16, uppercase: true)
+            }.joined()
+        }
+    }
+}
