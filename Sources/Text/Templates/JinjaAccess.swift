@@ -56,7 +56,7 @@ struct JinjaAccess {
         case (.undefined(let what), _):
             throw TextError("the chat template asks for an element of something undefined: \(what)")
         case (.dict(let dict), _):
-            if let key = try? JinjaKey(index) {
+            if let key = try? JinjaKey(index, budget) {
                 try budget.spend(key.cost)
                 if let found = dict.members[key] { return found }
             }

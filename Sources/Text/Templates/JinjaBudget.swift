@@ -104,22 +104,29 @@ final class JinjaBudget {
 
     /// A value of a request, which grants memory for what the template makes of it. Its texts are the request's, not the
     /// template's.
-    func value(_ json: JSONValue) throws -> JinjaValue {
+    /// - Parameter grants: false for values that the template made itself.
+    func value(_ json: JSONValue, grants: Bool = true) throws -> JinjaValue {
         switch json {
         case .null: return .none
         case .bool(let b): return .bool(b)
         case .int(let i): return .int(i)
         case .double(let d): return .float(d)
         case .string(let text):
-            heldLimit = min(heldLimit + 8 * text.utf8.count, 4 * Self.heldLimit)
+            if grants {
+                heldLimit = min(heldLimit + 8 * text.utf8.count, 4 * Self.heldLimit)
+            } else {
+                try self.text(text.utf8.count)
+            }
             return .string(TemplateText(foreign: text))
         case .array(let items):
             try elements(items.count)
-            return try list(items.map(value))
+            return try list(items.map { try value($0, grants: grants) })
         case .object(let object):
             try elements(2 * object.count)
             var members = JinjaMembers(minimumCapacity: object.count)
-            for (key, item) in object { members[JinjaKey(TemplateText(foreign: key))] = try value(item) }
+            for (key, item) in object {
+                members[JinjaKey(TemplateText(foreign: key))] = try value(item, grants: grants)
+            }
             return try dict(members)
         }
     }

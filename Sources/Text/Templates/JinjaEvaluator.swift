@@ -128,7 +128,7 @@ struct JinjaEvaluator {
     private mutating func dict(_ pairs: [(JinjaExpression, JinjaExpression)]) throws -> JinjaValue {
         try budget.elements(2 * pairs.count)
         var members: JinjaMembers = [:]
-        for (key, item) in pairs { members[try JinjaKey(try value(key))] = try value(item) }
+        for (key, item) in pairs { members[try JinjaKey(try value(key), budget)] = try value(item) }
         return try budget.dict(members)
     }
 

@@ -104,7 +104,7 @@ struct JinjaFormat {
                 guard byte == UInt8(ascii: "{"), let end = Self.end(bytes, at) else {
                     throw TextError("format() with a single bracket")
                 }
-                var filled = try field(text, at + 1..<end, call, &next, level)
+                var filled = try field(text, bytes, at + 1..<end, call, &next, level)
                 if text.isMarkup { filled = filled.escaped }
                 try add(filled, to: &out)
                 at = end + 1
@@ -129,9 +129,9 @@ struct JinjaFormat {
 
     /// `name!conversion:specification`.
     private func field(
-        _ text: TemplateText, _ range: Range<Int>, _ call: JinjaCall, _ next: inout Int?, _ level: Int
+        _ text: TemplateText, _ bytes: [UInt8], _ range: Range<Int>, _ call: JinjaCall, _ next: inout Int?,
+        _ level: Int
     ) throws -> TemplateText {
-        let bytes = Array(text.string.utf8)
         let colon = range.first { bytes[$0] == UInt8(ascii: ":") }
         let mark = (range.lowerBound..<(colon ?? range.upperBound)).first { bytes[$0] == UInt8(ascii: "!") }
         let name = text.slice(range.lowerBound..<(mark ?? colon ?? range.upperBound)).string
@@ -367,7 +367,8 @@ private struct JinjaFormatScanner {
             }
         }
         spec.width = take("*") != nil ? try arguments.integer() : try integer() ?? 0
-        if spec.width < 0 { (spec.width, spec.fill, spec.alignment) = (-max(spec.width, -1 << 30), " ", "<") }
+        spec.width = min(max(spec.width, -1 << 30), 1 << 30)
+        if spec.width < 0 { (spec.width, spec.fill, spec.alignment) = (-spec.width, " ", "<") }
         if take(".") != nil { spec.precision = take("*") != nil ? max(0, try arguments.integer()) : try integer() ?? 0 }
         _ = take("hlL")
         guard let form = take("diouxXeEfFgGcrsa%") else { throw TextError("% with an unknown type") }

@@ -81,7 +81,7 @@ extension JinjaEvaluator {
             for pair in try pairs.elements(budget) {
                 let items = try pair.elements(budget)
                 guard items.count == 2 else { throw TextError("dict() takes pairs") }
-                members[try JinjaKey(items[0])] = items[1]
+                members[try JinjaKey(items[0], budget)] = items[1]
             }
         }
         for (name, value) in call.named { members[JinjaKey(TemplateText(name))] = value }

@@ -53,7 +53,7 @@ struct JinjaMethods {
         case "get":
             let arguments = try call.bound(to: ["key!", "default"], name)
             guard let key = arguments[0] else { return .none }
-            return members[try JinjaKey(key)] ?? arguments[1] ?? .none
+            return members[try JinjaKey(key, budget)] ?? arguments[1] ?? .none
         default: _ = try call.bound(to: [], name)
         }
         switch name {
@@ -75,7 +75,7 @@ struct JinjaMethods {
         let keys = try arguments[0]?.elements(budget) ?? []
         try budget.elements(2 * keys.count)
         var members: JinjaMembers = [:]
-        for key in keys { members[try JinjaKey(key)] = arguments[1] ?? JinjaValue.none }
+        for key in keys { members[try JinjaKey(key, budget)] = arguments[1] ?? JinjaValue.none }
         return try budget.dict(members)
     }
 

@@ -56,8 +56,7 @@ struct JinjaOrder {
         switch (whole, part) {
         case (.list(let list), _): return try list.items.contains { try JinjaValue.equal($0, part, budget) }
         case (.dict(let dict), _):
-            let key = try JinjaKey(part)
-            try budget.spend(key.cost)
+            let key = try JinjaKey(part, budget)
             return dict.members[key] != nil
         case (.generator(let generator), _):
             while let item = generator.next() { if try JinjaValue.equal(item, part, budget) { return true } }

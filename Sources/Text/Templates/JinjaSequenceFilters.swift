@@ -123,7 +123,7 @@ struct JinjaSequenceFilters {
         let attribute = try JinjaAttribute(arguments[1] ?? .none, budget)
         var seen: Set<JinjaKey> = []
         let found = try elements(value).filter { item in
-            let key = try JinjaKey(try folded(try attribute.of(item), arguments.isTrue(0)))
+            let key = try JinjaKey(try folded(try attribute.of(item), arguments.isTrue(0)), budget)
             try budget.spend(key.cost)
             return seen.insert(key).inserted
         }

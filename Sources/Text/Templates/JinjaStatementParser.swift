@@ -139,12 +139,14 @@ extension JinjaParser {
     ) throws -> JinjaMacroDefinition {
         let parameters = try known ?? parameters()
         if known == nil { try finish() }
-        let outside = names
-        names = []
+        var outside: Set<String> = []
+        swap(&names, &outside)
         // A macro runs where it is called, whatever condition stands around it.
         let body = try apart { try $0.block(until: end) }
-        defer { names.formUnion(outside) }
-        return JinjaMacroDefinition(name: name, parameters: parameters, body: body, names: names)
+        let definition = JinjaMacroDefinition(name: name, parameters: parameters, body: body, names: names)
+        swap(&names, &outside)
+        names.formUnion(outside)
+        return definition
     }
 
     private mutating func parameters() throws -> [(name: String, standard: JinjaExpression?)] {

@@ -22,7 +22,9 @@ enum JinjaTests {
             case "==": return try JinjaValue.equal(value, other, budget)
             case "!=": return try !JinjaValue.equal(value, other, budget)
             case "in": return try JinjaOrder(budget).contains(other, value)
-            case "sameas": return JinjaValue.isSame(value, other)
+            case "sameas":
+                if case .string(let text) = value { try budget.spend(text.count) }
+                return JinjaValue.isSame(value, other)
             case "divisibleby": return try remainder(value, other, budget) == 0
             default: return try JinjaOrder(budget).holds(comparison, value, other)
             }

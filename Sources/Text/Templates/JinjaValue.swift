@@ -158,13 +158,20 @@ struct JinjaKey: Hashable {
     let value: JinjaValue
 
     /// - Throws: ``TextError`` where Python cannot hash the value.
-    init(_ value: JinjaValue) throws {
+    init(_ value: JinjaValue, _ budget: JinjaBudget) throws {
+        try Self.demandHashable(value, budget)
+        self.value = value
+    }
+
+    /// Pays for the hashing, too.
+    private static func demandHashable(_ value: JinjaValue, _ budget: JinjaBudget) throws {
+        try budget.spend(8)
         switch value {
-        case .none, .bool, .int, .float, .string: break
-        case .list(let list) where list.isTuple: for item in list.items { _ = try JinjaKey(item) }
+        case .none, .bool, .int, .float: break
+        case .string(let text): try budget.spend(text.count)
+        case .list(let list) where list.isTuple: for item in list.items { try demandHashable(item, budget) }
         default: throw TextError("the chat template takes a \(value.typeName) as a key")
         }
-        self.value = value
     }
 
     init(_ text: TemplateText) { value = .string(text) }

@@ -27,7 +27,8 @@ struct JinjaValueFilters {
         case "from_json":
             guard case .string(let text) = value else { throw TextError("from_json takes a string") }
             try budget.spend(16 * text.count)
-            return try fromJSON(try JSONValue(parsing: text.string))
+            // The text may be the request's, so all strings in it count as that.
+            return try budget.value(try JSONValue(parsing: text.string), grants: false)
         case "attr":
             let found = try JinjaAccess(budget).attribute(value, try arguments.need(0).string)
             if case .dict = value {
@@ -105,15 +106,5 @@ struct JinjaValueFilters {
         var writer = JinjaWriter(budget)
         try writer.json(value, style)
         return writer.text
-    }
-
-    /// Values of a text that may be the request's: all its strings count as that.
-    private func fromJSON(_ json: JSONValue) throws -> JinjaValue {
-        try budget.step()
-        switch json {
-        case .string(let text): try budget.text(text.utf8.count)
-        default: break
-        }
-        return try budget.value(json)
     }
 }

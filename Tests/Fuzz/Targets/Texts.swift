@@ -84,6 +84,10 @@ extension FuzzTarget {
             "{% set t %}in{% endset %}{{ t * 3 }}{{ x | default('d') }}{{ raise_exception('no') if false }}",
             "{{ messages[0]['content'].startswith('H') and messages | selectattr('role', 'equalto', 'user') | list }}",
             "{% for i in range(9) %}{% if loop.last %}{% break %}{% endif %}{{ loop.index0 }}{% endfor %}{{ 'a' in 'cat' }}",
+            "{% macro f(a, b=2) %}{{ a }}{{ caller(b) }}{{ varargs }}{% endmacro %}{% call(x) f(1) %}{{ x }}{% endcall %}",
+            "{% filter upper %}{% with a = (1, 2) %}{{ a[::-1] }}{% endwith %}{% endfilter %}{{ 1 < 2 <= 3 }}{{ 2 ** 3 }}",
+            "{{ '%5.2f|%-3s' % (1.5, 'a') }}{{ '{:>4}{x[0]!r}'.format(1, x=[2]) }}{{ {'b': 1} | dictsort | tojson(indent=2) }}",
+            "{{ [3, 1] | sort | map('string') | join }}{{ [{'a': 1}] | groupby('a') }}{{ '{\"a\": 1}' | from_json }}",
             "{# note #}{% raw %}{{ x }}{% endraw %}{{ strftime_now('%Y') | length }}{{ 'x' | trim | replace('x', 'yy') }}",
         ].map { joined($0, messages, #"[{"type": "function"}]"#) }
     } run: { bytes in
