@@ -11,6 +11,7 @@ import sys
 import jinja2
 import jinja2.ext
 import jinja2.sandbox
+import jinja2.utils
 
 # Templates that print the date print this one, in the machine's time zone.
 MOMENT = 1722000307
@@ -30,6 +31,24 @@ class Generation(jinja2.ext.Extension):
         return caller()
 
 
+class Space(jinja2.utils.Namespace):
+    """transformers keeps names with an underscore out of namespaces."""
+
+    def __init__(*args, **kwargs):
+        for name in dict(*args[1:], **kwargs):
+            Space.check(name)
+        jinja2.utils.Namespace.__init__(args[0], dict(*args[1:], **kwargs))
+
+    def __setitem__(self, name, value):
+        Space.check(name)
+        jinja2.utils.Namespace.__setitem__(self, name, value)
+
+    @staticmethod
+    def check(name):
+        if isinstance(name, str) and name.startswith("_"):
+            raise jinja2.exceptions.SecurityError(f"a namespace holds no {name}")
+
+
 def environment():
     env = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
@@ -43,6 +62,7 @@ def environment():
 
     env.filters["tojson"] = to_json
     env.filters["from_json"] = json.loads
+    env.globals["namespace"] = Space
     env.globals["raise_exception"] = refuse
     env.globals["strftime_now"] = lambda form: datetime.datetime.fromtimestamp(MOMENT).strftime(form)
     return env

@@ -10,7 +10,6 @@ struct JinjaEvaluator {
     var output = TemplateText()
     /// Where the template stands.
     var line = 1
-    var loopLevel = 0
     let budget: JinjaBudget
     let now: @Sendable (String) -> String?
     private var nesting = 0

@@ -118,10 +118,9 @@ extension JinjaEvaluator {
     private mutating func macro(_ macro: JinjaMacro, _ call: JinjaCall, caller: JinjaValue?) throws -> TemplateText {
         try budget.step()
         let definition = macro.definition
-        let (saved, place, level) = (scopes, line, loopLevel)
-        defer { (scopes, loopLevel) = (saved, level) }
+        let (saved, place) = (scopes, line)
+        defer { scopes = saved }
         scopes = macro.scopes + [JinjaScope()]
-        loopLevel = 0
         var call = call
         if let caller { call.named.append(("caller", caller)) }
         return try nested { evaluator in

@@ -48,15 +48,11 @@ final class JinjaNamespace {
 /// `loop`: where a loop stands.
 final class JinjaLoopState {
     let items: [JinjaValue]
-    let level: Int
     var index = 0
     /// What `loop.changed` was asked last.
     var last: [JinjaValue]?
 
-    init(_ items: [JinjaValue], level: Int) {
-        self.items = items
-        self.level = level
-    }
+    init(_ items: [JinjaValue]) { self.items = items }
 
     func member(_ name: String) -> JinjaValue? {
         switch name {
@@ -67,8 +63,9 @@ final class JinjaLoopState {
         case "length": .int(items.count)
         case "revindex": .int(items.count - index)
         case "revindex0": .int(items.count - index - 1)
-        case "depth": .int(level + 1)
-        case "depth0": .int(level)
+        // It counts recursive loops only, and there are none.
+        case "depth": .int(1)
+        case "depth0": .int(0)
         case "previtem": index > 0 ? items[index - 1] : .undefined("there is no previous item")
         case "nextitem": index + 1 < items.count ? items[index + 1] : .undefined("there is no next item")
         default: nil

@@ -90,9 +90,7 @@ extension JinjaEvaluator {
             }
         }
         guard !items.isEmpty else { return try scoped { _ = try $0.run(loop.otherwise) } }
-        let state = JinjaLoopState(items, level: loopLevel)
-        loopLevel += 1
-        defer { loopLevel -= 1 }
+        let state = JinjaLoopState(items)
         for (index, item) in items.enumerated() {
             try budget.spend(2 * JinjaBudget.stepCost)
             state.index = index
