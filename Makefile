@@ -15,7 +15,7 @@ build: setup
 test: setup
 	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
 	@scripts/tokenizer-references $(CACHE)
-	@scripts/fetch-templates
+	@scripts/fetch-templates $(CACHE)
 	swift build -c release --build-tests
 	swift test -c release --skip-build --no-parallel
 
@@ -33,7 +33,7 @@ fuzz: setup
 asan: setup
 	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
 	@scripts/tokenizer-references $(CACHE)
-	@scripts/fetch-templates
+	@scripts/fetch-templates $(CACHE)
 	@scripts/sanitize address '$(FILTER)'
 
 tsan: setup

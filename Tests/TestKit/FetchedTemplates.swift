@@ -3,15 +3,9 @@ import Foundation
 /// llama.cpp's chat templates, and what Python's jinja2 makes of them: fetched and made by `make test`
 /// (scripts/fetch-templates) into the cache.
 public enum FetchedTemplates {
-    private static var folder: String {
-        let environment = ProcessInfo.processInfo.environment
-        let cache = environment["XDG_CACHE_HOME"] ?? (environment["HOME"] ?? "") + "/.cache"
-        return cache + "/ebb/templates"
-    }
-
     /// The sources by their names.
     public static func sources() throws -> [String: String] {
-        let path = folder + "/llama.cpp-0.3.36"
+        let path = FetchedFiles.llamaModels + "/templates"
         var found: [String: String] = [:]
         for file in try FileManager.default.contentsOfDirectory(atPath: path) where file.hasSuffix(".jinja") {
             found[String(file.dropLast(6))] = try Reference.text(URL(fileURLWithPath: "\(path)/\(file)"))
@@ -21,6 +15,6 @@ public enum FetchedTemplates {
 
     /// One of `conversations.json`, `expected.jsonl` and `language.jsonl`.
     public static func text(_ name: String) throws -> String {
-        try Reference.text(URL(fileURLWithPath: "\(folder)/\(name)"))
+        try Reference.text(URL(fileURLWithPath: "\(FetchedFiles.cache)/templates/\(name)"))
     }
 }

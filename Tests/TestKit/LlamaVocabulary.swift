@@ -2,7 +2,7 @@ import Foundation
 import ModelFormat
 
 /// The vocabularies that llama.cpp tests its tokenizers with: GGUF files without weights, fetched by `make test`
-/// (Benchmarks/fetch-llama) into the cache.
+/// (scripts/fetch-llama) into the cache.
 public enum LlamaVocabulary: String, CaseIterable, Sendable {
     case bertBGE = "bert-bge"
     case commandR = "command-r"
@@ -31,28 +31,22 @@ public enum LlamaVocabulary: String, CaseIterable, Sendable {
     /// - Throws: where it has not been fetched.
     public var path: String {
         get throws {
-            let path =
-                "\(Self.cache)/llama.cpp/llama_cpp_python-0.3.36/vendor/llama.cpp/models/ggml-vocab-\(rawValue).gguf"
+            let path = "\(FetchedFiles.llamaModels)/ggml-vocab-\(rawValue).gguf"
             guard FileManager.default.fileExists(atPath: path) else {
-                throw FormatError("\(path) is missing: `make test` fetches it (Benchmarks/fetch-llama)")
+                throw FormatError("\(path) is missing: `make test` fetches it (scripts/fetch-llama)")
             }
             return path
         }
     }
 
-    private static var cache: String {
-        let environment = ProcessInfo.processInfo.environment
-        return (environment["XDG_CACHE_HOME"] ?? (environment["HOME"] ?? "") + "/.cache") + "/ebb"
-    }
-
     /// A tokenizer.json that Hugging Face's tokenizers have written (scripts/tokenizer-references).
     public static func tokenizerJSON(_ name: String) throws -> [UInt8] {
-        Array(try Data(contentsOf: URL(fileURLWithPath: "\(cache)/tokenizers/\(name)/tokenizer.json")))
+        Array(try Data(contentsOf: URL(fileURLWithPath: "\(FetchedFiles.cache)/tokenizers/\(name)/tokenizer.json")))
     }
 
     /// What Hugging Face's tokenizers make of random texts (scripts/tokenizer-references).
     public static func references<T: Decodable>(_ type: T.Type) throws -> [T] {
-        let path = "\(cache)/tokenizers/references.jsonl"
+        let path = "\(FetchedFiles.cache)/tokenizers/references.jsonl"
         guard FileManager.default.fileExists(atPath: path) else {
             throw FormatError("\(path) is missing: `make test` makes it (scripts/tokenizer-references)")
         }
