@@ -131,6 +131,29 @@ struct PatternTests {
         #expect(error?.description.contains(word) == true, "\(error?.description ?? "")")
     }
 
+    @Test("A pattern that is cut off, or has a character in the wrong place, is read or refused")
+    func damage() throws {
+        var random = TestRandom(seed: 43)
+        let signs = Array("()[]{}?*+|\\^$-,:!=<>ipux&1".unicodeScalars)
+        for name in BytePairRules.names.sorted() {
+            for step in try #require(BytePairRules(named: name)).steps {
+                let scalars = Array(step.pattern.unicodeScalars)
+                for _ in 0..<20 {
+                    var damaged = Array(scalars.prefix(Int.random(in: 0...scalars.count, using: &random)))
+                    for _ in 0..<Int.random(in: 0...2, using: &random) {
+                        let at = Int.random(in: 0...damaged.count, using: &random)
+                        damaged.insert(try #require(signs.randomElement(using: &random)), at: at)
+                    }
+                    _ = try? PatternParser.parse(String(String.UnicodeScalarView(damaged)))
+                }
+            }
+        }
+        let ends = ["(?", "(?i", "(?-", "(?i:", "[", "[^", "[a-", "\\", "\\p", "\\p{", "\\x", "\\x{", "a{", "a{1,"]
+        for text in ends {
+            _ = try? PatternParser.parse(text)
+        }
+    }
+
     @Test(
         "A pattern made to be large is refused, soon",
         arguments: [

@@ -179,8 +179,9 @@ struct PatternParser {
             }
             at += 1
         }
-        defer { at += 1 }
-        return next == ")"
+        guard let end = next else { throw error("lacks a )") }
+        at += 1
+        return end == ")"
     }
 
     // MARK: Sets
