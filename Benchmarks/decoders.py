@@ -3,7 +3,8 @@
 For each model: prefill of 128, 512 and 2048 tokens, decode at an empty context and at 1024, the time from the start of a
 process to its first token with the file in the page cache and without, and the memory of a process that has loaded the
 model for 2048 tokens, and of one that has read them. Medians with their range; each beside the limit of this machine that
-it runs into: the int8 peak for prefill, the read bandwidth for decode. NAME@PRECISION=FILE compares dequantized mode at
+it runs into: the int8 peak for prefill, the read bandwidth for decode; and the ratio to ik_llama.cpp where its wheel is
+installed in $EBB_MODELS/venv. NAME@PRECISION=FILE compares dequantized mode at
 that precision with the weights of FILE (the same, as f32 or bf16), prefill of 512 tokens alone. Models must be imported
 under NAME in $EBB_MODELS.
 """
@@ -15,7 +16,7 @@ import sys
 import time
 
 sys.dont_write_bytecode = True
-from machine import cpu_name, pinned, tensors, warn_of_others  # noqa: E402
+from machine import cpu_name, ik_rates, pinned, tensors, warn_of_others  # noqa: E402
 
 ctl, peer, threads, rounds, out = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
 models = os.environ["EBB_MODELS"]
@@ -45,6 +46,12 @@ def peer_rates(path):
     for row in rows:
         rates[f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg64 @ {row['n_depth']}"] = row["avg_ts"]
     return rates
+
+
+def other_rates(path):
+    tests = {"pp128": "pp128", "pp512": "pp512", "pp2048": "pp2048", "tg64": "tg64 @ 0", "tg64@1024": "tg64 @ 1024"}
+    rates = ik_rates(path, int(threads), list(tests), f"{models}/venv")
+    return {tests[test]: rate for test, rate in rates.items() if test in tests}
 
 
 def seconds(command, path, cold):
@@ -139,9 +146,10 @@ for pair in sys.argv[6:]:
         continue
     container = f"{models}/{name}.ebb"
     layer_weights, token_bytes = tensors(ctl, name, models)
-    ours, theirs = [], []
+    ours, theirs, others = [], [], []
     for _ in range(rounds):
         a, b = ebb_rates(name), peer_rates(path)
+        others.append(other_rates(path))
         for cold in (False, True):
             key = "first token, cold, s" if cold else "first token, s"
             a[key] = seconds([ctl, "score", name, "--jsonl", "--greedy", "1", "--threads", threads], container, cold)
@@ -153,7 +161,7 @@ for pair in sys.argv[6:]:
     yours = memory([peer, "-m", path, "-t", threads, "-p", "2048", "-n", "0", "-r", "1"])
     loaded = [loaded_memory([ctl, "bench", name, "--threads", threads, "-p", "0", "-n", "2047", "-r", "1"]),
               loaded_memory([peer, "-m", path, "-t", threads, "-p", "0", "-n", "2047", "-r", "1"])]
-    print(f"{name:<22} {'ebb':>20} {'llama.cpp':>20} {'ratio':>6} {'of limit':>9}")
+    print(f"{name:<22} {'ebb':>20} {'llama.cpp':>20} {'ratio':>6} {'to ik':>6} {'of limit':>9}")
     table = {}
     for test in ours[0]:
         a, b = [x[test] for x in ours], [x[test] for x in theirs]
@@ -165,10 +173,13 @@ for pair in sys.argv[6:]:
             share = statistics.median(a) * 2 * layer_weights / 1e9 / limit["int8_gops"]
         if test.startswith("tg"):
             share = statistics.median(a) * token_bytes / 1e9 / limit["read_gbps"]
+        c = [x[test] for x in others if test in x]
+        to_ik = statistics.median(a) / statistics.median(c) if c else None
         digits = 3 if test.startswith("first") else 0
         cell = lambda v: f"{statistics.median(v):.{digits}f} ({min(v):.{digits}f}-{max(v):.{digits}f})"
-        print(f"{test:<22} {cell(a):>20} {cell(b):>20} {ratio:>6.2f} {'' if share is None else f'{share:.0%}':>9}", flush=True)
-        table[test] = {"ebb": a, "llama.cpp": b, "ratio": ratio, "of_limit": share}
+        print(f"{test:<22} {cell(a):>20} {cell(b):>20} {ratio:>6.2f} "
+              f"{'' if to_ik is None else f'{to_ik:.2f}':>6} {'' if share is None else f'{share:.0%}':>9}", flush=True)
+        table[test] = {"ebb": a, "llama.cpp": b, "ik_llama.cpp": c, "ratio": ratio, "of_limit": share}
     label = "loaded, anonymous MB"
     print(f"{label:<22} {loaded[0] / 1e6:>20.0f} {loaded[1] / 1e6:>20.0f} {loaded[1] / max(loaded[0], 1):>6.2f}")
     table[label] = {"ebb": loaded[0] / 1e6, "llama.cpp": loaded[1] / 1e6}

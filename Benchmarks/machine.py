@@ -1,6 +1,7 @@
-"""What the comparisons share: the machine they run on, how Ebb and llama.cpp are asked for a rate, and what a step reads."""
+"""What the comparisons share: the machine they run on, how Ebb and its peers are asked for a rate, and what a step reads."""
 import json
 import os
+import pathlib
 import statistics
 import subprocess
 import time
@@ -78,3 +79,15 @@ def tensors(ctl, name, models):
     name_of_head = "output.weight" if any(t["name"] == "output.weight" for t in matrices) else "token_embd.weight"
     heads = [t for t in matrices if t["name"] == name_of_head]
     return sum(t["n"] * t["k"] for t in layers), sum(t["bytes"] for t in layers + heads)
+
+
+def ik_rates(path, threads, tests, venv):
+    """ik_llama.cpp's rates by test (see ik_llama.py); empty where its wheel is not installed, or cannot run the model."""
+    python = pathlib.Path(venv) / "bin" / "python"
+    if not python.exists():
+        return {}
+    program = pathlib.Path(__file__).resolve().parent / "ik_llama.py"
+    try:
+        return json.loads(run([*pinned(threads), str(python), str(program), str(path), str(threads), *tests]))
+    except subprocess.CalledProcessError:
+        return {}
