@@ -109,11 +109,13 @@ struct GovernorProgramTests {
         let hog =
             "echo $$ > \(group.path)/cgroup.procs && exec python3 -c 'import time; b = bytearray(60 << 20); time.sleep(600)'"
         let other = try Child("/bin/sh", ["-c", hog], environment: [:], folder: try TemporaryFolder())
-        try Programs.wait("fewer expanded layers") { try expanded() < before }
+        // The other takes the memory of eight; what is generated meanwhile takes that of one or two.
+        try Programs.wait("fewer expanded layers") { try expanded() <= before - 4 }
         other.signal(SIGKILL)
         #expect(try stream.wait() == 0)
         #expect(daemon.process.isRunning && group.kills == 0)
-        try Programs.wait("layers expanded again") { try expanded() >= before - 1 }
+        // What has been generated may be kept, in the room of one or two.
+        try Programs.wait("layers expanded again") { try expanded() >= before - 3 }
     }
 }
 
