@@ -14,9 +14,7 @@ public enum RealModel: String, Sendable {
     /// - Throws: where it has not been fetched.
     public var path: String {
         get throws {
-            let environment = ProcessInfo.processInfo.environment
-            let cache = environment["XDG_CACHE_HOME"] ?? (environment["HOME"] ?? "") + "/.cache"
-            let path = "\(cache)/ebb/models/\(rawValue)\(self == .minilm ? "" : ".gguf")"
+            let path = "\(FetchedFiles.cache)/models/\(rawValue)\(self == .minilm ? "" : ".gguf")"
             guard FileManager.default.fileExists(atPath: path) else {
                 throw FormatError("\(path) is missing: `make test` fetches it (scripts/fetch-model \(rawValue))")
             }

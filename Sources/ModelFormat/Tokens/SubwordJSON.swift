@@ -19,7 +19,8 @@ struct SubwordJSON: FolderTokenizer {
         guard let model = try file.members("model") else { throw file.refusal("model", "is missing") }
         added = try AddedTokens(file)
         let isBytePair = try model.string("type") == "BPE"
-        var (tokens, scores) = isBytePair ? (try Self.tokens(model), []) : try Self.scored(model)
+        var (tokens, scores) =
+            isBytePair ? (try TokenizerJSON.vocabulary(model, model.what), []) : try Self.scored(model)
         var kinds = [Vocabulary.Kind](repeating: .normal, count: tokens.count)
         try added.add(to: &tokens, &kinds, file.what)
         scores += [Float](repeating: 0, count: isBytePair ? 0 : tokens.count - scores.count)
@@ -48,18 +49,6 @@ struct SubwordJSON: FolderTokenizer {
     }
 
     // MARK: The model
-
-    private static func tokens(_ model: JSONMembers) throws -> [String] {
-        guard let vocabulary = model["vocab"]?.object else { throw model.refusal("vocab", "is no object") }
-        var tokens = [String?](repeating: nil, count: vocabulary.count)
-        for (token, node) in vocabulary {
-            guard let id = node.int, tokens.indices.contains(id), tokens[id] == nil else {
-                throw FormatError("\(model.what): the token \(token) has an impossible id")
-            }
-            tokens[id] = token
-        }
-        return tokens.compactMap { $0 }
-    }
 
     private static func scored(_ model: JSONMembers) throws -> ([String], [Float]) {
         try model.allow(["type", "unk_id", "vocab", "byte_fallback"])
@@ -169,7 +158,7 @@ extension JSONMembers {
     /// The members of a `Sequence`, in one list with those of sequences in it; or the object alone.
     static func sequence(_ object: JSONMembers, _ key: String, depth: Int = 0) throws -> [JSONMembers] {
         guard try object.string("type") == "Sequence" else { return [object] }
-        guard depth < 8, let list = object[key]?.array ?? object["pretokenizers"]?.array else {
+        guard depth < 8, let list = object[key]?.array else {
             throw object.refusal(key, "is no list, or nested too deep")
         }
         return try list.enumerated().flatMap { index, node in

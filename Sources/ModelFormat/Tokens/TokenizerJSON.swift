@@ -99,13 +99,19 @@ struct TokenizerJSON: FolderTokenizer {
     }
 
     private static func tokens(_ model: JSONMembers, _ path: String) throws -> [String] {
+        let tokens = try vocabulary(model, path)
+        for token in tokens { try checkText(token, path) }
+        return tokens
+    }
+
+    /// The tokens by their ids, of which none is left out or said twice.
+    static func vocabulary(_ model: JSONMembers, _ what: String) throws -> [String] {
         guard let vocabulary = model["vocab"]?.object else { throw model.refusal("vocab", "is no object") }
         var tokens = [String?](repeating: nil, count: vocabulary.count)
         for (token, node) in vocabulary {
             guard let id = node.int, tokens.indices.contains(id), tokens[id] == nil else {
-                throw FormatError("\(path): the token \(token) has an impossible id")
+                throw FormatError("\(what): the token \(token) has an impossible id")
             }
-            try checkText(token, path)
             tokens[id] = token
         }
         return tokens.compactMap { $0 }

@@ -215,7 +215,7 @@ enum JinjaStringSearch {
         return words.map(text.slice)
     }
 
-    private static func lines(
+    static func lines(
         _ text: TemplateText, keepsEnds: Bool, _ budget: JinjaBudget
     ) throws -> [JinjaValue] {
         var found: [JinjaValue] = []

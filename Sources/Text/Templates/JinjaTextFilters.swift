@@ -78,13 +78,14 @@ struct JinjaTextFilters {
         } else if let width = try arguments.integer(0) {
             pad = TemplateText(String(repeating: " ", count: min(max(width, 0), 1 << 10)))
         }
-        let call = JinjaCall(positional: [.string(text + "\n")])
-        guard case .string(let whole) = call.positional[0],
-            case .list(let lines) = try JinjaStrings.call(whole, "splitlines", JinjaCall(), budget)
-        else { return text }
-        try budget.text(text.cost + lines.items.count * (pad.cost + 1))
+        // jinja2 appends a line's end, so that an empty last line is one too.
+        let whole = text + "\n"
+        try budget.text(whole)
+        try budget.spend(4 * whole.count)
+        let lines = try JinjaStringSearch.lines(whole, keepsEnds: false, budget)
+        try budget.text(text.cost + lines.count * (pad.cost + 1))
         var out = TemplateText()
-        for (index, item) in lines.items.enumerated() {
+        for (index, item) in lines.enumerated() {
             guard case .string(let line) = item else { continue }
             if index > 0 { out.append("\n") }
             let isPadded = index == 0 ? arguments.isTrue(1) : arguments.isTrue(2) || !line.isEmpty

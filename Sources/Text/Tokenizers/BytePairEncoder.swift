@@ -10,7 +10,7 @@ struct BytePairEncoder: Sendable {
     /// The token of each single byte; -1 where the vocabulary has none (such a byte is dropped, as llama.cpp does).
     private let byteTokens: [Int32]
     private let merges: MergeTable
-    private let filter = MergeFilter.Lazy()
+    private let filter = MadeOnce<MergeFilter>()
     /// Tokens are spelled as text, spaces as U+2581; otherwise as bytes.
     let isText: Bool
     /// Whether BOS goes before a text where the file does not say.
@@ -47,7 +47,7 @@ struct BytePairEncoder: Sendable {
     /// What encoding a text of so many bytes works with.
     func scratch(forUTF8Count count: Int) -> BytePairScratch {
         let isLong = count >= BytePairScratch.rememberedText
-        return BytePairScratch(remembers: isLong, filter: isLong ? filter.get(merges) : nil)
+        return BytePairScratch(remembers: isLong, filter: isLong ? filter.get { MergeFilter(merges) } : nil)
     }
 
     /// Appends the tokens of a part of a text.

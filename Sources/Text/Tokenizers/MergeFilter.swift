@@ -1,5 +1,4 @@
 import ModelFormat
-import Synchronization
 
 /// Tells of most pairs of tokens that no merge has them, in one look (Bloom 1970): most pairs that a text asks for are
 /// such, and the table of merges takes several looks to say so. Made when the first long text is encoded.
@@ -7,19 +6,7 @@ final class MergeFilter: Sendable {
     private let bits: [UInt64]
     private let shift: UInt64
 
-    final class Lazy: Sendable {
-        private let made = Mutex<MergeFilter?>(nil)
-
-        func get(_ merges: MergeTable) -> MergeFilter {
-            made.withLock { made in
-                let filter = made ?? MergeFilter(merges)
-                made = filter
-                return filter
-            }
-        }
-    }
-
-    private init(_ merges: MergeTable) {
+    init(_ merges: MergeTable) {
         // Sixteen bits for a merge: one in sixteen of the others is taken for one.
         var log = 10
         while log < 23, 1 << log < merges.count * 16 { log += 1 }

@@ -96,27 +96,19 @@ public struct Tokenizer: Sendable {
         var isMark: [Int32: Bool] = [:]
         var ids: [Int32] = []
         ids.reserveCapacity(bytes.count / 2 + 2)
-        var scratch: BytePairScratch?
-        var (start, trusted) = (0, text.trusted[...])
-        while start < bytes.count {
-            let found = try nextSpecial(bytes, start, &meter) { id, range in
-                while let first = trusted.first, first.upperBound <= range.lowerBound { trusted.removeFirst() }
-                if let first = trusted.first, first.lowerBound <= range.lowerBound, range.upperBound <= first.upperBound
-                {
-                    return true
-                }
-                guard isFoundAlways(id) else { return false }
-                if let known = isMark[id] { return !known }
-                let name = vocabulary.bytes(id)
-                let isSpace = name.allSatisfy { $0 <= 0x20 }
-                let known = !isSpace && TextSearch(name).first(in: marks) != nil
-                isMark[id] = known
-                return !known
+        var trusted = text.trusted[...]
+        try encode(bytes, into: &ids, &meter) { id, range in
+            while let first = trusted.first, first.upperBound <= range.lowerBound { trusted.removeFirst() }
+            if let first = trusted.first, first.lowerBound <= range.lowerBound, range.upperBound <= first.upperBound {
+                return true
             }
-            let end = found?.range.lowerBound ?? bytes.count
-            if start < end { try encodePlain(bytes, start..<end, &scratch, into: &ids, &meter) }
-            if let found { ids.append(found.token) }
-            start = found?.range.upperBound ?? bytes.count
+            guard isFoundAlways(id) else { return false }
+            if let known = isMark[id] { return !known }
+            let name = vocabulary.bytes(id)
+            let isSpace = name.allSatisfy { $0 <= 0x20 }
+            let known = !isSpace && TextSearch(name).first(in: marks) != nil
+            isMark[id] = known
+            return !known
         }
         return ids
     }
@@ -136,21 +128,29 @@ public struct Tokenizer: Sendable {
         let bytes = Array(text.utf8)
         var ids: [Int32] = []
         ids.reserveCapacity(bytes.count / 2 + 2)
-        var scratch: BytePairScratch?
         if addSpecial, addsBOS, let bos { ids.append(bos) }
+        try encode(bytes, into: &ids, &meter) { id, _ in parseSpecial || isFoundAlways(id) }
+        if addSpecial, addsEOS, let eos { ids.append(eos) }
+        return ids
+    }
+
+    /// Appends the special tokens that are accepted where they stand, and the tokens of what lies between them.
+    private func encode(
+        _ bytes: [UInt8], into ids: inout [Int32], _ meter: inout WorkMeter, accepts: (Int32, Range<Int>) -> Bool
+    ) throws(CancellationError) {
+        var scratch: BytePairScratch?
         var start = 0
         while start < bytes.count {
-            let found = try nextSpecial(bytes, start, &meter) { id, _ in parseSpecial || isFoundAlways(id) }
+            let found = try nextSpecial(bytes, start, &meter, accepts: accepts)
             let end = found?.range.lowerBound ?? bytes.count
             if start < end { try encodePlain(bytes, start..<end, &scratch, into: &ids, &meter) }
+            // A text that begins with BOS itself gets no second one.
             if start == 0, end == 0, ids.first == bos, let token = found?.token, token == bos, !isWordPiece {
                 ids.removeAll(keepingCapacity: true)
             }
             if let found { ids.append(found.token) }
             start = found?.range.upperBound ?? bytes.count
         }
-        if addSpecial, addsEOS, let eos { ids.append(eos) }
-        return ids
     }
 
     /// The next special token, with the white space that belongs to it.

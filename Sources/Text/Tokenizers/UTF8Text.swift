@@ -27,13 +27,9 @@ enum UTF8Text {
     }
 
     /// The first place from `at` on, up to `end`, that begins a character.
-    static func boundary(_ bytes: [UInt8], from at: Int, end: Int) -> Int {
-        var at = at
-        while at < end, bytes[at] & 0xc0 == 0x80 { at += 1 }
-        return at
-    }
-
-    static func boundary(_ bytes: UnsafeBufferPointer<UInt8>, from at: Int, end: Int) -> Int {
+    @inline(__always)
+    static func boundary<Bytes: RandomAccessCollection>(_ bytes: Bytes, from at: Int, end: Int) -> Int
+    where Bytes.Element == UInt8, Bytes.Index == Int {
         var at = at
         while at < end, bytes[at] & 0xc0 == 0x80 { at += 1 }
         return at

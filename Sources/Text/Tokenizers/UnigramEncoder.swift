@@ -1,5 +1,4 @@
 import ModelFormat
-import Synchronization
 
 /// SentencePiece's unigram model (Kudo 2018): of all ways to write a text in tokens the one with the best sum of scores,
 /// found by dynamic programming (Viterbi).
@@ -14,7 +13,7 @@ struct UnigramEncoder: Sendable {
     /// Words are written in tokens each for itself, and all white space is between words.
     private let splitsWords: Bool
     private let collapsesSpaces: Bool
-    private let index = UnigramIndex.Lazy()
+    private let index = MadeOnce<UnigramIndex>()
 
     /// A text of so many bytes is cut where no token can reach across; finding out where takes milliseconds.
     private static let cutBytes = 1 << 16
@@ -53,7 +52,7 @@ struct UnigramEncoder: Sendable {
         _ bytes: [UInt8], _ range: Range<Int>, into ids: inout [Int32], _ meter: inout WorkMeter
     ) throws(CancellationError) {
         let text = try normalized(bytes, range, &meter)
-        let index = index.get(vocabulary, scores)
+        let index = index.get { UnigramIndex(vocabulary, scores) }
         // SentencePiece makes no token that reaches across words, unless spaces are kept as they are.
         let splits = splitsWords || mergesSpaces
         let joins = !splits && text.count >= Self.cutBytes ? vocabulary.bytesBefore(SentencePieceEncoder.space) : []
@@ -70,14 +69,9 @@ struct UnigramEncoder: Sendable {
 
     /// The first place, some KB behind `start`, where a space follows a byte that no token has before a space; or the end.
     private func cut(_ text: UnsafeBufferPointer<UInt8>, _ start: Int, _ joins: [Bool]) -> Int {
-        let space = SentencePieceEncoder.space
         var at = start + 4096
         while at + 3 <= text.count {
-            if text[at] == space[0], text[at + 1] == space[1], text[at + 2] == space[2], !joins[Int(text[at - 1])],
-                !text[at - 3..<at].elementsEqual(space)
-            {
-                return at
-            }
+            if Self.isSpace(text, at), !joins[Int(text[at - 1])], !Self.isSpace(text, at - 3) { return at }
             at += 1
         }
         return text.count
@@ -85,13 +79,19 @@ struct UnigramEncoder: Sendable {
 
     /// Where the next mark of a space stands.
     private func word(_ text: UnsafeBufferPointer<UInt8>, _ start: Int) -> Int {
-        let space = SentencePieceEncoder.space
         var at = start + 1
         while at + 3 <= text.count {
-            if text[at] == space[0], text[at + 1] == space[1], text[at + 2] == space[2] { return at }
+            if Self.isSpace(text, at) { return at }
             at += 1
         }
         return text.count
+    }
+
+    /// Whether the three bytes from `at` on, which must be there, are the mark of a space.
+    @inline(__always)
+    private static func isSpace(_ text: UnsafeBufferPointer<UInt8>, _ at: Int) -> Bool {
+        let space = SentencePieceEncoder.space
+        return text[at] == space[0] && text[at + 1] == space[1] && text[at + 2] == space[2]
     }
 
     // MARK: Normalizing
@@ -266,19 +266,7 @@ final class UnigramIndex: Sendable {
     /// Bytes of a token at most; a longer one is never found.
     private static let tokenLimit = 255
 
-    final class Lazy: Sendable {
-        private let made = Mutex<UnigramIndex?>(nil)
-
-        func get(_ vocabulary: Vocabulary, _ scores: Numbers<UInt32>) -> UnigramIndex {
-            made.withLock { made in
-                let index = made ?? UnigramIndex(vocabulary, scores)
-                made = index
-                return index
-            }
-        }
-    }
-
-    private init(_ vocabulary: Vocabulary, _ scores: Numbers<UInt32>) {
+    init(_ vocabulary: Vocabulary, _ scores: Numbers<UInt32>) {
         self.vocabulary = vocabulary
         var (lowest, longest) = (Double.infinity, [UInt8](repeating: 0, count: Self.slots))
         for id in 0..<Int32(clamping: vocabulary.count) where Self.isText(vocabulary.kind(id)) {
