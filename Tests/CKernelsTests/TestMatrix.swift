@@ -92,8 +92,8 @@ final class TestActivations {
         (self.rows, self.k, self.values) = (rows, k, values)
         let kp = (k + 31) / 32 * 32
         sizes = [
-            rows * kp, rows * kp / block * 4, rows * kp / 32 * 4, rows * kp / 32 * 4, rows * kp / 16 * 4, rows * k * 4,
-            rows * ((k + 1) / 2) * 4,
+            rows * kp, rows * kp / block * 4, rows * kp / 32 * 4, rows * kp / 32 * 4, rows * kp / 16 * 4,
+            rows * kp / 16 * 4, rows * k * 4, rows * ((k + 1) / 2) * 4,
         ]
         memory = .allocate(byteCount: sizes.reduce(0) { $0 + ($1 + 63) / 64 * 64 }, alignment: 64)
         var at = memory
@@ -107,8 +107,9 @@ final class TestActivations {
         view.sum = next(2).assumingMemoryBound(to: Float.self)
         view.sum32 = next(3).assumingMemoryBound(to: Int32.self)
         view.sum16 = next(4).assumingMemoryBound(to: Int32.self)
-        view.f = next(5).assumingMemoryBound(to: Float.self)
-        view.pairs = next(6).assumingMemoryBound(to: UInt32.self)
+        view.lanes = next(5).assumingMemoryBound(to: UInt32.self)
+        view.f = next(6).assumingMemoryBound(to: Float.self)
+        view.pairs = next(7).assumingMemoryBound(to: UInt32.self)
         for row in stride(from: 0, to: rows, by: 8) {
             table.quantize(values, k, UInt32(row), UInt32(min(8, rows - row)), &view)
             table.pack(values, k, UInt32(row), UInt32(min(8, rows - row)), &view)
@@ -123,7 +124,7 @@ final class TestActivations {
     var sums: [Float] { Array(UnsafeBufferPointer(start: view.sum, count: sizes[2] / 4)) }
     var sums32: [Int32] { Array(UnsafeBufferPointer(start: view.sum32, count: sizes[3] / 4)) }
     var sums16: [Int32] { Array(UnsafeBufferPointer(start: view.sum16, count: sizes[4] / 4)) }
-    var floats: [Float] { Array(UnsafeBufferPointer(start: view.f, count: sizes[5] / 4)) }
+    var floats: [Float] { Array(UnsafeBufferPointer(start: view.f, count: sizes[6] / 4)) }
 }
 
 enum Product {

@@ -127,6 +127,7 @@ static ebb_activations activations(uint32_t rows, uint32_t k, uint32_t block) {
     a.sum = guarded((size_t)rows * kp / 32 * 4);
     a.sum32 = guarded((size_t)rows * kp / 32 * 4);
     a.sum16 = guarded((size_t)rows * kp / 16 * 4);
+    a.lanes = guarded((size_t)rows * kp / 16 * 4);
     a.f = guarded((size_t)rows * k * 4);
     return a;
 }
@@ -137,6 +138,7 @@ static void release(const ebb_activations *a) {
     unguard(a->sum, rows * kp / 32 * 4);
     unguard(a->sum32, rows * kp / 32 * 4);
     unguard(a->sum16, rows * kp / 16 * 4);
+    unguard(a->lanes, rows * kp / 16 * 4);
     unguard(a->f, rows * a->k * 4);
 }
 static void prepare(const ebb_kernels *t, const float *x, ebb_activations *a) {
@@ -169,6 +171,9 @@ static void products(const ebb_kernels *plain, const ebb_kernels *table) {
             compare("the scales of quantize", a.scale, b.scale, (size_t)rows * a.kp / block, 1e-6f);
             same("the sums of quantize over 32", a.sum32, b.sum32, (size_t)rows * a.kp / 32 * 4);
             same("the sums of quantize over 16", a.sum16, b.sum16, (size_t)rows * a.kp / 16 * 4);
+#if defined(__x86_64__)
+            same("the sums of quantize by lanes", a.lanes, b.lanes, (size_t)rows * a.kp / 16 * 4);
+#endif
             compare("the scaled sums of quantize", a.sum, b.sum, (size_t)rows * a.kp / 32, 1e-6f);
             same("pack", a.f, b.f, (size_t)rows * k * 4);
             for (uint32_t bits = 2; bits <= 8; bits++)

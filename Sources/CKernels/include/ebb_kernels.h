@@ -59,6 +59,8 @@ typedef struct {
     float *sum;      // [row block][kp/32][r]: the sum of scale * q over 32 values
     int32_t *sum32;  // [row block][kp/32][r]: sum of q
     int32_t *sum16;  // [row block][kp/16][r]: sum of q over 16 values
+    uint32_t *lanes; // [row block][kp/16][r]: the same in 16 bits each, of places 0 and 1 of each four values (low half), and
+                     // of places 2 and 3; what only AVX2's products read, only x86's quantize must write
     float *f;        // [row block][k][r] float values, for float products
     uint32_t *pairs; // [row block][(k+1)/2][r] values 2i (low half) and 2i+1 in bf16, for bf16 products
 } ebb_activations;

@@ -18,7 +18,8 @@ typedef struct {
 typedef struct { // a row block's part of a panel
     const int32_t *q;    // [kc/4][r]
     const float *scale;  // [kc/block][r]
-    const int32_t *bias; // [kc/run][r]: of symmetric weights, -zero * Σ q; none where that is 0
+    const int32_t *bias; // [kc/run][r]: of symmetric weights, -zero * Σ q; none where that is 0. Or, where panel_lanes says
+                         // so, [kc/min(run, panel_lanes)][r]: zero times ebb_activations' lanes
     const float *sum;    // [kc/step][r]: of asymmetric ones, Σ scale * q
     uint32_t r;
 } rows_view;

@@ -7,6 +7,7 @@ static void quantize(const float *x, size_t ldx, uint32_t row0, uint32_t r, cons
     int8_t *q = a->q + (size_t)row0 * a->kp;
     float *scale = a->scale + (size_t)row0 * (a->kp / a->block), *sum = a->sum + (size_t)row0 * (a->kp / 32);
     int32_t *sum32 = a->sum32 + (size_t)row0 * (a->kp / 32), *sum16 = a->sum16 + (size_t)row0 * (a->kp / 16);
+    uint32_t *lanes = a->lanes + (size_t)row0 * (a->kp / 16);
     for (uint32_t j = 0; j < r; j++) {
         const float *row = x + (size_t)(row0 + j) * ldx;
         for (uint32_t b = 0; b < a->kp / a->block; b++) {
@@ -18,9 +19,10 @@ static void quantize(const float *x, size_t ldx, uint32_t row0, uint32_t r, cons
                 q[((size_t)(i / 4) * r + j) * 4 + i % 4] = i < a->k ? (int8_t)nearbyintf(row[i] * inverse) : 0;
         }
         for (uint32_t b = 0; b < a->kp / 16; b++) {
-            int32_t t = 0;
-            for (uint32_t i = b * 16; i < b * 16 + 16; i++) t += q[((size_t)(i / 4) * r + j) * 4 + i % 4];
-            sum16[b * r + j] = t;
+            int32_t halves[2] = {0, 0};
+            for (uint32_t i = b * 16; i < b * 16 + 16; i++) halves[i % 4 / 2] += q[((size_t)(i / 4) * r + j) * 4 + i % 4];
+            sum16[b * r + j] = halves[0] + halves[1];
+            lanes[b * r + j] = ((uint32_t)halves[0] & 0xffff) | (uint32_t)halves[1] << 16;
         }
         for (uint32_t b = 0; b < a->kp / 32; b++) {
             int32_t t = sum16[2 * b * r + j] + sum16[(2 * b + 1) * r + j];

@@ -17,7 +17,7 @@ final class ActivationBuffer {
         let kp = (k + 31) / 32 * 32
         return [
             rows * kp, rows * (kp / block) * 4, rows * (kp / 32) * 4, rows * (kp / 32) * 4, rows * (kp / 16) * 4,
-            rows * k * 4, rows * ((k + 1) / 2) * 4,
+            rows * (kp / 16) * 4, rows * k * 4, rows * ((k + 1) / 2) * 4,
         ].map { ($0 + 63) / 64 * 64 }
     }
 
@@ -48,7 +48,8 @@ final class ActivationBuffer {
         view.sum = next(2).assumingMemoryBound(to: Float.self)
         view.sum32 = next(3).assumingMemoryBound(to: Int32.self)
         view.sum16 = next(4).assumingMemoryBound(to: Int32.self)
-        view.f = next(5).assumingMemoryBound(to: Float.self)
-        view.pairs = next(6).assumingMemoryBound(to: UInt32.self)
+        view.lanes = next(5).assumingMemoryBound(to: UInt32.self)
+        view.f = next(6).assumingMemoryBound(to: Float.self)
+        view.pairs = next(7).assumingMemoryBound(to: UInt32.self)
     }
 }
