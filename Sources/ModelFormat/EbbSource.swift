@@ -20,10 +20,11 @@ public struct EbbSource: ModelSource {
         }
     }
 
-    public func encodedMetadata() throws -> MetadataEncoder {
+    public func encodedMetadata(except: Set<String>) throws -> MetadataEncoder {
         var encoder = MetadataEncoder()
         try encoder.appendWithTables(
-            file.metadata, except: MetadataEncoder.provenanceKeys.union(MetadataEncoder.quantizationKeys))
+            file.metadata,
+            except: except.union(MetadataEncoder.provenanceKeys).union(MetadataEncoder.quantizationKeys))
         return encoder
     }
 

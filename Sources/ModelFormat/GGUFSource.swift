@@ -25,9 +25,9 @@ public struct GGUFSource: ModelSource {
         }
     }
 
-    public func encodedMetadata() throws -> MetadataEncoder {
+    public func encodedMetadata(except: Set<String>) throws -> MetadataEncoder {
         var encoder = MetadataEncoder()
-        try encoder.appendWithTables(file.metadata, except: MetadataEncoder.provenanceKeys)
+        try encoder.appendWithTables(file.metadata, except: except.union(MetadataEncoder.provenanceKeys))
         return encoder
     }
 

@@ -151,7 +151,7 @@ public struct HuggingFaceFolder: ModelSource {
         return tensors
     }
 
-    public func encodedMetadata() throws -> MetadataEncoder {
+    public func encodedMetadata(except: Set<String>) throws -> MetadataEncoder {
         var metadata = MetadataEncoder()
         metadata.set("general.architecture", "bert")
         metadata.set("general.name", String(path.split(separator: "/").last ?? "bert"))

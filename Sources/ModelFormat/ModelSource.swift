@@ -36,7 +36,8 @@ public protocol ModelSource: Sendable {
     var format: String { get }
     var tensors: [SourceTensor] { get }
     /// The model's own metadata, to which provenance is added.
-    func encodedMetadata() throws -> MetadataEncoder
+    /// - Parameter except: keys that are left out.
+    func encodedMetadata(except: Set<String>) throws -> MetadataEncoder
     /// Reads channel `channel` of a matrix (k values), or a whole vector (n values, channel 0).
     func read(_ tensor: SourceTensor, channel: Int, into out: UnsafeMutablePointer<Float>) throws
     /// Appends a tensor in its own encoding to a container, without changing a value. `progress` hears channels.
@@ -44,6 +45,8 @@ public protocol ModelSource: Sendable {
 }
 
 extension ModelSource {
+    public func encodedMetadata() throws -> MetadataEncoder { try encodedMetadata(except: []) }
+
     public var floatBytes: Int { tensors.reduce(0) { $0 + $1.floatBytes } }
 
     /// Reads a whole vector.
@@ -136,8 +139,14 @@ public enum ModelSources {
 /// Copies a model into the container, in Ebb's layout and without changing a value.
 public struct ModelImport {
     private let source: any ModelSource
+    private let chatTemplate: String?
 
-    public init(_ source: any ModelSource) { self.source = source }
+    private static let templateKey = "tokenizer.chat_template"
+
+    /// - Parameter chatTemplate: stands in for the model's own; nil leaves that.
+    public init(_ source: any ModelSource, chatTemplate: String? = nil) {
+        (self.source, self.chatTemplate) = (source, chatTemplate)
+    }
 
     /// What a container may take beyond the source: tables instead of lists, the tokenizer that lay beside the weights.
     private static let allowance = 8 << 20
@@ -149,7 +158,8 @@ public struct ModelImport {
         to destination: String, checking check: (EbbFile) throws -> Void = { _ in },
         progress: (Double) -> Void = { _ in }
     ) throws {
-        var metadata = try source.encodedMetadata()
+        var metadata = try source.encodedMetadata(except: chatTemplate == nil ? [] : [Self.templateKey])
+        if let chatTemplate { metadata.set(Self.templateKey, chatTemplate) }
         metadata.setProvenance(source)
         let shapes = source.tensors.map(\.shape)
         try demandProportion(metadata, shapes)

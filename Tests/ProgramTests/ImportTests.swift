@@ -39,6 +39,29 @@ struct ImportTests {
         #expect(again.0.code != 0 && again.0.errors.contains("--force"))
     }
 
+    @Test("A model gets the chat template that it is imported with, and one that is none is refused")
+    func chatTemplate() throws {
+        let source = try folder.write(
+            "in.gguf", TinyLlama.gguf { $0.pairs.append(("tokenizer.chat_template", .string("old"))) })
+        func importing(_ template: String) throws -> Programs.Outcome {
+            try Programs.run(
+                "ebbctl",
+                ["import", source, "--name", "t", "--force", "--models", folder.path, "--chat-template", template])
+        }
+        func template() throws -> String? {
+            try EbbFile(path: folder.file("t.ebb")).metadata.string("tokenizer.chat_template")
+        }
+        let own = try importing(try folder.write("own.jinja", Array("{{ messages[0].content }}".utf8)))
+        #expect(own.code == 0, "\(own.errors)")
+        #expect(try template() == "{{ messages[0].content }}")
+        let chatML = try importing("chatml")
+        #expect(chatML.code == 0 && chatML.errors.contains("<|im_end|>"), "\(chatML.errors)")
+        #expect(try template()?.contains("<|im_start|>") == true)
+        let broken = try importing(try folder.write("broken.jinja", Array("\n{% if %}".utf8)))
+        #expect(broken.code == 9 && broken.errors.contains("line 2"), "\(broken.errors)")
+        #expect(try importing(folder.file("none")).code == 9)
+    }
+
     @Test("A truncated GGUF is refused")
     func truncated() throws { expectRefusal(try importing(Array(TinyLlama.gguf().dropLast(500))), "truncated") }
 

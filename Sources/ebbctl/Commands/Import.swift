@@ -20,6 +20,7 @@ struct Import: ParsableCommand {
               ebbctl import SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2
               ebbctl import all-MiniLM-L6-v2/ --name minilm
               ebbctl import model.gguf --models /srv/models --json
+              ebbctl import base.gguf --name base --chat-template chatml
             """)
 
     @Argument(help: "A GGUF file, version 2 or 3, or a folder.", completion: .file(extensions: ["gguf"]))
@@ -27,6 +28,12 @@ struct Import: ParsableCommand {
 
     @Option(help: "Name of the model (default: the file's name).")
     var name: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "A chat template to use instead of the model's own: a file of Jinja, or chatml.",
+            valueName: "file"))
+    var chatTemplate: String?
 
     @Flag(help: "Replace a model of that name.")
     var force = false
@@ -46,6 +53,7 @@ struct Import: ParsableCommand {
         let name = name ?? Self.defaultName(source)
         let store = folder.store
         let destination = try store.path(of: name)
+        let template = try chatTemplate.map(Self.template)
         let source = try ModelSources.open(source)
         if let gguf = source as? GGUFSource { _ = try Self.check(gguf.file) }
         if !force, access(destination, F_OK) == 0 {
@@ -58,10 +66,13 @@ struct Import: ParsableCommand {
         let start = ContinuousClock.now
         var progress = ProgressLine("importing \(name)")
         var problem: String?
-        try ModelImport(source).write(to: destination, checking: { problem = try Self.check($0) }) {
+        try ModelImport(source, chatTemplate: template).write(
+            to: destination, checking: { problem = try Self.check($0) }
+        ) {
             progress.update($0)
         }
         progress.clear()
+        if template != nil { try Self.warn(of: try EbbFile(path: destination)) }
         if let problem {
             Terminal.error("notice: \(problem). \(name) continues prompts (ebbctl run --raw), but cannot chat.")
         }
@@ -79,6 +90,31 @@ struct Import: ParsableCommand {
             next: ebbctl \(Self.firstUse(imported, canChat: problem == nil)) \(name) "Why is the sky blue?"
 
             """)
+    }
+
+    /// Bytes of a template at most.
+    private static let templateBytes = 1 << 20
+
+    /// - Throws: an error for a file that cannot be read, or is no template that Ebb can use.
+    private static func template(_ file: String) throws -> String {
+        if file == "chatml" { return ChatTemplate.chatML }
+        guard let text = String(validating: try SmallFile.read(file, limit: templateBytes), as: UTF8.self) else {
+            throw CommandError(.badInput, "\(file) is not UTF-8")
+        }
+        do { _ = try ChatTemplate(text) } catch { throw CommandError(.badInput, "\(file): \(error)") }
+        return text
+    }
+
+    /// Says where a template ends turns with what the model does not know as a token: it would not end there.
+    private static func warn(of file: EbbFile) throws {
+        guard let source = file.metadata.string("tokenizer.chat_template"), source.contains("<|im_end|>") else {
+            return
+        }
+        let tokenizer = try Tokenizer(file.metadata)
+        guard tokenizer.encode("<|im_end|>", addSpecial: false, parseSpecial: true).count > 1 else { return }
+        Terminal.error(
+            "notice: the model has no token <|im_end|>, with which the template ends turns: it may not end its answers "
+                + "there (ebbctl run --stop)")
     }
 
     private static func firstUse(_ file: EbbFile, canChat: Bool) -> String {
