@@ -18,6 +18,7 @@ let nio: [Target.Dependency] = [
     .product(name: "NIOCore", package: "swift-nio"),
     .product(name: "NIOPosix", package: "swift-nio"),
 ]
+let ordered: Target.Dependency = .product(name: "OrderedCollections", package: "swift-collections")
 let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
@@ -46,9 +47,7 @@ let package = Package(
         // Layers, from the bottom up.
         layer("Quantization", ["CKernels"]),
         layer("ModelFormat", ["CEbbSystem", "CKernels", "Quantization"]),
-        layer(
-            "Text", ["ModelFormat", .product(name: "OrderedCollections", package: "swift-collections")],
-            settings: [testable]),
+        layer("Text", ["ModelFormat", ordered], settings: [testable]),
         layer("Engine", ["CKernels", "CEbbSystem", "Quantization", "ModelFormat", "Text"]),
         layer("Conversion", ["CKernels", "Quantization", "ModelFormat", "Text", "Engine"]),
         layer("Governor", ["CEbbSystem"]),
@@ -56,7 +55,7 @@ let package = Package(
         layer("EbbClient", ["EbbProtocol"] + nio),
         layer(
             "Service",
-            ["CEbbSystem", "EbbProtocol", "Engine", "Governor", "ModelFormat", "Text", log, lifecycle] + nio,
+            ["CEbbSystem", "EbbProtocol", "Engine", "Governor", "ModelFormat", "Text", ordered, log, lifecycle] + nio,
             settings: [testable]),
         // Programs.
         .executableTarget(
@@ -69,7 +68,8 @@ let package = Package(
         .executableTarget(
             name: "ebbctl",
             dependencies: [
-                "EbbClient", "EbbProtocol", "Conversion", "Engine", "ModelFormat", "Quantization", "Text", arguments,
+                "EbbClient", "EbbProtocol", "Conversion", "Engine", "ModelFormat", "Quantization", "Text", ordered,
+                arguments,
                 unixSignals,
             ],
             swiftSettings: swift),

@@ -59,18 +59,26 @@ public final class EbbClient: Sendable {
     }
 
     /// Answers a conversation, rendered by the model's own template.
-    /// - Parameter toolsJSON: a JSON array of tool descriptions, or empty.
     public func generate(
-        _ model: String, chat messages: [ChatMessage], toolsJSON: String = "", options: GenerationOptions = .init()
+        _ model: String, chat messages: [ChatMessage], template: TemplateOptions = .init(),
+        options: GenerationOptions = .init()
     ) async throws -> Generation {
-        var chat = EbbChat()
-        chat.messages = messages.map { message in
-            var out = EbbMessage()
-            (out.role, out.content, out.moreJson) = (message.role, message.content, message.moreJSON)
-            return out
-        }
-        chat.toolsJson = toolsJSON
-        return try await generate(model, .chat(chat), options)
+        try await generate(model, .chat(template.chat(messages)), options)
+    }
+
+    /// The prompt that ``generate(_:chat:template:options:)`` would make of a conversation.
+    /// - Parameters:
+    ///   - addGenerationPrompt: end with the opening of the assistant's turn.
+    ///   - tokens: say its tokens too.
+    public func render(
+        _ model: String, chat messages: [ChatMessage], template: TemplateOptions = .init(),
+        addGenerationPrompt: Bool = true, tokens: Bool = false
+    ) async throws -> RenderedPrompt {
+        var request = EbbRender()
+        (request.model, request.chat) = (model, template.chat(messages))
+        (request.noGenerationPrompt, request.tokens) = (!addGenerationPrompt, tokens)
+        guard case .rendered(let rendered) = try await open().call(.render(request)) else { throw Self.unexpected }
+        return RenderedPrompt(text: rendered.text, tokens: rendered.ids)
     }
 
     private func generate(

@@ -7,12 +7,48 @@ public struct ChatMessage: Sendable, Hashable {
     public var content: String
     /// A JSON object with more members for the template (`tool_calls`), or empty.
     public var moreJSON: String
+    /// A JSON array of parts, which stands in for the content: `[{"type": "text", "text": "Hi"}]`. Or empty.
+    public var partsJSON: String
 
     public init(role: String, content: String, moreJSON: String = "") {
-        self.role = role
-        self.content = content
-        self.moreJSON = moreJSON
+        (self.role, self.content, self.moreJSON, partsJSON) = (role, content, moreJSON, "")
     }
+
+    public init(role: String, partsJSON: String, moreJSON: String = "") {
+        (self.role, content, self.moreJSON, self.partsJSON) = (role, "", moreJSON, partsJSON)
+    }
+
+    var message: EbbMessage {
+        var out = EbbMessage()
+        (out.role, out.content, out.moreJson, out.partsJson) = (role, content, moreJSON, partsJSON)
+        return out
+    }
+}
+
+/// What a model's chat template is told beside the messages.
+public struct TemplateOptions: Sendable, Hashable {
+    /// A JSON array of descriptions of tools that may be called, or empty.
+    public var toolsJSON = ""
+    /// A JSON object with what else the template reads (`enable_thinking`, `reasoning_effort`), or empty.
+    public var variablesJSON = ""
+    /// Special tokens written in messages count as such. Otherwise they are text, and no user can end a turn.
+    public var trustsText = false
+
+    public init() {}
+
+    func chat(_ messages: [ChatMessage]) -> EbbChat {
+        var chat = EbbChat()
+        chat.messages = messages.map(\.message)
+        (chat.toolsJson, chat.variablesJson, chat.trustsText) = (toolsJSON, variablesJSON, trustsText)
+        return chat
+    }
+}
+
+/// A conversation as its model's template writes it.
+public struct RenderedPrompt: Sendable, Hashable {
+    public let text: String
+    /// Empty unless they were asked for.
+    public let tokens: [Int32]
 }
 
 /// Whose requests are served first. Within a priority users, their connections and their requests take turns.

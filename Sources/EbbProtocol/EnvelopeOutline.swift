@@ -19,9 +19,11 @@ public struct EnvelopeOutline: Sendable, Equatable {
         static let hello: UInt64 = 2
         static let generate: UInt64 = 5
         static let embed: UInt64 = 13
+        static let render: UInt64 = 17
+        static let chatOfRender: UInt64 = 2
         static let textsOfEmbed: UInt64 = 2
         static let stopsOfGenerate: UInt64 = 6
-        static let answers: ClosedRange<UInt64> = 64...75
+        static let answers: ClosedRange<UInt64> = 64...76
         static let chatOfGenerate: UInt64 = 3
         static let messagesOfChat: UInt64 = 1
     }
@@ -36,8 +38,12 @@ public struct EnvelopeOutline: Sendable, Equatable {
             case .bytes(let content) where field.number > Field.id:
                 body = field.number
                 if Field.answers.contains(field.number) { hasAnswer = true }
-                if field.number == Field.generate { try look(intoGenerate: content) }
-                if field.number == Field.embed { try look(intoEmbed: content) }
+                switch field.number {
+                case Field.generate: try look(intoGenerate: content)
+                case Field.embed: try look(intoEmbed: content)
+                case Field.render: try look(intoRender: content)
+                default: break
+                }
             default: break
             }
         }
@@ -58,11 +64,22 @@ public struct EnvelopeOutline: Sendable, Equatable {
             if field.number == Field.stopsOfGenerate { texts += 1 }
             guard max(texts, messages) <= EbbProtocol.maxMessages else { return }
             guard field.number == Field.chatOfGenerate, case .bytes(let chat) = field.content else { continue }
-            var members = WireReader(chat)
-            while let member = try members.next() {
-                if member.number == Field.messagesOfChat { messages += 1 }
-                guard messages <= EbbProtocol.maxMessages else { return }
-            }
+            try look(intoChat: chat)
+        }
+    }
+
+    private mutating func look(intoRender bytes: UnsafeRawBufferPointer) throws {
+        var reader = WireReader(bytes)
+        while messages <= EbbProtocol.maxMessages, let field = try reader.next() {
+            guard field.number == Field.chatOfRender, case .bytes(let chat) = field.content else { continue }
+            try look(intoChat: chat)
+        }
+    }
+
+    private mutating func look(intoChat bytes: UnsafeRawBufferPointer) throws {
+        var reader = WireReader(bytes)
+        while messages <= EbbProtocol.maxMessages, let member = try reader.next() {
+            if member.number == Field.messagesOfChat { messages += 1 }
         }
     }
 }

@@ -36,10 +36,6 @@ public struct ModelOptions: Sendable {
 /// A loaded decoder: a ``LayeredModel`` with a tokenizer and a KV cache.
 public final class DecoderModel: LayeredModel {
     public let tokenizer: Tokenizer
-    /// nil for base models, and for a template that cannot be used.
-    public let template: ChatTemplate?
-    /// Why the model's template cannot be used.
-    public let templateProblem: String?
     public var config: DecoderConfig { family.config }
     public override var contextLimit: Int { limit }
     private let limit: Int
@@ -63,7 +59,6 @@ public final class DecoderModel: LayeredModel {
         family = try ModelFamilies.decoder(loader, of: file)
         let config = family.config
         tokenizer = try Tokenizer(file.metadata)
-        (template, templateProblem) = ChatTemplate.read(file.metadata, tokenizer: tokenizer)
         limit = min(options.contextLimit ?? config.contextLength, config.contextLength)
         let limit = limit
         rings = config.windows.map { window in

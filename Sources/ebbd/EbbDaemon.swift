@@ -148,6 +148,7 @@ struct EbbDaemon: AsyncParsableCommand {
         if let settings {
             let read = try Settings(path: settings)
             (configuration.policy, configuration.limits) = (read.policy, read.limits)
+            configuration.templateVariables = read.templateVariables
         }
         configuration.levelDwell = configuration.policy.dwell
         let service = try EbbService(configuration, logger: logger)

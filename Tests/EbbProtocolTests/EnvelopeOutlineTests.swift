@@ -19,10 +19,18 @@ struct EnvelopeOutlineTests {
         #expect(outline.id == 70_000 && outline.messages == 300 && !outline.hasAnswer && !outline.isHello)
     }
 
+    @Test("Messages to be rendered are counted like those to be answered")
+    func renderedMessages() throws {
+        var render = EbbRender()
+        render.chat.messages = [EbbMessage](repeating: EbbMessage(), count: 300)
+        #expect(try outline(EbbEnvelope(id: 1, .render(render))).messages == 300)
+    }
+
     @Test("Requests and answers are told apart, and a greeting is known")
     func kinds() throws {
         #expect(try outline(EbbEnvelope(id: 1, .hello(EbbHello()))).isHello)
         #expect(try outline(EbbEnvelope(id: 1, .status(EbbStatus()))).hasAnswer)
+        #expect(try outline(EbbEnvelope(id: 1, .rendered(EbbRendered()))).hasAnswer)
         #expect(try outline(EbbEnvelope(id: 1, .getStatus(EbbGetStatus()))).hasAnswer == false)
         let empty = EbbEnvelope.with { $0.id = 4 }
         #expect(try outline(empty).body == nil)

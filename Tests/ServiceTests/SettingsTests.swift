@@ -118,7 +118,7 @@ struct SettingsTests {
             .path
         let page = try String(contentsOfFile: root + "/docs/settings.md", encoding: .utf8)
         let keys = refusal(#"{"colour": "red"}"#).split(separator: ": ").last?.split(separator: ", ") ?? []
-        #expect(keys.count == 17)
+        #expect(keys.count == 18)
         for key in keys { #expect(page.contains("\n| \(key) | "), "\(key)") }
     }
 
@@ -149,6 +149,14 @@ struct SettingsTests {
         (wanted.handshakeSeconds, wanted.slowReaderSeconds, wanted.templateSeconds) = (2, 5.5, 0.5)
         (wanted.maxQueuedReplyBytes, wanted.maxTextBytes, wanted.textThreads) = (16 << 20, 1 << 20, 2)
         #expect(settings.limits == wanted)
+    }
+
+    @Test("Variables of templates are objects by model, without what requests say")
+    func variables() throws {
+        #expect(throws: Never.self) { try read(#"{"templateVariables": {"*": {"enable_thinking": false}}}"#) }
+        #expect(refusal(#"{"templateVariables": 1}"#).contains("templateVariables"))
+        #expect(refusal(#"{"templateVariables": {"qwen": []}}"#).contains("qwen"))
+        #expect(refusal(#"{"templateVariables": {"qwen": {"messages": []}}}"#).contains("messages"))
     }
 
     @Test("The file is read whatever its line ends and its byte order mark; a pipe, a folder and a huge file are not")

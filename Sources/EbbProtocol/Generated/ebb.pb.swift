@@ -158,6 +158,47 @@ public nonisolated enum EbbPriority: SwiftProtobuf.Enum, Swift.CaseIterable {
 
 }
 
+/// What a part of an answer is.
+public nonisolated enum EbbChannel: SwiftProtobuf.Enum, Swift.CaseIterable {
+  public typealias RawValue = Int
+  case answer // = 0
+  case thinking // = 1
+
+  /// A call of a tool, as the model writes it.
+  case toolCall // = 2
+  case UNRECOGNIZED(Int)
+
+  public init() {
+    self = .answer
+  }
+
+  public init?(rawValue: Int) {
+    switch rawValue {
+    case 0: self = .answer
+    case 1: self = .thinking
+    case 2: self = .toolCall
+    default: self = .UNRECOGNIZED(rawValue)
+    }
+  }
+
+  public var rawValue: Int {
+    switch self {
+    case .answer: return 0
+    case .thinking: return 1
+    case .toolCall: return 2
+    case .UNRECOGNIZED(let i): return i
+    }
+  }
+
+  // The compiler won't synthesize support with the UNRECOGNIZED case.
+  public static let allCases: [EbbChannel] = [
+    .answer,
+    .thinking,
+    .toolCall,
+  ]
+
+}
+
 public nonisolated enum EbbMode: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
 
@@ -412,6 +453,14 @@ public nonisolated struct EbbEnvelope: Sendable {
     set {body = .subscribe(newValue)}
   }
 
+  public var render: EbbRender {
+    get {
+      if case .render(let v)? = body {return v}
+      return EbbRender()
+    }
+    set {body = .render(newValue)}
+  }
+
   /// Daemon to client.
   public var welcome: EbbWelcome {
     get {
@@ -509,6 +558,14 @@ public nonisolated struct EbbEnvelope: Sendable {
     set {body = .event(newValue)}
   }
 
+  public var rendered: EbbRendered {
+    get {
+      if case .rendered(let v)? = body {return v}
+      return EbbRendered()
+    }
+    set {body = .rendered(newValue)}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -528,6 +585,7 @@ public nonisolated struct EbbEnvelope: Sendable {
     case setPreference(EbbSetPreference)
     case setPressure(EbbSetPressure)
     case subscribe(EbbSubscribe)
+    case render(EbbRender)
     /// Daemon to client.
     case welcome(EbbWelcome)
     case pong(EbbPong)
@@ -541,6 +599,7 @@ public nonisolated struct EbbEnvelope: Sendable {
     case status(EbbStatus)
     case embeddings(EbbEmbeddings)
     case event(EbbEvent)
+    case rendered(EbbRendered)
 
   }
 
@@ -680,61 +739,92 @@ public nonisolated struct EbbFailure: Sendable {
 }
 
 /// Answered by Delta, Delta, … and then one Finished or Failure.
-public nonisolated struct EbbGenerate: Sendable {
+public nonisolated struct EbbGenerate: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  public var model: String = String()
+  public var model: String {
+    get {_storage._model}
+    set {_uniqueStorage()._model = newValue}
+  }
 
-  public var input: EbbGenerate.OneOf_Input? = nil
+  public var input: OneOf_Input? {
+    get {return _storage._input}
+    set {_uniqueStorage()._input = newValue}
+  }
 
   /// Text as it is; special tokens written in it count as such.
   public var prompt: String {
     get {
-      if case .prompt(let v)? = input {return v}
+      if case .prompt(let v)? = _storage._input {return v}
       return String()
     }
-    set {input = .prompt(newValue)}
+    set {_uniqueStorage()._input = .prompt(newValue)}
   }
 
   /// Rendered by the model's own template.
   public var chat: EbbChat {
     get {
-      if case .chat(let v)? = input {return v}
+      if case .chat(let v)? = _storage._input {return v}
       return EbbChat()
     }
-    set {input = .chat(newValue)}
+    set {_uniqueStorage()._input = .chat(newValue)}
   }
 
   public var sampling: EbbSampling {
-    get {_sampling ?? EbbSampling()}
-    set {_sampling = newValue}
+    get {_storage._sampling ?? EbbSampling()}
+    set {_uniqueStorage()._sampling = newValue}
   }
   /// Returns true if `sampling` has been explicitly set.
-  public var hasSampling: Bool {self._sampling != nil}
+  public var hasSampling: Bool {_storage._sampling != nil}
   /// Clears the value of `sampling`. Subsequent reads from it will return its default value.
-  public mutating func clearSampling() {self._sampling = nil}
+  public mutating func clearSampling() {_uniqueStorage()._sampling = nil}
 
   /// 0: until the model ends or the context is full.
-  public var maxTokens: UInt32 = 0
+  public var maxTokens: UInt32 {
+    get {_storage._maxTokens}
+    set {_uniqueStorage()._maxTokens = newValue}
+  }
 
   /// Texts that end the generation; they are not part of the answer. They are looked for in what the model writes, special
   /// tokens included.
-  public var stop: [String] = []
+  public var stop: [String] {
+    get {_storage._stop}
+    set {_uniqueStorage()._stop = newValue}
+  }
 
-  public var priority: EbbPriority = .normal
+  public var priority: EbbPriority {
+    get {_storage._priority}
+    set {_uniqueStorage()._priority = newValue}
+  }
 
   /// Milliseconds from the request's arrival within which it must be answered; 0 for any time.
-  public var deadlineMs: UInt32 = 0
+  public var deadlineMs: UInt32 {
+    get {_storage._deadlineMs}
+    set {_uniqueStorage()._deadlineMs = newValue}
+  }
 
   /// All steps in one arithmetic (memory_low, unless the model is pinned), so that equal requests give equal texts whatever
   /// the governor does meanwhile. A request that sets a seed is reproducible without this; one that sets none has seed 0
   /// with it.
-  public var reproducible: Bool = false
+  public var reproducible: Bool {
+    get {_storage._reproducible}
+    set {_uniqueStorage()._reproducible = newValue}
+  }
 
   /// The kept conversation may be continued by requests of other users too; else it is the own user's alone.
-  public var sharedPrefix: Bool = false
+  public var sharedPrefix: Bool {
+    get {_storage._sharedPrefix}
+    set {_uniqueStorage()._sharedPrefix = newValue}
+  }
+
+  /// Deltas say which channel they belong to, where the model marks thinking and tool calls. Otherwise the whole text is the
+  /// answer, without those marks that are special tokens.
+  public var channels: Bool {
+    get {_storage._channels}
+    set {_uniqueStorage()._channels = newValue}
+  }
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -748,7 +838,7 @@ public nonisolated struct EbbGenerate: Sendable {
 
   public init() {}
 
-  fileprivate var _sampling: EbbSampling? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 public nonisolated struct EbbChat: Sendable {
@@ -760,6 +850,13 @@ public nonisolated struct EbbChat: Sendable {
 
   /// A JSON array of tool descriptions, or empty.
   public var toolsJson: String = String()
+
+  /// A JSON object with what else the template may read (enable_thinking, reasoning_effort), or empty. Its members count
+  /// before those that the daemon's settings have for the model.
+  public var variablesJson: String = String()
+
+  /// Special tokens written in messages, tools and variables count as such. Otherwise they are text.
+  public var trustsText: Bool = false
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -777,6 +874,53 @@ public nonisolated struct EbbMessage: Sendable {
 
   /// A JSON object with further members that the template may read (tool_calls), or empty.
   public var moreJson: String = String()
+
+  /// A JSON array of parts, which stands in for the content: [{"type": "text", "text": "Hi"}]. Or empty.
+  public var partsJson: String = String()
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+/// Answered by Rendered: the prompt that Generate would make of a conversation. No model is loaded for it.
+public nonisolated struct EbbRender: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var model: String = String()
+
+  public var chat: EbbChat {
+    get {_chat ?? EbbChat()}
+    set {_chat = newValue}
+  }
+  /// Returns true if `chat` has been explicitly set.
+  public var hasChat: Bool {self._chat != nil}
+  /// Clears the value of `chat`. Subsequent reads from it will return its default value.
+  public mutating func clearChat() {self._chat = nil}
+
+  /// Leave the opening of the assistant's turn away.
+  public var noGenerationPrompt: Bool = false
+
+  /// Its tokens too.
+  public var tokens: Bool = false
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _chat: EbbChat? = nil
+}
+
+public nonisolated struct EbbRendered: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var text: String = String()
+
+  public var ids: [Int32] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -905,10 +1049,46 @@ public nonisolated struct EbbDelta: Sendable {
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
+  /// Without the marks around thinking and calls, where channels were asked for.
   public var text: String = String()
 
   /// Tokens generated so far.
   public var tokens: UInt32 = 0
+
+  public var channel: EbbChannel = .answer
+
+  /// The call that this text has made complete.
+  public var call: EbbToolCall {
+    get {_call ?? EbbToolCall()}
+    set {_call = newValue}
+  }
+  /// Returns true if `call` has been explicitly set.
+  public var hasCall: Bool {self._call != nil}
+  /// Clears the value of `call`. Subsequent reads from it will return its default value.
+  public mutating func clearCall() {self._call = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _call: EbbToolCall? = nil
+}
+
+public nonisolated struct EbbToolCall: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// Among the calls of the answer, from 0.
+  public var index: UInt32 = 0
+
+  /// What the model calls it, or empty.
+  public var id: String = String()
+
+  public var name: String = String()
+
+  /// A JSON object.
+  public var argumentsJson: String = String()
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1665,6 +1845,10 @@ nonisolated extension EbbPriority: SwiftProtobuf._ProtoNameProviding {
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0NORMAL\0\u{1}INTERACTIVE\0\u{1}BACKGROUND\0")
 }
 
+nonisolated extension EbbChannel: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0ANSWER\0\u{1}THINKING\0\u{1}TOOL_CALL\0")
+}
+
 nonisolated extension EbbMode: SwiftProtobuf._ProtoNameProviding {
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0AUTO\0\u{1}DEQUANTIZED\0\u{1}MEMORY_LOW\0")
 }
@@ -1679,7 +1863,7 @@ nonisolated extension EbbLevel: SwiftProtobuf._ProtoNameProviding {
 
 nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Envelope"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}hello\0\u{1}ping\0\u{1}cancel\0\u{1}generate\0\u{1}tokenize\0\u{1}detokenize\0\u{3}list_models\0\u{1}load\0\u{1}unload\0\u{3}set_mode\0\u{3}get_status\0\u{1}embed\0\u{3}set_preference\0\u{3}set_pressure\0\u{1}subscribe\0\u{2}0welcome\0\u{1}pong\0\u{1}failure\0\u{1}delta\0\u{1}finished\0\u{1}tokens\0\u{1}text\0\u{1}models\0\u{1}done\0\u{1}status\0\u{1}embeddings\0\u{1}event\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}hello\0\u{1}ping\0\u{1}cancel\0\u{1}generate\0\u{1}tokenize\0\u{1}detokenize\0\u{3}list_models\0\u{1}load\0\u{1}unload\0\u{3}set_mode\0\u{3}get_status\0\u{1}embed\0\u{3}set_preference\0\u{3}set_pressure\0\u{1}subscribe\0\u{1}render\0\u{2}/welcome\0\u{1}pong\0\u{1}failure\0\u{1}delta\0\u{1}finished\0\u{1}tokens\0\u{1}text\0\u{1}models\0\u{1}done\0\u{1}status\0\u{1}embeddings\0\u{1}event\0\u{1}rendered\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -1883,6 +2067,19 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
           self.body = .subscribe(v)
         }
       }()
+      case 17: try {
+        var v: EbbRender?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .render(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .render(v)
+        }
+      }()
       case 64: try {
         var v: EbbWelcome?
         var hadOneofValue = false
@@ -2039,6 +2236,19 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
           self.body = .event(v)
         }
       }()
+      case 76: try {
+        var v: EbbRendered?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .rendered(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .rendered(v)
+        }
+      }()
       default: break
       }
     }
@@ -2113,6 +2323,10 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
       guard case .subscribe(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 16)
     }()
+    case .render?: try {
+      guard case .render(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 17)
+    }()
     case .welcome?: try {
       guard case .welcome(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 64)
@@ -2160,6 +2374,10 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
     case .event?: try {
       guard case .event(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 75)
+    }()
+    case .rendered?: try {
+      guard case .rendered(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 76)
     }()
     case nil: break
     }
@@ -2459,101 +2677,160 @@ nonisolated extension EbbFailure: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension EbbGenerate: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Generate"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}prompt\0\u{1}chat\0\u{1}sampling\0\u{3}max_tokens\0\u{1}stop\0\u{1}priority\0\u{3}deadline_ms\0\u{1}reproducible\0\u{3}shared_prefix\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}prompt\0\u{1}chat\0\u{1}sampling\0\u{3}max_tokens\0\u{1}stop\0\u{1}priority\0\u{3}deadline_ms\0\u{1}reproducible\0\u{3}shared_prefix\0\u{1}channels\0")
+
+  fileprivate class _StorageClass {
+    var _model: String = String()
+    var _input: EbbGenerate.OneOf_Input?
+    var _sampling: EbbSampling? = nil
+    var _maxTokens: UInt32 = 0
+    var _stop: [String] = []
+    var _priority: EbbPriority = .normal
+    var _deadlineMs: UInt32 = 0
+    var _reproducible: Bool = false
+    var _sharedPrefix: Bool = false
+    var _channels: Bool = false
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _model = source._model
+      _input = source._input
+      _sampling = source._sampling
+      _maxTokens = source._maxTokens
+      _stop = source._stop
+      _priority = source._priority
+      _deadlineMs = source._deadlineMs
+      _reproducible = source._reproducible
+      _sharedPrefix = source._sharedPrefix
+      _channels = source._channels
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularStringField(value: &self.model) }()
-      case 2: try {
-        var v: String?
-        try decoder.decodeSingularStringField(value: &v)
-        if let v = v {
-          if self.input != nil {try decoder.handleConflictingOneOf()}
-          self.input = .prompt(v)
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularStringField(value: &_storage._model) }()
+        case 2: try {
+          var v: String?
+          try decoder.decodeSingularStringField(value: &v)
+          if let v = v {
+            if _storage._input != nil {try decoder.handleConflictingOneOf()}
+            _storage._input = .prompt(v)
+          }
+        }()
+        case 3: try {
+          var v: EbbChat?
+          var hadOneofValue = false
+          if let current = _storage._input {
+            hadOneofValue = true
+            if case .chat(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._input = .chat(v)
+          }
+        }()
+        case 4: try { try decoder.decodeSingularMessageField(value: &_storage._sampling) }()
+        case 5: try { try decoder.decodeSingularUInt32Field(value: &_storage._maxTokens) }()
+        case 6: try { try decoder.decodeRepeatedStringField(value: &_storage._stop) }()
+        case 7: try { try decoder.decodeSingularEnumField(value: &_storage._priority) }()
+        case 8: try { try decoder.decodeSingularUInt32Field(value: &_storage._deadlineMs) }()
+        case 9: try { try decoder.decodeSingularBoolField(value: &_storage._reproducible) }()
+        case 10: try { try decoder.decodeSingularBoolField(value: &_storage._sharedPrefix) }()
+        case 11: try { try decoder.decodeSingularBoolField(value: &_storage._channels) }()
+        default: break
         }
-      }()
-      case 3: try {
-        var v: EbbChat?
-        var hadOneofValue = false
-        if let current = self.input {
-          hadOneofValue = true
-          if case .chat(let m) = current {v = m}
-        }
-        try decoder.decodeSingularMessageField(value: &v)
-        if let v = v {
-          if hadOneofValue {try decoder.handleConflictingOneOf()}
-          self.input = .chat(v)
-        }
-      }()
-      case 4: try { try decoder.decodeSingularMessageField(value: &self._sampling) }()
-      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.maxTokens) }()
-      case 6: try { try decoder.decodeRepeatedStringField(value: &self.stop) }()
-      case 7: try { try decoder.decodeSingularEnumField(value: &self.priority) }()
-      case 8: try { try decoder.decodeSingularUInt32Field(value: &self.deadlineMs) }()
-      case 9: try { try decoder.decodeSingularBoolField(value: &self.reproducible) }()
-      case 10: try { try decoder.decodeSingularBoolField(value: &self.sharedPrefix) }()
-      default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if !self.model.isEmpty {
-      try visitor.visitSingularStringField(value: self.model, fieldNumber: 1)
-    }
-    switch self.input {
-    case .prompt?: try {
-      guard case .prompt(let v)? = self.input else { preconditionFailure() }
-      try visitor.visitSingularStringField(value: v, fieldNumber: 2)
-    }()
-    case .chat?: try {
-      guard case .chat(let v)? = self.input else { preconditionFailure() }
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
-    }()
-    case nil: break
-    }
-    try { if let v = self._sampling {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
-    } }()
-    if self.maxTokens != 0 {
-      try visitor.visitSingularUInt32Field(value: self.maxTokens, fieldNumber: 5)
-    }
-    if !self.stop.isEmpty {
-      try visitor.visitRepeatedStringField(value: self.stop, fieldNumber: 6)
-    }
-    if self.priority != .normal {
-      try visitor.visitSingularEnumField(value: self.priority, fieldNumber: 7)
-    }
-    if self.deadlineMs != 0 {
-      try visitor.visitSingularUInt32Field(value: self.deadlineMs, fieldNumber: 8)
-    }
-    if self.reproducible != false {
-      try visitor.visitSingularBoolField(value: self.reproducible, fieldNumber: 9)
-    }
-    if self.sharedPrefix != false {
-      try visitor.visitSingularBoolField(value: self.sharedPrefix, fieldNumber: 10)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if !_storage._model.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._model, fieldNumber: 1)
+      }
+      switch _storage._input {
+      case .prompt?: try {
+        guard case .prompt(let v)? = _storage._input else { preconditionFailure() }
+        try visitor.visitSingularStringField(value: v, fieldNumber: 2)
+      }()
+      case .chat?: try {
+        guard case .chat(let v)? = _storage._input else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
+      }()
+      case nil: break
+      }
+      try { if let v = _storage._sampling {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+      } }()
+      if _storage._maxTokens != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._maxTokens, fieldNumber: 5)
+      }
+      if !_storage._stop.isEmpty {
+        try visitor.visitRepeatedStringField(value: _storage._stop, fieldNumber: 6)
+      }
+      if _storage._priority != .normal {
+        try visitor.visitSingularEnumField(value: _storage._priority, fieldNumber: 7)
+      }
+      if _storage._deadlineMs != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._deadlineMs, fieldNumber: 8)
+      }
+      if _storage._reproducible != false {
+        try visitor.visitSingularBoolField(value: _storage._reproducible, fieldNumber: 9)
+      }
+      if _storage._sharedPrefix != false {
+        try visitor.visitSingularBoolField(value: _storage._sharedPrefix, fieldNumber: 10)
+      }
+      if _storage._channels != false {
+        try visitor.visitSingularBoolField(value: _storage._channels, fieldNumber: 11)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: EbbGenerate, rhs: EbbGenerate) -> Bool {
-    if lhs.model != rhs.model {return false}
-    if lhs.input != rhs.input {return false}
-    if lhs._sampling != rhs._sampling {return false}
-    if lhs.maxTokens != rhs.maxTokens {return false}
-    if lhs.stop != rhs.stop {return false}
-    if lhs.priority != rhs.priority {return false}
-    if lhs.deadlineMs != rhs.deadlineMs {return false}
-    if lhs.reproducible != rhs.reproducible {return false}
-    if lhs.sharedPrefix != rhs.sharedPrefix {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._model != rhs_storage._model {return false}
+        if _storage._input != rhs_storage._input {return false}
+        if _storage._sampling != rhs_storage._sampling {return false}
+        if _storage._maxTokens != rhs_storage._maxTokens {return false}
+        if _storage._stop != rhs_storage._stop {return false}
+        if _storage._priority != rhs_storage._priority {return false}
+        if _storage._deadlineMs != rhs_storage._deadlineMs {return false}
+        if _storage._reproducible != rhs_storage._reproducible {return false}
+        if _storage._sharedPrefix != rhs_storage._sharedPrefix {return false}
+        if _storage._channels != rhs_storage._channels {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2561,7 +2838,7 @@ nonisolated extension EbbGenerate: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension EbbChat: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Chat"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}messages\0\u{3}tools_json\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}messages\0\u{3}tools_json\0\u{3}variables_json\0\u{3}trusts_text\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2571,6 +2848,8 @@ nonisolated extension EbbChat: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
       switch fieldNumber {
       case 1: try { try decoder.decodeRepeatedMessageField(value: &self.messages) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.toolsJson) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.variablesJson) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.trustsText) }()
       default: break
       }
     }
@@ -2583,12 +2862,20 @@ nonisolated extension EbbChat: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
     if !self.toolsJson.isEmpty {
       try visitor.visitSingularStringField(value: self.toolsJson, fieldNumber: 2)
     }
+    if !self.variablesJson.isEmpty {
+      try visitor.visitSingularStringField(value: self.variablesJson, fieldNumber: 3)
+    }
+    if self.trustsText != false {
+      try visitor.visitSingularBoolField(value: self.trustsText, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: EbbChat, rhs: EbbChat) -> Bool {
     if lhs.messages != rhs.messages {return false}
     if lhs.toolsJson != rhs.toolsJson {return false}
+    if lhs.variablesJson != rhs.variablesJson {return false}
+    if lhs.trustsText != rhs.trustsText {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2596,7 +2883,7 @@ nonisolated extension EbbChat: SwiftProtobuf.Message, SwiftProtobuf._MessageImpl
 
 nonisolated extension EbbMessage: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Message"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}role\0\u{1}content\0\u{3}more_json\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}role\0\u{1}content\0\u{3}more_json\0\u{3}parts_json\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2607,6 +2894,7 @@ nonisolated extension EbbMessage: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 1: try { try decoder.decodeSingularStringField(value: &self.role) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.content) }()
       case 3: try { try decoder.decodeSingularStringField(value: &self.moreJson) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.partsJson) }()
       default: break
       }
     }
@@ -2622,6 +2910,9 @@ nonisolated extension EbbMessage: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if !self.moreJson.isEmpty {
       try visitor.visitSingularStringField(value: self.moreJson, fieldNumber: 3)
     }
+    if !self.partsJson.isEmpty {
+      try visitor.visitSingularStringField(value: self.partsJson, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2629,6 +2920,91 @@ nonisolated extension EbbMessage: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.role != rhs.role {return false}
     if lhs.content != rhs.content {return false}
     if lhs.moreJson != rhs.moreJson {return false}
+    if lhs.partsJson != rhs.partsJson {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbRender: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Render"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}chat\0\u{3}no_generation_prompt\0\u{1}tokens\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.model) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._chat) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.noGenerationPrompt) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.tokens) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.model.isEmpty {
+      try visitor.visitSingularStringField(value: self.model, fieldNumber: 1)
+    }
+    try { if let v = self._chat {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    if self.noGenerationPrompt != false {
+      try visitor.visitSingularBoolField(value: self.noGenerationPrompt, fieldNumber: 3)
+    }
+    if self.tokens != false {
+      try visitor.visitSingularBoolField(value: self.tokens, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbRender, rhs: EbbRender) -> Bool {
+    if lhs.model != rhs.model {return false}
+    if lhs._chat != rhs._chat {return false}
+    if lhs.noGenerationPrompt != rhs.noGenerationPrompt {return false}
+    if lhs.tokens != rhs.tokens {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbRendered: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Rendered"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}text\0\u{1}ids\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.text) }()
+      case 2: try { try decoder.decodeRepeatedInt32Field(value: &self.ids) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.text.isEmpty {
+      try visitor.visitSingularStringField(value: self.text, fieldNumber: 1)
+    }
+    if !self.ids.isEmpty {
+      try visitor.visitPackedInt32Field(value: self.ids, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbRendered, rhs: EbbRendered) -> Bool {
+    if lhs.text != rhs.text {return false}
+    if lhs.ids != rhs.ids {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2800,7 +3176,7 @@ nonisolated extension EbbEmbeddings.Vector: SwiftProtobuf.Message, SwiftProtobuf
 
 nonisolated extension EbbDelta: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Delta"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}text\0\u{1}tokens\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}text\0\u{1}tokens\0\u{1}channel\0\u{1}call\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2810,24 +3186,83 @@ nonisolated extension EbbDelta: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularStringField(value: &self.text) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.tokens) }()
+      case 3: try { try decoder.decodeSingularEnumField(value: &self.channel) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._call) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if !self.text.isEmpty {
       try visitor.visitSingularStringField(value: self.text, fieldNumber: 1)
     }
     if self.tokens != 0 {
       try visitor.visitSingularUInt32Field(value: self.tokens, fieldNumber: 2)
     }
+    if self.channel != .answer {
+      try visitor.visitSingularEnumField(value: self.channel, fieldNumber: 3)
+    }
+    try { if let v = self._call {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: EbbDelta, rhs: EbbDelta) -> Bool {
     if lhs.text != rhs.text {return false}
     if lhs.tokens != rhs.tokens {return false}
+    if lhs.channel != rhs.channel {return false}
+    if lhs._call != rhs._call {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbToolCall: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".ToolCall"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}index\0\u{1}id\0\u{1}name\0\u{3}arguments_json\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.index) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.id) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.name) }()
+      case 4: try { try decoder.decodeSingularStringField(value: &self.argumentsJson) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.index != 0 {
+      try visitor.visitSingularUInt32Field(value: self.index, fieldNumber: 1)
+    }
+    if !self.id.isEmpty {
+      try visitor.visitSingularStringField(value: self.id, fieldNumber: 2)
+    }
+    if !self.name.isEmpty {
+      try visitor.visitSingularStringField(value: self.name, fieldNumber: 3)
+    }
+    if !self.argumentsJson.isEmpty {
+      try visitor.visitSingularStringField(value: self.argumentsJson, fieldNumber: 4)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbToolCall, rhs: EbbToolCall) -> Bool {
+    if lhs.index != rhs.index {return false}
+    if lhs.id != rhs.id {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs.argumentsJson != rhs.argumentsJson {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -1,13 +1,7 @@
-import Text
-
 /// A loaded model as the connections see it: what turns text into tokens, without the engine thread.
 struct LoadedModel: Sendable {
     let name: String
-    let tokenizer: Tokenizer
-    /// nil where the model has none, or none that can be used.
-    let template: ChatTemplate?
-    /// Why the template that the model has cannot be used.
-    let templateProblem: String?
+    let text: ModelText
     let contextLimit: Int
     let isEncoder: Bool
     /// Values of an embedding.

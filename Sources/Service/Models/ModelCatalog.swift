@@ -18,14 +18,14 @@ final class ModelCatalog: Sendable {
     private struct Kept {
         var entries: [String: Entry] = [:]
         /// The most recently used last.
-        var tokenizers: [(name: String, identity: FileIdentity, tokenizer: Tokenizer)] = []
+        var texts: [(name: String, identity: FileIdentity, text: ModelText)] = []
     }
 
     let store: ModelStore
     private let kept = Mutex(Kept())
 
-    /// Tokenizers that are kept of models that are not loaded.
-    private static let mostTokenizers = 4
+    /// Models that are not loaded of which is kept what texts need.
+    private static let mostTexts = 4
     /// Characters of a foreign text that are passed on.
     private static let mostCharacters = 400
     /// Names that an error lists.
@@ -103,27 +103,27 @@ final class ModelCatalog: Sendable {
             .unknownModel, "no model is named \"\(name.prefix(Self.mostCharacters))\": \(hint)")
     }
 
-    /// A model's tokenizer, without the model.
+    /// What turns texts into a model's tokens, without the model.
     /// - Throws: ``ServiceError``.
-    func tokenizer(_ name: String) throws -> Tokenizer {
+    func text(_ name: String) throws -> ModelText {
         let identity = try demandKnown(name)
-        let found = kept.withLock { kept -> Tokenizer? in
-            guard let index = kept.tokenizers.firstIndex(where: { $0.name == name && $0.identity == identity }) else {
+        let found = kept.withLock { kept -> ModelText? in
+            guard let index = kept.texts.firstIndex(where: { $0.name == name && $0.identity == identity }) else {
                 return nil
             }
-            let found = kept.tokenizers.remove(at: index)
-            kept.tokenizers.append(found)
-            return found.tokenizer
+            let found = kept.texts.remove(at: index)
+            kept.texts.append(found)
+            return found.text
         }
         if let found { return found }
-        let tokenizer: Tokenizer
-        do { tokenizer = try Tokenizer(try open(name).metadata) } catch { throw ServiceError.unusable(error) }
+        let text: ModelText
+        do { text = try ModelText(try open(name).metadata) } catch { throw ServiceError.unusable(error) }
         kept.withLock { kept in
-            kept.tokenizers.removeAll { $0.name == name }
-            kept.tokenizers.append((name, identity, tokenizer))
-            if kept.tokenizers.count > Self.mostTokenizers { kept.tokenizers.removeFirst() }
+            kept.texts.removeAll { $0.name == name }
+            kept.texts.append((name, identity, text))
+            if kept.texts.count > Self.mostTexts { kept.texts.removeFirst() }
         }
-        return tokenizer
+        return text
     }
 }
 

@@ -61,15 +61,14 @@ struct ModelLoader: Sendable {
         if EncoderModel.isEncoder(file) {
             let model = try EncoderModel(file, pool: workers, kernels: kernels, precision: options.precision)
             loaded = LoadedModel(
-                name: name, tokenizer: model.tokenizer, template: nil, templateProblem: nil,
-                contextLimit: model.contextLimit, isEncoder: true, embeddingSize: model.config.hidden)
+                name: name, text: ModelText(file.metadata, model.tokenizer), contextLimit: model.contextLimit,
+                isEncoder: true, embeddingSize: model.config.hidden)
             hosted = HostedEncoder(name: name, encoder: model, wish: wish, choice: choice)
         } else {
             let model = try DecoderModel(file, pool: workers, kernels: kernels, options: options)
             loaded = LoadedModel(
-                name: name, tokenizer: model.tokenizer, template: model.template,
-                templateProblem: model.templateProblem,
-                contextLimit: model.contextLimit, isEncoder: false, embeddingSize: 0)
+                name: name, text: ModelText(file.metadata, model.tokenizer), contextLimit: model.contextLimit,
+                isEncoder: false, embeddingSize: 0)
             hosted = HostedDecoder(
                 name: name, decoder: model, wish: wish, choice: choice, prefixBytes: configuration.prefixBytes,
                 limits: configuration.limits)

@@ -136,10 +136,10 @@ actor ModelRegistry {
         ServiceError(.modelUnusable, "\(name) was unloaded while it was being loaded", retryAfter: 100)
     }
 
-    /// A model's tokenizer. Nothing is loaded for it.
-    func tokenizer(_ name: String, _ origin: RequestOrigin) async throws -> Tokenizer {
-        if let entry = models[name] { return entry.model.tokenizer }
-        return try await texts.run(.files, origin, cost: 1) { [catalog] _ in try catalog.tokenizer(name) }
+    /// What turns texts into a model's tokens. Nothing is loaded for it.
+    func text(_ name: String, _ origin: RequestOrigin) async throws -> ModelText {
+        if let entry = models[name] { return entry.model.text }
+        return try await texts.run(.files, origin, cost: 1) { [catalog] _ in try catalog.text(name) }
     }
 
     /// Unloads a model, or ends the wait for one that is being loaded.

@@ -15,7 +15,7 @@ extension RequestHandler {
             try job.reserve(Tokenizer.workingBytes(forUTF8Count: longest), for: "a text of \(longest) bytes")
             return try request.texts.map { text in
                 try job.demandWanted()
-                let ids = try model.tokenizer.encode(
+                let ids = try model.text.tokenizer.encode(
                     text, addSpecial: true, parseSpecial: false, isCancelled: { job.isCancelled })
                 return EncoderModel.cut(ids, limit: model.contextLimit)
             }

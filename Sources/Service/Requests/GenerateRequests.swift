@@ -29,22 +29,15 @@ extension RequestHandler {
     private func prompt(
         _ request: EbbGenerate, _ bytes: Int, _ origin: RequestOrigin, _ model: LoadedModel
     ) async throws -> [Int32] {
-        let bounds = RequestBounds(limits)
-        let seconds = limits.templateSeconds
         let tokens = try await texts.run(.text(bytes: bytes), origin, cost: bytes) { job in
-            var chat: MarkedText?
-            if case .chat(let wanted)? = request.input {
-                try job.reserve(Conversation.workingBytes(wanted, bytes: bytes), for: "a chat of \(bytes) bytes")
-                let rendered = try Conversation(wanted).prompt(model, seconds: seconds)
-                try bounds.demand(rendered.text.utf8.count, "the chat, rendered by the model's template,")
-                chat = rendered
+            if case .chat(let chat)? = request.input {
+                let conversation = try Conversation(chat, settings: variables.of(model.name))
+                try conversation.demandTexts(model.name)
+                let prompt = try rendered(conversation, chat, bytes, model.name, model.text, job)
+                return try self.tokens(prompt, model.text.tokenizer, job)
             }
-            try job.demandWanted()
-            let count = (chat?.text ?? request.prompt).utf8.count
-            try job.reserve(Tokenizer.workingBytes(forUTF8Count: count), for: "a prompt of \(count) bytes")
-            // A template writes what the model wants at the beginning itself.
-            if let chat { return try model.tokenizer.encode(chat, isCancelled: { job.isCancelled }) }
-            return try model.tokenizer.encode(
+            try job.reserve(Tokenizer.workingBytes(forUTF8Count: bytes), for: "a prompt of \(bytes) bytes")
+            return try model.text.tokenizer.encode(
                 request.prompt, addSpecial: true, parseSpecial: true, isCancelled: { job.isCancelled })
         }
         guard !tokens.isEmpty else { throw ServiceError(.badRequest, "the prompt is empty") }

@@ -36,6 +36,18 @@ extension EbbTokens {
     }
 }
 
+extension EbbRendered {
+    /// - Throws: ``ServiceError`` where they are more than an answer holds.
+    init(fitting prompt: String, _ ids: [Int32]) throws {
+        let tokens = try EbbTokens(fitting: ids)
+        try ReplyBounds.demand(
+            prompt.utf8.count + ids.count * 5, "the prompt and its tokens",
+            "render it without tokens, or fewer messages")
+        self.init()
+        (text, self.ids) = (prompt, tokens.ids)
+    }
+}
+
 extension EbbText {
     /// - Throws: ``ServiceError`` where it is longer than an answer.
     init(fitting text: String) throws {

@@ -8,7 +8,7 @@ struct RequestBounds {
     static let mostStops = 16
     static let stopBytes = 256
     static let mostEmbeddings = 256
-    /// Of tools and further members: JSON takes many times its bytes when it is taken apart.
+    /// Of tools, variables, parts and further members: JSON takes many times its bytes when it is taken apart.
     static let jsonBytes = 1 << 20
     /// What a message costs beside its text, in memory and in a template's steps.
     static let messageOverhead = 64
@@ -32,15 +32,18 @@ struct RequestBounds {
         }
     }
 
-    private func bytes(of chat: EbbChat) throws -> Int {
+    /// - Throws: ``ServiceError`` (BAD_REQUEST) that says which bound.
+    func bytes(of chat: EbbChat) throws -> Int {
         guard chat.messages.count <= EbbProtocol.maxMessages else {
             throw ServiceError(
                 .badRequest, "\(chat.messages.count) messages: at most \(EbbProtocol.maxMessages) are possible")
         }
-        let json = chat.messages.reduce(chat.toolsJson.utf8.count) { $0 + $1.moreJson.utf8.count }
+        let json = chat.jsonBytes
         guard json <= Self.jsonBytes else {
             throw ServiceError(
-                .badRequest, "\(json) bytes of tools_json and more_json: at most \(Self.jsonBytes) are possible")
+                .badRequest,
+                "\(json) bytes of tools_json, variables_json, parts_json and more_json: at most \(Self.jsonBytes) are possible"
+            )
         }
         let text = chat.messages.reduce(json) { $0 + $1.role.utf8.count + $1.content.utf8.count + Self.messageOverhead }
         return try demand(text, "the chat")

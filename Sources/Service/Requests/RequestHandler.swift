@@ -9,6 +9,7 @@ struct RequestHandler: Sendable {
     let texts: TextPool
     let ledger: Ledger
     let limits: ServiceLimits
+    let variables: TemplateVariables
     let access: AccessControl
     let operatorSource: OperatorSource
     let lookAtPressure: @Sendable () async -> Void
@@ -28,6 +29,7 @@ struct RequestHandler: Sendable {
         case .embed(let request): try await reply(.embeddings(try await embed(request, client)))
         case .tokenize(let request): try await reply(.tokens(try await tokenize(request, client)))
         case .detokenize(let request): try await reply(.text(try await detokenize(request, client)))
+        case .render(let request): try await reply(.rendered(try await render(request, client)))
         case .listModels: try await reply(.models(try await listModels(client)))
         case .load(let request): try await reply(.status(try await load(request, client)))
         case .unload(let request): try await reply(.done(try await unload(request, client)))
@@ -37,7 +39,7 @@ struct RequestHandler: Sendable {
         case .getStatus: try await reply(.status(try await status(client)))
         case .subscribe: try await subscribe(client, reply)
         case .hello, .cancel, .welcome, .pong, .failure, .delta, .finished, .tokens, .text, .models, .done, .status,
-            .embeddings, .event:
+            .embeddings, .event, .rendered:
             throw ServiceError(.badRequest, "this message is no request")
         }
     }

@@ -5,7 +5,7 @@ import Text
 extension RequestHandler {
     func tokenize(_ request: EbbTokenize, _ client: Client) async throws -> EbbTokens {
         let bytes = try RequestBounds(limits).demand(request.text.utf8.count, "the text")
-        let tokenizer = try await registry.tokenizer(request.model, client.origin)
+        let tokenizer = try await registry.text(request.model, client.origin).tokenizer
         return try await texts.run(.text(bytes: bytes), client.origin, cost: bytes) { job in
             try job.reserve(Tokenizer.workingBytes(forUTF8Count: bytes), for: "a text of \(bytes) bytes")
             let ids = try tokenizer.encode(
@@ -18,7 +18,7 @@ extension RequestHandler {
     func detokenize(_ request: EbbDetokenize, _ client: Client) async throws -> EbbText {
         let bytes = try RequestBounds(limits).demand(
             request.ids.count * MemoryLayout<Int32>.size, "the list of tokens")
-        let tokenizer = try await registry.tokenizer(request.model, client.origin)
+        let tokenizer = try await registry.text(request.model, client.origin).tokenizer
         return try await texts.run(.text(bytes: bytes), client.origin, cost: bytes) { job in
             if let id = request.ids.first(where: { !(0..<tokenizer.vocabularySize).contains(Int($0)) }) {
                 throw ServiceError(

@@ -157,7 +157,7 @@ public final class EbbService: Service {
     private func requestHandler() -> RequestHandler {
         RequestHandler(
             registry: registry, thread: thread, texts: texts, ledger: ledger, limits: configuration.limits,
-            access: access, operatorSource: operatorSource,
+            variables: configuration.templateVariables, access: access, operatorSource: operatorSource,
             lookAtPressure: { await self.monitor.look() }, pressure: { self.monitor.view }, events: events,
             statusReport: { try await self.status() }, isDraining: { self.connections.isDraining })
     }

@@ -18,6 +18,7 @@ public struct ServiceConfiguration: Sendable {
     public var adminGroup: String?
     /// What clients may take at most.
     public var limits: ServiceLimits
+    public var templateVariables = TemplateVariables()
     /// How long requests may go on when the service is told to stop.
     public var grace: Duration
     public var policy: Policy

@@ -8,6 +8,7 @@ import ModelFormat
 public struct Settings: Sendable, Equatable {
     public var policy: Policy
     public var limits = ServiceLimits()
+    public var templateVariables = TemplateVariables()
 
     /// Bytes of a settings file at most.
     private static let limit = 64 << 10
@@ -54,6 +55,7 @@ public struct Settings: Sendable, Equatable {
         try reader.size("maxTextBytes", into: &limits.maxTextBytes, 1024...frame)
         try reader.seconds("templateSeconds", into: &limits.templateSeconds, 0.01...60)
         try reader.count("textThreads", into: &limits.textThreads, 1...16)
+        try reader.variables("templateVariables", into: &templateVariables)
         try reader.finish()
     }
 }

@@ -64,6 +64,23 @@ struct SettingsReader {
         value = number
     }
 
+    /// `{"qwen": {"enable_thinking": false}}`.
+    mutating func variables(_ key: String, into value: inout TemplateVariables) throws {
+        guard let member = take(key) else { return }
+        guard case .object(let models) = member else {
+            throw wrong(key, member, "an object is expected: {\"a model's name, or *\": {\"enable_thinking\": false}}")
+        }
+        for (model, member) in models {
+            guard case .object(let variables) = member else {
+                throw wrong("\(key), \"\(model.prefix(64))\",", member, "an object of variables is expected")
+            }
+            if let own = variables.keys.first(where: ChatTemplate.ownVariables.contains) {
+                throw FormatError("\(name): \(key) cannot say \"\(own)\": requests and models do")
+            }
+            value.byModel[model] = variables
+        }
+    }
+
     /// - Throws: ``FormatError`` for a key that nobody has asked for.
     func finish() throws {
         guard let key = members.keys.filter({ !known.contains($0) }).min() else { return }

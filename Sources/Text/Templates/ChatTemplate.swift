@@ -72,12 +72,23 @@ public struct ChatTemplate: Sendable {
     /// A message as templates take it, its members in one order whatever the order of `more`: the role, the content, then
     /// the others as they come. Members of `more` stand in for the role and content of the same name.
     public static func message(
-        role: String, content: String, more: OrderedDictionary<String, JSONValue> = [:]
+        role: String, content: JSONValue, more: OrderedDictionary<String, JSONValue> = [:]
     ) -> JSONValue {
-        var members: OrderedDictionary<String, JSONValue> = ["role": .string(role), "content": .string(content)]
+        var members: OrderedDictionary<String, JSONValue> = ["role": .string(role), "content": content]
         for (key, value) in more { members[key] = value }
         return .object(members)
     }
+
+    public static func message(
+        role: String, content: String, more: OrderedDictionary<String, JSONValue> = [:]
+    ) -> JSONValue {
+        message(role: role, content: .string(content), more: more)
+    }
+
+    /// What `variables` cannot name: conversations, tools and options have ways of their own, and the tokens are the model's.
+    public static let ownVariables: Set<String> = [
+        "messages", "tools", "add_generation_prompt", "bos_token", "eos_token",
+    ]
 
     /// `datetime.fromtimestamp(moment).strftime(format)`; nil where that is too long.
     private static func formatted(_ format: String, _ moment: Int) -> String? {

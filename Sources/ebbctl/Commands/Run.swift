@@ -31,12 +31,16 @@ struct Run: AsyncParsableCommand {
     @Flag(help: "Print JSON when it is done, instead of streaming.")
     var json = false
 
+    @OptionGroup var template: TemplateArguments
     @OptionGroup var sampling: SamplingOptions
     @OptionGroup var serving: ServingOptions
     @OptionGroup var daemon: DaemonOptions
 
     func validate() throws {
-        if raw, system != nil { throw ValidationError("--system needs the chat template: leave --raw away.") }
+        let asked = [("--system", system != nil)] + template.given
+        if raw, let option = asked.first(where: \.1) {
+            throw ValidationError("\(option.0) needs the chat template: leave --raw away.")
+        }
     }
 
     func run() async throws {
@@ -47,7 +51,8 @@ struct Run: AsyncParsableCommand {
         } else {
             var messages = system.map { [ChatMessage(role: "system", content: $0)] } ?? []
             messages.append(ChatMessage(role: "user", content: text))
-            generation = try await ebb.generate(model, chat: messages, options: serving.applied(to: sampling.options))
+            generation = try await ebb.generate(
+                model, chat: messages, template: try template.options(), options: serving.applied(to: sampling.options))
         }
         let (answer, summary) = try await Streaming.show(generation, quiet: json)
         if json { try JSONOutput.line(Streaming.Report(answer, summary)) }
@@ -72,11 +77,13 @@ struct Chat: AsyncParsableCommand {
     @Option(help: "A system message before the conversation.")
     var system: String?
 
+    @OptionGroup var template: TemplateArguments
     @OptionGroup var sampling: SamplingOptions
     @OptionGroup var serving: ServingOptions
     @OptionGroup var daemon: DaemonOptions
 
     func run() async throws {
+        let template = try template.options()
         let ebb = try await daemon.connect()
         var messages = system.map { [ChatMessage(role: "system", content: $0)] } ?? []
         let lines = TextLines.standardInput()
@@ -85,7 +92,7 @@ struct Chat: AsyncParsableCommand {
             guard let line = try lines.next(), !line.text.isEmpty else { return }
             messages.append(ChatMessage(role: "user", content: line.text))
             let generation = try await ebb.generate(
-                model, chat: messages, options: serving.applied(to: sampling.options))
+                model, chat: messages, template: template, options: serving.applied(to: sampling.options))
             let (answer, _) = try await Streaming.show(generation, quiet: false)
             messages.append(ChatMessage(role: "assistant", content: answer))
         }

@@ -1,0 +1,77 @@
+import EbbClient
+import Glibc
+import ModelFormat
+import OrderedCollections
+import Text
+
+/// Conversations and descriptions of tools, as JSON files that people write, in the form that OpenAI's API has.
+enum ConversationFile {
+    /// Bytes of a file at most: what one request holds.
+    private static let limit = 4 << 20
+
+    /// A list of messages: `[{"role": "user", "content": "Hi"}]`, with content a text, a list of parts or null, and further
+    /// members (`tool_calls`).
+    /// - Parameter path: `-` is standard input.
+    static func messages(_ path: String) throws -> [ChatMessage] {
+        guard case .array(let list) = try value(path) else {
+            throw wrong(path, "no list of messages: [{\"role\": \"user\", \"content\": \"Hi\"}] is expected")
+        }
+        return try list.enumerated().map { index, message in
+            guard case .object(var members) = message, let role = members.removeValue(forKey: "role")?.string else {
+                throw wrong(path, "message \(index + 1) is no object with a \"role\" that is a text")
+            }
+            return try self.message(role, members, path, index)
+        }
+    }
+
+    private static func message(
+        _ role: String, _ members: OrderedDictionary<String, JSONValue>, _ path: String, _ index: Int
+    ) throws -> ChatMessage {
+        var rest = members
+        switch rest.removeValue(forKey: "content") {
+        case .string(let text)?: return ChatMessage(role: role, content: text, moreJSON: more(rest))
+        case .array(let parts)?:
+            return ChatMessage(role: role, partsJSON: JSONValue.array(parts).text, moreJSON: more(rest))
+        case .null?, nil:
+            rest["content"] = .null
+            return ChatMessage(role: role, content: "", moreJSON: more(rest))
+        default: throw wrong(path, "message \(index + 1) has a content that is no text, list of parts or null")
+        }
+    }
+
+    private static func more(_ members: OrderedDictionary<String, JSONValue>) -> String {
+        members.isEmpty ? "" : JSONValue.object(members).text
+    }
+
+    /// A list of tools, as one text.
+    static func tools(_ path: String) throws -> String {
+        let tools = try value(path)
+        guard case .array = tools else {
+            throw wrong(path, "no list of tools: [{\"type\": \"function\", …}] is expected")
+        }
+        return tools.text
+    }
+
+    private static func value(_ path: String) throws -> JSONValue {
+        let bytes = path == "-" ? try standardInput() : try SmallFile.read(path, limit: limit)
+        guard let text = String(validating: bytes, as: UTF8.self) else { throw wrong(path, "not UTF-8") }
+        do { return try JSONValue(parsing: text) } catch { throw wrong(path, "\(error)") }
+    }
+
+    private static func standardInput() throws -> [UInt8] {
+        var bytes: [UInt8] = []
+        var piece = [UInt8](repeating: 0, count: 65_536)
+        while true {
+            let count = read(STDIN_FILENO, &piece, piece.count)
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw FormatError.system("cannot read standard input") }
+            if count == 0 { return bytes }
+            bytes += piece[..<count]
+            guard bytes.count <= limit else { throw wrong("-", "longer than \(limit >> 10) KiB") }
+        }
+    }
+
+    private static func wrong(_ path: String, _ why: String) -> CommandError {
+        CommandError(.badInput, "\(path == "-" ? "standard input" : path): \(why)")
+    }
+}
