@@ -42,8 +42,34 @@ struct TokenizerWorkTests {
         }
     }
 
+    @Test("A template's source is searched once for all the tokens that a conversation has, and that is counted")
+    func marks() throws {
+        let names = (0..<500).map { "<\($0)>" }
+        let tokens = ["a", "b"] + names
+        let bytes = TinyLlama.gguf { builder in
+            builder.pairs.removeAll {
+                $0.0.hasSuffix(".tokens") || $0.0.hasSuffix(".merges") || $0.0.hasSuffix("_type")
+            }
+            builder.pairs += [
+                ("tokenizer.ggml.tokens", .strings(tokens)), ("tokenizer.ggml.merges", .strings([])),
+                ("tokenizer.ggml.token_type", .int32s([1, 1] + names.map { _ in 4 })),
+            ]
+        }
+        let folder = try TemporaryFolder()
+        let tokenizer = try Tokenizer(try GGUFFile(path: try folder.write("in.gguf", bytes)).metadata)
+        let source = String(repeating: "ab", count: 50_000) + "<7><8>"
+        var questions = 0
+        let ids = try tokenizer.encode(MarkedText(text: names.joined(), trusted: [], marks: source)) {
+            questions += 1
+            return false
+        }
+        // <7> and <8> are the template's words: in a message they are text, whose characters this vocabulary lacks.
+        #expect(ids == tokens.indices.dropFirst(2).filter { ![9, 10].contains($0) }.map { Int32($0) })
+        #expect((source.utf8.count / 4096...2 * source.utf8.count / 4096).contains(questions))
+    }
+
     @Test("A run of 400 KB of combining marks takes no minute", arguments: models)
-    func marks(model: RealModel) throws {
+    func combiningMarks(model: RealModel) throws {
         let tokenizer = try tokenizer(model)
         let start = ContinuousClock.now
         let text = "e" + String(repeating: "\u{323}\u{301}", count: 100_000)

@@ -7,6 +7,9 @@ struct SpecialTokens: Sendable {
     /// Tokens with the same text that are looked at.
     private static let twinLimit = 16
 
+    /// Whether a token is wanted at a place; what it takes to know is work, too.
+    typealias Acceptance = (Int32, Range<Int>, inout WorkMeter) throws(CancellationError) -> Bool
+
     private let vocabulary: Vocabulary
     /// Where in the sorted list the tokens begin that start with each byte, and the list's end.
     private let starts: [Int]
@@ -27,7 +30,7 @@ struct SpecialTokens: Sendable {
     /// The first special token from `start` on that is accepted, and where it stands. It begins and ends where characters
     /// do, so that what lies between special tokens is text.
     func next(
-        in bytes: [UInt8], from start: Int, _ meter: inout WorkMeter, accepts: (Int32, Range<Int>) -> Bool
+        in bytes: [UInt8], from start: Int, _ meter: inout WorkMeter, accepts: Acceptance
     ) throws(CancellationError) -> (token: Int32, range: Range<Int>)? {
         var at = start
         while at < bytes.count {
@@ -35,12 +38,32 @@ struct SpecialTokens: Sendable {
             try meter.add(next - at + 1)
             at = next
             guard at < bytes.count, isStart[Int(bytes[at])] else { continue }
-            let (depth, found) = longest(bytes[at...], accepts)
+            let (depth, found) = try longest(bytes[at...], &meter, accepts)
             try meter.add(depth)
             if let found { return (found.token, at..<at + found.length) }
             at += 1
         }
         return nil
+    }
+
+    /// All special tokens that stand somewhere in a text, also within or across each other; found in one pass.
+    func all(in bytes: [UInt8], _ meter: inout WorkMeter) throws(CancellationError) -> Set<Int32> {
+        var found: Set<Int32> = []
+        var at = 0
+        while at < bytes.count {
+            let next = nextCandidate(bytes, at)
+            try meter.add(next - at + 1)
+            at = next
+            guard at < bytes.count, isStart[Int(bytes[at])] else { continue }
+            let (depth, _) = try longest(bytes[at...], &meter) { id, _, _ in
+                found.insert(id)
+                // Of others with the same text each is wanted.
+                return false
+            }
+            try meter.add(depth)
+            at += 1
+        }
+        return found
     }
 
     /// The first place from `at` on where a token may begin; a few KB farther at most, so that the work is counted on the way.
@@ -57,8 +80,8 @@ struct SpecialTokens: Sendable {
 
     /// - Returns: also how many bytes have been looked at.
     private func longest(
-        _ bytes: ArraySlice<UInt8>, _ accepts: (Int32, Range<Int>) -> Bool
-    ) -> (depth: Int, found: (token: Int32, length: Int)?) {
+        _ bytes: ArraySlice<UInt8>, _ meter: inout WorkMeter, _ accepts: Acceptance
+    ) throws(CancellationError) -> (depth: Int, found: (token: Int32, length: Int)?) {
         var best: (Int32, Int)?
         var range = 0..<vocabulary.special.count
         var depth = 0
@@ -71,7 +94,7 @@ struct SpecialTokens: Sendable {
                 let id = vocabulary.special[at]
                 // A list that is not sorted may lead here with any number.
                 guard vocabulary.byte(id, depth) == byte, vocabulary.byte(id, depth + 1) == nil else { break }
-                if accepts(id, bytes.startIndex..<end) {
+                if try accepts(id, bytes.startIndex..<end, &meter) {
                     best = (id, depth + 1)
                     break
                 }

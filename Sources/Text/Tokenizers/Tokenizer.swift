@@ -91,26 +91,26 @@ public struct Tokenizer: Sendable {
 
     private func encode(_ text: MarkedText, _ meter: inout WorkMeter) throws(CancellationError) -> [Int32] {
         let bytes = Array(text.text.utf8)
-        let marks = Array(text.marks.utf8)
-        // Whether a token that is found in every text is one of the template's words.
-        var isMark: [Int32: Bool] = [:]
+        // The template's own words, known once a token is found in what it did not write.
+        var marks: Set<Int32>?
         var ids: [Int32] = []
         ids.reserveCapacity(bytes.count / 2 + 2)
         var trusted = text.trusted[...]
-        try encode(bytes, into: &ids, &meter) { id, range in
+        try encode(bytes, into: &ids, &meter) { id, range, meter throws(CancellationError) in
             while let first = trusted.first, first.upperBound <= range.lowerBound { trusted.removeFirst() }
             if let first = trusted.first, first.lowerBound <= range.lowerBound, range.upperBound <= first.upperBound {
                 return true
             }
             guard isFoundAlways(id) else { return false }
-            if let known = isMark[id] { return !known }
-            let name = vocabulary.bytes(id)
-            let isSpace = name.allSatisfy { $0 <= 0x20 }
-            let known = !isSpace && TextSearch(name).first(in: marks) != nil
-            isMark[id] = known
-            return !known
+            if marks == nil { marks = try marked(text.marks, &meter) }
+            return marks?.contains(id) == false
         }
         return ids
+    }
+
+    /// The tokens that a template's source has, white space apart: that is in every source.
+    private func marked(_ source: String, _ meter: inout WorkMeter) throws(CancellationError) -> Set<Int32> {
+        try special.all(in: Array(source.utf8), &meter).filter { id in !vocabulary.bytes(id).allSatisfy { $0 <= 0x20 } }
     }
 
     /// Bytes of memory that encoding a text takes at most, its tokens included and the text itself not.
@@ -129,14 +129,14 @@ public struct Tokenizer: Sendable {
         var ids: [Int32] = []
         ids.reserveCapacity(bytes.count / 2 + 2)
         if addSpecial, addsBOS, let bos { ids.append(bos) }
-        try encode(bytes, into: &ids, &meter) { id, _ in parseSpecial || isFoundAlways(id) }
+        try encode(bytes, into: &ids, &meter) { id, _, _ in parseSpecial || isFoundAlways(id) }
         if addSpecial, addsEOS, let eos { ids.append(eos) }
         return ids
     }
 
     /// Appends the special tokens that are accepted where they stand, and the tokens of what lies between them.
     private func encode(
-        _ bytes: [UInt8], into ids: inout [Int32], _ meter: inout WorkMeter, accepts: (Int32, Range<Int>) -> Bool
+        _ bytes: [UInt8], into ids: inout [Int32], _ meter: inout WorkMeter, accepts: SpecialTokens.Acceptance
     ) throws(CancellationError) {
         var scratch: BytePairScratch?
         var start = 0
@@ -155,7 +155,7 @@ public struct Tokenizer: Sendable {
 
     /// The next special token, with the white space that belongs to it.
     private func nextSpecial(
-        _ bytes: [UInt8], _ start: Int, _ meter: inout WorkMeter, accepts: (Int32, Range<Int>) -> Bool
+        _ bytes: [UInt8], _ start: Int, _ meter: inout WorkMeter, accepts: SpecialTokens.Acceptance
     ) throws(CancellationError) -> (token: Int32, range: Range<Int>)? {
         var at = start
         while let found = try special.next(in: bytes, from: at, &meter, accepts: accepts) {
