@@ -26,10 +26,13 @@ struct FolderFile {
 
     /// A JSON object whose every key is looked at.
     /// - Throws: ``FormatError``.
-    func members() throws -> [String: JSONNode] {
-        guard let object = try? JSONSerialization.jsonObject(with: bytes), case .object(let members) = JSONNode(object)
-        else { throw FormatError("\(path) is not the JSON that is expected: it is no object") }
-        return members
+    func members() throws -> JSONObject {
+        do {
+            if case .object(let members) = try JSONReader.read(Array(bytes)) { return members }
+        } catch let error as FormatError {
+            throw FormatError("\(path) is \(error.description)")
+        }
+        throw FormatError("\(path) is not the JSON that is expected: it is no object")
     }
 
     /// - Throws: ``FormatError``.

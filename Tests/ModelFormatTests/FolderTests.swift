@@ -198,14 +198,15 @@ struct FolderTests {
             (["model", "type"], "WordLevel", "WordLevel"), (["model", "dropout"], 0.1, "model: dropout"),
             (["model", "continuing_subword_prefix"], "", "continuing_subword_prefix"),
             (["model", "max_input_chars_per_word"], -1, "max_input_chars_per_word"),
-            (["model", "unk_token"], "<unk>", "unk_token"), (["normalizer"], ["type": "Precompiled"], "Precompiled"),
+            (["model", "unk_token"], "<unk>", "unk_token"),
+            (["normalizer"], ["type": "Precompiled"], "precompiled_charsmap"),
             (["normalizer", "strip_accent"], true, "normalizer: strip_accent"),
             (["normalizer", "lowercase"], "yes", "normalizer: lowercase"),
             (
-                ["normalizer"], ["type": "Sequence", "normalizers": [["type": "NFKC"]]],
-                "normalizers[0]: type is \"NFKC\""
+                ["normalizer"], ["type": "Sequence", "normalizers": [["type": "ByteLevel"]]],
+                "normalizers[0]: type is \"ByteLevel\""
             ),
-            (["pre_tokenizer"], ["type": "Whitespace"], "Whitespace"), (["pre_tokenizer"], NSNull(), "pre_tokenizer"),
+            (["pre_tokenizer"], ["type": "UnicodeScripts"], "UnicodeScripts"),
             (["post_processor"], ["type": "RobertaProcessing"], "RobertaProcessing"),
             (["post_processor"], ["type": "TemplateProcessing", "single": [], "pair": []], "post_processor: single"),
             (["post_processor"], NSNull(), "post_processor"), (["truncation"], ["direction": "Left"], "direction"),

@@ -40,13 +40,22 @@ public enum LlamaVocabulary: String, CaseIterable, Sendable {
     }
 
     /// A tokenizer.json that Hugging Face's tokenizers have written (scripts/tokenizer-references).
-    public static func tokenizerJSON(_ name: String) throws -> [UInt8] {
-        Array(try Data(contentsOf: URL(fileURLWithPath: "\(FetchedFiles.cache)/tokenizers/\(name)/tokenizer.json")))
+    public static func tokenizerJSON(_ folder: String, file: String = "tokenizer.json") throws -> [UInt8] {
+        Array(try Data(contentsOf: URL(fileURLWithPath: "\(FetchedFiles.cache)/tokenizers/\(folder)/\(file)")))
     }
 
     /// What Hugging Face's tokenizers make of random texts (scripts/tokenizer-references).
     public static func references<T: Decodable>(_ type: T.Type) throws -> [T] {
-        let path = "\(FetchedFiles.cache)/tokenizers/references.jsonl"
+        try lines(type, "references.jsonl")
+    }
+
+    /// The same for tokenizers with each step that a tokenizer.json may have.
+    public static func pipelines<T: Decodable>(_ type: T.Type) throws -> [T] {
+        try lines(type, "pipelines/lines.jsonl")
+    }
+
+    private static func lines<T: Decodable>(_ type: T.Type, _ name: String) throws -> [T] {
+        let path = "\(FetchedFiles.cache)/tokenizers/\(name)"
         guard FileManager.default.fileExists(atPath: path) else {
             throw FormatError("\(path) is missing: `make test` makes it (scripts/tokenizer-references)")
         }

@@ -9,6 +9,7 @@ import random
 import re
 import sys
 
+import pipelines
 from vocabularies import byte_level, default, gguf, gpt2, json_files, llama3, qwen2, qwen35, sentence_piece, unigram
 
 folder, out = sys.argv[1:3]
@@ -85,4 +86,9 @@ with open(out + ".new", "w", encoding="utf-8") as file:
                 continue  # Ebb puts no second BOS before it.
             ids = tokenizer.encode(text).ids
             file.write(json.dumps({"vocabulary": name, "text": text, "ids": ids}) + "\n")
+pipes = f"{os.path.dirname(out)}/pipelines"
+os.makedirs(pipes, exist_ok=True)
+with open(pipes + "/lines.jsonl", "w", encoding="utf-8") as file:
+    for line in pipelines.lines(rng, texts, pipes):
+        file.write(line + "\n")
 os.rename(out + ".new", out)

@@ -4,20 +4,25 @@ public struct AddedTokens: Sendable {
         let id: Int
         let text: String
         let isSpecial: Bool
-        let isNormalized: Bool
         let flags: UInt8
     }
 
     /// White space before or after the token belongs to it; it is found as a word of its own only.
     public static let (takesSpaceBefore, takesSpaceAfter, isWord): (UInt8, UInt8, UInt8) = (1, 2, 4)
+    /// The token, itself normalized, is looked for in text that has been normalized.
+    public static let isNormalized: UInt8 = 8
 
     private(set) var tokens: [Token] = []
 
-    init(_ file: JSONMembers) throws {
+    /// Whether some are looked for in normalized text.
+    var hasNormalized: Bool { tokens.contains { $0.flags & Self.isNormalized != 0 } }
+
+    /// - Parameter isNormalized: text is normalized at all.
+    init(_ file: JSONMembers, isNormalized: Bool) throws {
         guard let node = file["added_tokens"], !node.isNull else { return }
         guard let list = node.array else { throw file.refusal("added_tokens", "is no list") }
         for (index, node) in list.enumerated() {
-            let added = JSONMembers("\(file.what): added_tokens[\(index)]", node.object ?? [:])
+            let added = JSONMembers("\(file.what): added_tokens[\(index)]", node.object ?? JSONObject())
             try added.allow(["id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"])
             guard let id = try added.int("id"), id >= 0, let text = try added.string("content"), !text.isEmpty else {
                 throw added.refusal("id", "or content is missing or impossible")
@@ -26,10 +31,9 @@ public struct AddedTokens: Sendable {
             if try added.bool("lstrip") == true { flags |= Self.takesSpaceBefore }
             if try added.bool("rstrip") == true { flags |= Self.takesSpaceAfter }
             if try added.bool("single_word") == true { flags |= Self.isWord }
-            tokens.append(
-                Token(
-                    id: id, text: text, isSpecial: try added.bool("special") ?? false,
-                    isNormalized: try added.bool("normalized") ?? false, flags: flags))
+            let isSpecial = try added.bool("special") ?? false
+            if isNormalized, try added.bool("normalized") ?? !isSpecial { flags |= Self.isNormalized }
+            tokens.append(Token(id: id, text: text, isSpecial: isSpecial, flags: flags))
         }
     }
 

@@ -1,5 +1,3 @@
-import Foundation
-
 /// JSON of any form, for files whose every key is looked at.
 enum JSONNode: Sendable {
     case null
@@ -8,31 +6,44 @@ enum JSONNode: Sendable {
     case double(Double)
     case string(String)
     case array([JSONNode])
-    case object([String: JSONNode])
-
-    /// What JSONSerialization has read: a Decodable would try the types of a quarter of a million values one by one.
-    init(_ value: Any) {
-        switch value {
-        case let text as String: self = .string(text)
-        case let number as NSNumber: self = Self.number(number)
-        case let items as [Any]: self = .array(items.map(JSONNode.init))
-        case let members as [String: Any]: self = .object(members.mapValues(JSONNode.init))
-        default: self = .null
-        }
-    }
-
-    private static func number(_ number: NSNumber) -> JSONNode {
-        // Foundation says `c` of true and false alone.
-        if number.objCType.pointee == CChar(UInt8(ascii: "c")) { return .bool(number.boolValue) }
-        return Int(exactly: number.doubleValue) != nil && abs(number.doubleValue) < 0x1p53
-            ? .int(number.intValue) : .double(number.doubleValue)
-    }
+    case object(JSONObject)
 
     var int: Int? { if case .int(let int) = self { int } else { nil } }
     var number: Double? { if case .double(let double) = self { double } else { int.map(Double.init) } }
     var bool: Bool? { if case .bool(let flag) = self { flag } else { nil } }
     var string: String? { if case .string(let text) = self { text } else { nil } }
     var array: [JSONNode]? { if case .array(let items) = self { items } else { nil } }
-    var object: [String: JSONNode]? { if case .object(let members) = self { members } else { nil } }
+    var object: JSONObject? { if case .object(let members) = self { members } else { nil } }
     var isNull: Bool { if case .null = self { true } else { false } }
+}
+
+/// The members of a JSON object, in their order; keys are equal where their bytes are.
+struct JSONObject: Sendable, Sequence {
+    private struct Key: Hashable {
+        let text: String
+
+        static func == (a: Key, b: Key) -> Bool { a.text.utf8.elementsEqual(b.text.utf8) }
+
+        func hash(into hasher: inout Hasher) {
+            var text = text
+            text.withUTF8 { hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
+        }
+    }
+
+    private var members: [(key: String, value: JSONNode)] = []
+    private var places: [Key: Int] = [:]
+
+    var count: Int { members.count }
+    var keys: [String] { members.map(\.key) }
+
+    subscript(key: String) -> JSONNode? { places[Key(text: key)].map { members[$0].value } }
+
+    /// - Returns: false where the key is there already.
+    mutating func add(_ key: String, _ value: JSONNode) -> Bool {
+        guard places.updateValue(members.count, forKey: Key(text: key)) == nil else { return false }
+        members.append((key, value))
+        return true
+    }
+
+    func makeIterator() -> IndexingIterator<[(key: String, value: JSONNode)]> { members.makeIterator() }
 }

@@ -14,6 +14,21 @@ public enum NormalizerStep: String, Sendable {
     case dropMarks = "drop_marks"
     /// Every character in lower case.
     case lowercase
+    /// Unicode's forms NFKD and NFKC.
+    case decomposeCompatible = "nfkd"
+    case composeCompatible = "nfkc"
+    /// Control characters go, some become spaces (Hugging Face's Nmt, SentencePiece's `nmt`).
+    case nmt
+    /// White space at the start goes, or at the end.
+    case stripStart = "strip_start"
+    case stripEnd = "strip_end"
+
+    /// A step with a pattern and the text that replaces its matches.
+    public static let replaceKey = "replace"
+    /// A step with a text that goes before one that is not empty.
+    public static let prependKey = "prepend"
+    /// SentencePiece's table of replacements.
+    public static let precompiledKey = "precompiled"
 
     /// The list of steps in a container's metadata.
     public static let key = "tokenizer.ebb.normalizer"

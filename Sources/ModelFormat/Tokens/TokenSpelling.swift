@@ -8,9 +8,12 @@ public enum TokenSpelling: Sendable {
     /// Pre-tokenizers of byte-pair encoders whose tokens are text all the same.
     private static let textual: Set<String> = ["gemma4", "granite-embed-multi-311m", "sarvam-moe", "whitespace"]
 
+    /// A tokenizer.json's byte-pair encoder has text for tokens.
+    static let textKey = "tokenizer.ebb.text_tokens"
+
     public init(_ metadata: Metadata) {
         let isByteLevel =
-            metadata.string("tokenizer.ggml.model") == "gpt2"
+            metadata.string("tokenizer.ggml.model") == "gpt2" && metadata.bool(Self.textKey) != true
             && !Self.textual.contains(metadata.string("tokenizer.ggml.pre") ?? "")
         self = isByteLevel ? .byteLevel : .text
     }

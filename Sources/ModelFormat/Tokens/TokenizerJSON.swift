@@ -38,8 +38,24 @@ struct TokenizerJSON: FolderTokenizer {
         ])
         switch try file.members("model")?.string("type") {
         case "BPE", "Unigram": return try SubwordJSON(file, folder: folder)
+        case "WordPiece" where try !isBert(file): return try SubwordJSON(file, folder: folder)
         default: return try TokenizerJSON(file, folder: folder)
         }
+    }
+
+    /// Whether text is split as BERT's tokenizer does it, and normalized by steps that this reads; the form that a container
+    /// has for that is the smallest.
+    private static func isBert(_ file: JSONMembers) throws -> Bool {
+        let known = ["BertNormalizer", "Lowercase", "NFD", "NFC", "StripAccents"]
+        let isNormalized = try file.members("normalizer").map { normalizer in
+            try JSONMembers.sequence(normalizer, "normalizers").allSatisfy {
+                known.contains(try $0.string("type") ?? "BertNormalizer")
+            }
+        }
+        let isSplit = try file["pre_tokenizer"].map { _ in
+            try file.members("pre_tokenizer")?.string("type") == "BertPreTokenizer"
+        }
+        return isNormalized ?? true && isSplit ?? true
     }
 
     private init(_ file: JSONMembers, folder: String) throws {
@@ -127,7 +143,7 @@ struct TokenizerJSON: FolderTokenizer {
         guard let list = node.array else { throw file.refusal("added_tokens", "is no list") }
         var special: Set<Int> = []
         for (index, node) in list.enumerated() {
-            let added = JSONMembers("\(file.what): added_tokens[\(index)]", node.object ?? [:])
+            let added = JSONMembers("\(file.what): added_tokens[\(index)]", node.object ?? JSONObject())
             try added.allow(["id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"])
             guard let id = try added.int("id"), id >= 0, id <= tokens.count else {
                 throw added.refusal("id", "is missing or impossible")
@@ -154,10 +170,10 @@ struct TokenizerJSON: FolderTokenizer {
 
     private static func normalizer(_ file: JSONMembers) throws -> [NormalizerStep] {
         guard let node = file["normalizer"] else { return NormalizerStep.bert(lowercase: true) }
-        return node.isNull ? [] : try steps(JSONMembers(file.what + ": normalizer", node.object ?? [:]))
+        return node.isNull ? [] : try steps(JSONMembers(file.what + ": normalizer", node.object ?? JSONObject()))
     }
 
-    private static func steps(_ normalizer: JSONMembers) throws -> [NormalizerStep] {
+    static func steps(_ normalizer: JSONMembers) throws -> [NormalizerStep] {
         let type = try normalizer.string("type") ?? "BertNormalizer"
         switch type {
         case "BertNormalizer":
@@ -173,7 +189,7 @@ struct TokenizerJSON: FolderTokenizer {
                 throw normalizer.refusal("normalizers", "is no list")
             }
             return try list.enumerated().flatMap { index, node in
-                try steps(JSONMembers("\(normalizer.what): normalizers[\(index)]", node.object ?? [:]))
+                try steps(JSONMembers("\(normalizer.what): normalizers[\(index)]", node.object ?? JSONObject()))
             }
         case "Lowercase", "NFD", "NFC", "StripAccents":
             try normalizer.allow(["type"])
@@ -186,7 +202,7 @@ struct TokenizerJSON: FolderTokenizer {
 
     private static func checkSplitting(_ file: JSONMembers) throws {
         guard let node = file["pre_tokenizer"] else { return }
-        let type = try JSONMembers(file.what + ": pre_tokenizer", node.object ?? [:]).string("type") ?? "none"
+        let type = try JSONMembers(file.what + ": pre_tokenizer", node.object ?? JSONObject()).string("type") ?? "none"
         guard type == "BertPreTokenizer" else {
             throw file.refusal("pre_tokenizer", "is \"\(type)\", which is not supported (BertPreTokenizer is)")
         }
@@ -205,7 +221,7 @@ struct TokenizerJSON: FolderTokenizer {
 
     private static func endNames(_ file: JSONMembers) throws -> (String, String) {
         guard let node = file["post_processor"] else { return ("[CLS]", "[SEP]") }
-        let processor = JSONMembers(file.what + ": post_processor", node.object ?? [:])
+        let processor = JSONMembers(file.what + ": post_processor", node.object ?? JSONObject())
         switch try processor.string("type") {
         case "BertProcessing":
             try processor.allow(["type", "cls", "sep"])
@@ -278,9 +294,9 @@ struct TokenizerJSON: FolderTokenizer {
 /// A JSON object and what to call it in errors.
 struct JSONMembers {
     let what: String
-    private let members: [String: JSONNode]
+    private let members: JSONObject
 
-    init(_ what: String, _ members: [String: JSONNode]) { (self.what, self.members) = (what, members) }
+    init(_ what: String, _ members: JSONObject) { (self.what, self.members) = (what, members) }
 
     subscript(key: String) -> JSONNode? { members[key] }
 

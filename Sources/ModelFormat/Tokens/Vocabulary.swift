@@ -73,11 +73,22 @@ public struct Vocabulary: Sendable {
         }
     }
 
+    /// Texts that are found in others.
+    public init(found texts: [[UInt8]]) throws {
+        try self.init([Kind](repeating: .userDefined, count: texts.count)) { index, blob in
+            blob += texts[index]
+            return true
+        }
+    }
+
     /// Tokens by their ids.
     init(_ tokens: [String], _ kinds: [Kind], _ spelling: TokenSpelling) throws {
         try self.init(kinds) { index, blob in
-            if kinds[index] == .normal {
-                return Array(tokens[index].utf8).withUnsafeBytes { spelling.spell($0, into: &blob) }
+            let text = Array(tokens[index].utf8)
+            if kinds[index] == .normal { return text.withUnsafeBytes { spelling.spell($0, into: &blob) } }
+            if kinds[index] == .byte {
+                blob.append(try text.withUnsafeBytes { try Self.byte($0) })
+                return true
             }
             blob.append(contentsOf: tokens[index].utf8)
             return true

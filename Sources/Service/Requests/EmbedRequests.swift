@@ -12,7 +12,7 @@ extension RequestHandler {
         try EbbEmbeddings.demandRoom(vectors: request.texts.count, values: model.embeddingSize)
         let tokens = try await texts.run(.text(bytes: bytes), origin, cost: bytes) { job in
             let longest = request.texts.reduce(0) { max($0, $1.utf8.count) }
-            try job.reserve(Tokenizer.workingBytes(forUTF8Count: longest), for: "a text of \(longest) bytes")
+            try job.reserve(model.text.tokenizer.workingBytes(forUTF8Count: longest), for: "a text of \(longest) bytes")
             return try request.texts.map { text in
                 try job.demandWanted()
                 let ids = try model.text.tokenizer.encode(

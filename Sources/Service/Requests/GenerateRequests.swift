@@ -36,7 +36,7 @@ extension RequestHandler {
                 let prompt = try rendered(conversation, chat, bytes, model.name, model.text, job)
                 return try self.tokens(prompt, model.text.tokenizer, job)
             }
-            try job.reserve(Tokenizer.workingBytes(forUTF8Count: bytes), for: "a prompt of \(bytes) bytes")
+            try job.reserve(model.text.tokenizer.workingBytes(forUTF8Count: bytes), for: "a prompt of \(bytes) bytes")
             return try model.text.tokenizer.encode(
                 request.prompt, addSpecial: true, parseSpecial: true, isCancelled: { job.isCancelled })
         }

@@ -34,7 +34,7 @@ extension RequestHandler {
     func tokens(_ prompt: MarkedText, _ tokenizer: Tokenizer, _ job: TextJob) throws -> [Int32] {
         try job.demandWanted()
         let count = prompt.text.utf8.count
-        try job.reserve(Tokenizer.workingBytes(forUTF8Count: count), for: "a prompt of \(count) bytes")
+        try job.reserve(tokenizer.workingBytes(forUTF8Count: count), for: "a prompt of \(count) bytes")
         return try tokenizer.encode(prompt, isCancelled: { job.isCancelled })
     }
 }

@@ -7,7 +7,7 @@ extension RequestHandler {
         let bytes = try RequestBounds(limits).demand(request.text.utf8.count, "the text")
         let tokenizer = try await registry.text(request.model, client.origin).tokenizer
         return try await texts.run(.text(bytes: bytes), client.origin, cost: bytes) { job in
-            try job.reserve(Tokenizer.workingBytes(forUTF8Count: bytes), for: "a text of \(bytes) bytes")
+            try job.reserve(tokenizer.workingBytes(forUTF8Count: bytes), for: "a text of \(bytes) bytes")
             let ids = try tokenizer.encode(
                 request.text, addSpecial: request.addSpecial, parseSpecial: request.parseSpecial,
                 isCancelled: { job.isCancelled })

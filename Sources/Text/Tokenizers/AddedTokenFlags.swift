@@ -8,6 +8,7 @@ struct AddedTokenFlags: Sendable {
         static let takesSpaceBefore = Flags(rawValue: AddedTokens.takesSpaceBefore)
         static let takesSpaceAfter = Flags(rawValue: AddedTokens.takesSpaceAfter)
         static let isWord = Flags(rawValue: AddedTokens.isWord)
+        static let isNormalized = Flags(rawValue: AddedTokens.isNormalized)
     }
 
     private var flags: [Int32: UInt8] = [:]
@@ -42,6 +43,9 @@ struct AddedTokenFlags: Sendable {
             add("[MASK]", AddedTokens.takesSpaceBefore)
         }
     }
+
+    /// The tokens that are looked for in normalized text.
+    var normalized: [Int32] { flags.keys.filter { self[$0].contains(.isNormalized) }.sorted() }
 
     subscript(id: Int32) -> Flags { flags.isEmpty ? [] : Flags(rawValue: flags[id] ?? 0) }
 

@@ -13,6 +13,7 @@ struct BytePairEncoder: Sendable {
     private let filter = MadeOnce<MergeFilter>()
     /// Tokens are spelled as text, spaces as U+2581; otherwise as bytes.
     let isText: Bool
+    private let unknown: UnknownSymbols
     /// Whether BOS goes before a text where the file does not say.
     let addsBOS: Bool
 
@@ -24,6 +25,7 @@ struct BytePairEncoder: Sendable {
         isText = TokenSpelling(metadata) == .text
         byteTokens = isText ? vocabulary.byteTokens() : (0...255).map { vocabulary.id([UInt8($0)]) ?? -1 }
         merges = try MergeTable(metadata, vocabulary)
+        unknown = UnknownSymbols(metadata, vocabulary, byteTokens: isText ? byteTokens : nil)
     }
 
     /// Those of the name in a GGUF file, or what a tokenizer.json said.
@@ -35,6 +37,9 @@ struct BytePairEncoder: Sendable {
                 composes: metadata.bool("tokenizer.ebb.composes") ?? false)
             try PreTokenizer(rules.steps).check()
             return rules
+        }
+        if metadata[SplitBehavior.key] != nil {
+            return BytePairRules([], ignoresMerges: metadata.bool("tokenizer.ebb.ignores_merges") ?? false)
         }
         let isGemma = metadata.string("tokenizer.ggml.model") == "gemma4"
         let name = isGemma ? "gemma4" : metadata.string("tokenizer.ggml.pre") ?? "default"
@@ -172,5 +177,104 @@ struct BytePairEncoder: Sendable {
             }
         }
         queue.trim()
+    }
+
+    // MARK: Pieces of a tokenizer.json
+
+    /// Appends the tokens of a piece of normalized text. Symbols that are no token become what the file says for them, and
+    /// those that become nothing let their neighbours merge, as Hugging Face's tokenizers do it.
+    func encodePiece(
+        _ text: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, _ scratch: BytePairScratch, into ids: inout [Int32],
+        _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        guard let key = BytePairScratch.key(text, piece) else {
+            return try encodeSymbols(text, piece, scratch, into: &ids, &meter)
+        }
+        if scratch.recall(key, into: &ids) { return }
+        let first = ids.count
+        try encodeSymbols(text, piece, scratch, into: &ids, &meter)
+        scratch.remember(key, ids[first...])
+    }
+
+    private func encodeSymbols(
+        _ text: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, _ scratch: BytePairScratch, into ids: inout [Int32],
+        _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        if ignoresMerges, piece.count <= Self.wholeLimit, let id = vocabulary.id(Array(text[piece])) {
+            return ids.append(id)
+        }
+        var start = piece.lowerBound
+        while start < piece.upperBound {
+            let limit = min(start + MergeQueue.pieceLimit, piece.upperBound)
+            let stop = UTF8Text.boundary(text, from: limit, end: piece.upperBound)
+            let symbols = symbols(text, start..<stop)
+            try meter.add(stop - start)
+            if symbols.count <= BytePairScratch.symbolLimit {
+                scratch.begin()
+                for symbol in symbols { scratch.append(symbol) }
+                try meter.add(scratch.merge(merges))
+                for index in 0..<scratch.count { ids.append(scratch[index]) }
+            } else {
+                try encodeMany(symbols, into: &ids, &meter)
+            }
+            start = stop
+        }
+    }
+
+    /// The tokens that a piece begins as.
+    private func symbols(_ text: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>) -> [Int32] {
+        var symbols: [Int32] = []
+        symbols.reserveCapacity(piece.count)
+        var at = piece.lowerBound
+        var pending: Int32?
+        forEachSymbol(text, piece) { length, token in
+            if token >= 0 {
+                if let unknown = pending { symbols.append(unknown) }
+                pending = nil
+                symbols.append(token)
+            } else if !unknown.spell(text[at..<at + length], into: &symbols), let token = unknown.token {
+                if let before = pending, !unknown.isFused { symbols.append(before) }
+                pending = token
+            }
+            at += length
+        }
+        if let pending { symbols.append(pending) }
+        return symbols
+    }
+
+    private func encodeMany(
+        _ symbols: [Int32], into ids: inout [Int32], _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        var queue = MergeQueue()
+        queue.begin(bytes: symbols.count)
+        for symbol in symbols { queue.append(length: 1, token: symbol) }
+        try queue.run(&meter) { _, left, right in
+            merges.merge(left.token, right.token).map { (Float($0.rank), $0.token) }
+        }
+        queue.trimCandidates()
+        for symbol in queue.symbols where symbol.length > 0 { ids.append(symbol.token) }
+    }
+}
+
+/// What byte-pair encoding makes of characters that are no token, where a tokenizer.json says so.
+struct UnknownSymbols: Sendable {
+    /// Nothing stands for them where this is nil.
+    let token: Int32?
+    /// Those in a row are one.
+    let isFused: Bool
+    private let byteTokens: [Int32]
+
+    init(_ metadata: Metadata, _ vocabulary: Vocabulary, byteTokens: [Int32]?) {
+        let id = metadata.integer("tokenizer.ggml.unknown_token_id").flatMap(Int32.init(exactly:))
+        token = id.flatMap { $0 >= 0 && $0 < vocabulary.count ? $0 : nil }
+        isFused = metadata.bool("tokenizer.ebb.fuses_unknown") ?? false
+        self.byteTokens = byteTokens ?? []
+    }
+
+    /// Appends a token for each byte where all have one.
+    func spell(_ bytes: Slice<UnsafeBufferPointer<UInt8>>, into symbols: inout [Int32]) -> Bool {
+        guard !byteTokens.isEmpty, bytes.allSatisfy({ byteTokens[Int($0)] >= 0 }) else { return false }
+        for byte in bytes { symbols.append(byteTokens[Int(byte)]) }
+        return true
     }
 }

@@ -5,6 +5,7 @@ import Foundation
 struct CanonicalForms {
     /// What Foundation has said, of a bounded number of characters and pairs. An empty array: the character itself.
     private var decompositions: [UInt32: [Unicode.Scalar]] = [:]
+    private var compatibles: [UInt32: [Unicode.Scalar]] = [:]
     private var compositions: [UInt64: Unicode.Scalar?] = [:]
     private static let memoLimit = 4096
 
@@ -115,6 +116,43 @@ struct CanonicalForms {
         }
         guard (0xac00...0xd7a3).contains(a), (a - 0xac00) % 28 == 0, b >= 0x11a8 else { return nil }
         return Unicode.Scalar(a + b - 0x11a7)
+    }
+
+    // MARK: NFKD and NFKC
+
+    /// Every character as those that it is compatible with, decomposed.
+    mutating func decomposedCompatible(
+        _ scalars: [Unicode.Scalar], _ meter: inout WorkMeter
+    ) throws(CancellationError) -> [Unicode.Scalar] {
+        if scalars.allSatisfy(\.isASCII) { return scalars }
+        var out: [Unicode.Scalar] = []
+        out.reserveCapacity(scalars.count)
+        for scalar in scalars {
+            try meter.add(1)
+            appendCompatible(scalar, to: &out)
+        }
+        return try decomposed(out, &meter)
+    }
+
+    mutating func composedCompatible(
+        _ scalars: [Unicode.Scalar], _ meter: inout WorkMeter
+    ) throws(CancellationError) -> [Unicode.Scalar] {
+        if scalars.allSatisfy(\.isASCII) { return scalars }
+        return try composed(try decomposedCompatible(scalars, &meter), &meter)
+    }
+
+    private mutating func appendCompatible(_ scalar: Unicode.Scalar, to out: inout [Unicode.Scalar]) {
+        switch scalar.value {
+        case 0..<0xa0, 0x4e00...0x9fff, 0xac00...0xd7a3: return out.append(scalar)
+        default: break
+        }
+        var parts = compatibles[scalar.value]
+        if parts == nil {
+            let found = Array(String(scalar).decomposedStringWithCompatibilityMapping.unicodeScalars)
+            parts = found == [scalar] ? [] : found
+            if compatibles.count < Self.memoLimit { compatibles[scalar.value] = parts }
+        }
+        if let parts, !parts.isEmpty { out += parts } else { out.append(scalar) }
     }
 
     // MARK: NFD

@@ -50,6 +50,36 @@ struct CharacterMap: Sendable {
         }
     }
 
+    /// Hugging Face's tokenizers replace a whole short grapheme cluster by what its shortest prefix has as a replacement, and
+    /// otherwise single characters. Nothing is replaced any more where `limit` bytes have been made.
+    func replacingGraphemes(_ bytes: [UInt8], _ range: Range<Int>, limit: Int) -> [UInt8] {
+        var out: [UInt8] = []
+        out.reserveCapacity(range.count)
+        bytes.withUnsafeBufferPointer { bytes in
+            var at = range.lowerBound
+            for character in String(decoding: bytes[range], as: UTF8.self) where out.count <= limit {
+                let end = min(at + character.utf8.count, range.upperBound)
+                if end - at < Self.graphemeLimit, let found = prefix(bytes, at, end, shortest: true) {
+                    append(found.replacement, to: &out)
+                    at = end
+                }
+                while at < end {
+                    let next = min(at + UTF8Text.length(bytes[at]), end)
+                    if let found = prefix(bytes, at, next, shortest: true) {
+                        append(found.replacement, to: &out)
+                    } else {
+                        out += bytes[at..<next]
+                    }
+                    at = next
+                }
+            }
+        }
+        return out
+    }
+
+    /// Clusters of so many bytes are not looked up whole.
+    private static let graphemeLimit = 6
+
     private static func base(_ unit: UInt32) -> UInt32 { (unit >> 10) << ((unit & (1 << 9)) >> 6) }
 
     private func unit(_ index: UInt32) -> UInt32? {

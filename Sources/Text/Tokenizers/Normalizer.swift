@@ -4,6 +4,8 @@ import ModelFormat
 struct Normalizer: Sendable {
     private let steps: [NormalizerStep]
 
+    init(_ steps: [NormalizerStep]) { self.steps = steps }
+
     /// - Throws: ``TextError`` for a step that is not known.
     init(_ metadata: Metadata) throws {
         guard let list = metadata.array(NormalizerStep.key), list.isStrings else {
@@ -41,6 +43,12 @@ struct Normalizer: Sendable {
                 scalars.removeAll { !$0.isASCII && $0.properties.generalCategory == .nonspacingMark }
             case .dropMarks: scalars.removeAll(where: Self.isMark)
             case .lowercase: Self.lowercase(&scalars)
+            case .decomposeCompatible: scalars = try forms.decomposedCompatible(scalars, &meter)
+            case .composeCompatible: scalars = try forms.composedCompatible(scalars, &meter)
+            case .nmt: scalars = scalars.compactMap(Self.withoutControls)
+            case .stripStart: scalars = Array(scalars.drop { $0.properties.isWhitespace })
+            case .stripEnd:
+                while let last = scalars.last, last.properties.isWhitespace { scalars.removeLast() }
             }
         }
         return scalars
@@ -57,6 +65,15 @@ struct Normalizer: Sendable {
         switch scalar.properties.generalCategory {
         case .control, .format, .privateUse, .surrogate: return nil
         default: return scalar.properties.isWhitespace ? " " : scalar
+        }
+    }
+
+    /// As SentencePiece's rules `nmt_nfkc` begin.
+    private static func withoutControls(_ scalar: Unicode.Scalar) -> Unicode.Scalar? {
+        switch scalar.value {
+        case 0x01...0x08, 0x0b, 0x0e...0x1f, 0x7f, 0x8f, 0x9f: nil
+        case 0x09, 0x0a, 0x0c, 0x0d, 0x1680, 0x200b...0x200f, 0x2028, 0x2029, 0x2581, 0xfeff, 0xfffd: " "
+        default: scalar
         }
     }
 

@@ -13,6 +13,10 @@ public struct Tokenizer: Sendable {
     private let model: Model
     private let special: SpecialTokens
     private let flags: AddedTokenFlags
+    /// What a tokenizer.json does to text before its model, where the model's encoder does not do it itself.
+    private let steps: TextSteps?
+    private let normalized: NormalizedTokens?
+    private let decoding: Decoding
     private let addsBOS: Bool
     private let addsEOS: Bool
     public let bos: Int32?
@@ -42,6 +46,21 @@ public struct Tokenizer: Sendable {
         endOfGeneration = rules.endOfGeneration
         special = SpecialTokens(vocabulary)
         flags = AddedTokenFlags(metadata, vocabulary)
+        let steps = try TextSteps(metadata)
+        self.steps = steps
+        normalized = steps == nil ? nil : try NormalizedTokens(flags, vocabulary, steps?.normalizer)
+        decoding = Decoding(metadata)
+    }
+
+    /// How a tokenizer.json makes text of tokens, where it says so.
+    private struct Decoding: Sendable {
+        let spellsSpaces: Bool?
+        let dropsFirstSpace: Bool?
+
+        init(_ metadata: Metadata) {
+            spellsSpaces = metadata.bool("tokenizer.ebb.spells_spaces")
+            dropsFirstSpace = metadata.bool("tokenizer.ebb.drops_first_space")
+        }
     }
 
     private static func addsBOS(_ model: Model, _ metadata: Metadata) -> Bool {
@@ -97,11 +116,15 @@ public struct Tokenizer: Sendable {
         ids.reserveCapacity(bytes.count / 2 + 2)
         var trusted = text.trusted[...]
         try encode(bytes, into: &ids, &meter) { id, range, meter throws(CancellationError) in
-            while let first = trusted.first, first.upperBound <= range.lowerBound { trusted.removeFirst() }
-            if let first = trusted.first, first.lowerBound <= range.lowerBound, range.upperBound <= first.upperBound {
-                return true
+            if let range {
+                while let first = trusted.first, first.upperBound <= range.lowerBound { trusted.removeFirst() }
+                if let first = trusted.first, first.lowerBound <= range.lowerBound, range.upperBound <= first.upperBound
+                {
+                    return true
+                }
             }
-            guard isFoundAlways(id) else { return false }
+            guard isFoundAlways(id), isNormalized(id) == (range == nil) else { return false }
+            // Nor can whoever writes make the template's tokens by what normalizing does to a text.
             if marks == nil { marks = try marked(text.marks, &meter) }
             return marks?.contains(id) == false
         }
@@ -114,7 +137,15 @@ public struct Tokenizer: Sendable {
     }
 
     /// Bytes of memory that encoding a text takes at most, its tokens included and the text itself not.
-    public static func workingBytes(forUTF8Count count: Int) -> Int {
+    public func workingBytes(forUTF8Count count: Int) -> Int {
+        let own = Self.ownBytes(forUTF8Count: count)
+        guard let steps else { return own }
+        // A text that steps make longer is there twice, once as scalars, and may be a piece a byte, in old pieces and new ones.
+        let normalized = Double(min(max(count, 0), Int.max >> 16)) * steps.normalizer.growth
+        return own + Int(normalized) * 48 + MergeQueue.bytesPerByte * min(Int(normalized), MergeQueue.pieceLimit)
+    }
+
+    private static func ownBytes(forUTF8Count count: Int) -> Int {
         // Composing makes at most three bytes of one. Each may be a token (4 bytes, while the array grows 6); the text is
         // there as an array and composed; besides comes the merging of one piece, and what its pattern has tried in vain.
         let count = min(max(count, 0), Int.max / 64)
@@ -129,21 +160,26 @@ public struct Tokenizer: Sendable {
         var ids: [Int32] = []
         ids.reserveCapacity(bytes.count / 2 + 2)
         if addSpecial, addsBOS, let bos { ids.append(bos) }
-        try encode(bytes, into: &ids, &meter) { id, _, _ in parseSpecial || isFoundAlways(id) }
+        try encode(bytes, into: &ids, &meter) { id, range, _ in
+            (parseSpecial || isFoundAlways(id)) && isNormalized(id) == (range == nil)
+        }
         if addSpecial, addsEOS, let eos { ids.append(eos) }
         return ids
     }
 
+    /// Whether a special token is wanted where it stands; it has no place where it is found in normalized text.
+    private typealias Acceptance = (Int32, Range<Int>?, inout WorkMeter) throws(CancellationError) -> Bool
+
     /// Appends the special tokens that are accepted where they stand, and the tokens of what lies between them.
     private func encode(
-        _ bytes: [UInt8], into ids: inout [Int32], _ meter: inout WorkMeter, accepts: SpecialTokens.Acceptance
+        _ bytes: [UInt8], into ids: inout [Int32], _ meter: inout WorkMeter, accepts: Acceptance
     ) throws(CancellationError) {
         var scratch: BytePairScratch?
         var start = 0
         while start < bytes.count {
             let found = try nextSpecial(bytes, start, &meter, accepts: accepts)
             let end = found?.range.lowerBound ?? bytes.count
-            if start < end { try encodePlain(bytes, start..<end, &scratch, into: &ids, &meter) }
+            if start < end { try encodePlain(bytes, start..<end, &scratch, into: &ids, &meter, accepts: accepts) }
             // A text that begins with BOS itself gets no second one.
             if start == 0, end == 0, ids.first == bos, let token = found?.token, token == bos, !isWordPiece {
                 ids.removeAll(keepingCapacity: true)
@@ -154,12 +190,21 @@ public struct Tokenizer: Sendable {
     }
 
     /// The next special token, with the white space that belongs to it.
+    /// - Parameter tokens: those that are looked for, where the text is normalized.
     private func nextSpecial(
-        _ bytes: [UInt8], _ start: Int, _ meter: inout WorkMeter, accepts: SpecialTokens.Acceptance
+        _ bytes: [UInt8], _ start: Int, _ meter: inout WorkMeter, of tokens: NormalizedTokens? = nil,
+        accepts: Acceptance
     ) throws(CancellationError) -> (token: Int32, range: Range<Int>)? {
         var at = start
-        while let found = try special.next(in: bytes, from: at, &meter, accepts: accepts) {
-            let flags = flags[found.token]
+        func id(_ found: Int32) -> Int32 { tokens?.id(found) ?? found }
+        while let found = try (tokens?.finder ?? special).next(
+            in: bytes, from: at, &meter,
+            accepts: { found, range, meter throws(CancellationError) in
+                try accepts(id(found), tokens == nil ? range : nil, &meter)
+            })
+        {
+            let token = id(found.token)
+            let flags = flags[token]
             if flags.contains(.isWord), AddedTokenFlags.touchesWord(bytes, found.range) {
                 at = found.range.lowerBound + 1
                 continue
@@ -167,17 +212,22 @@ public struct Tokenizer: Sendable {
             var (first, last) = (found.range.lowerBound, found.range.upperBound)
             if flags.contains(.takesSpaceBefore) { first = AddedTokenFlags.spaceStart(bytes, first, least: start) }
             if flags.contains(.takesSpaceAfter) { last = AddedTokenFlags.spaceEnd(bytes, last) }
-            return (found.token, first..<last)
+            return (token, first..<last)
         }
         return nil
     }
+
+    private func isNormalized(_ id: Int32) -> Bool { normalized != nil && flags[id].contains(.isNormalized) }
 
     private var isWordPiece: Bool { if case .wordPiece = model { true } else { false } }
 
     private func encodePlain(
         _ bytes: [UInt8], _ range: Range<Int>, _ scratch: inout BytePairScratch?, into ids: inout [Int32],
-        _ meter: inout WorkMeter
+        _ meter: inout WorkMeter, accepts: Acceptance
     ) throws(CancellationError) {
+        if let steps {
+            return try encode(bytes, range, steps, &scratch, into: &ids, &meter, accepts: accepts)
+        }
         switch model {
         case .bytePair(let encoder):
             let used = scratch ?? encoder.scratch(forUTF8Count: bytes.count)
@@ -187,6 +237,50 @@ public struct Tokenizer: Sendable {
         case .unigram(let encoder): try encoder.encode(bytes, range, into: &ids, &meter)
         case .wordPiece(let encoder): try encoder.encode(bytes, range, into: &ids, &meter)
         }
+    }
+
+    /// Encodes a part of a text that a tokenizer.json's steps come before: normalized, and with the tokens that are looked for
+    /// in normalized text.
+    private func encode(
+        _ bytes: [UInt8], _ range: Range<Int>, _ steps: TextSteps, _ scratch: inout BytePairScratch?,
+        into ids: inout [Int32], _ meter: inout WorkMeter, accepts: Acceptance
+    ) throws(CancellationError) {
+        let text = try steps.normalizer.normalize(bytes[range], &meter)
+        var start = 0
+        while start < text.count {
+            let found =
+                normalized == nil ? nil : try nextSpecial(text, start, &meter, of: normalized, accepts: accepts)
+            let end = found?.range.lowerBound ?? text.count
+            let plain = start == 0 && end == text.count ? text : Array(text[start..<end])
+            let isFirst = range.lowerBound == 0 && start == 0
+            try encode(try steps.splitter.pieces(plain, isFirst: isFirst, &meter), &scratch, into: &ids, &meter)
+            if let found { ids.append(found.token) }
+            start = found?.range.upperBound ?? text.count
+        }
+    }
+
+    private func encode(
+        _ pieces: TextSplitter.Pieces, _ scratch: inout BytePairScratch?, into ids: inout [Int32],
+        _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        var used = scratch
+        try pieces.text.withUnsafeBufferPointer { text throws(CancellationError) in
+            switch model {
+            case .bytePair(let encoder):
+                let own = used ?? encoder.scratch(forUTF8Count: text.count)
+                used = own
+                for piece in pieces.ranges { try encoder.encodePiece(text, piece, own, into: &ids, &meter) }
+            case .unigram(let encoder):
+                for piece in pieces.ranges { try encoder.encodePiece(text, piece, into: &ids, &meter) }
+            case .wordPiece(let encoder):
+                let longest = encoder.longestToken
+                for piece in pieces.ranges {
+                    try encoder.encodePiece(text, piece, longestToken: longest, into: &ids, &meter)
+                }
+            case .sentencePiece: break
+            }
+        }
+        scratch = used
     }
 
     /// The bytes that a token adds to a text: possibly a part of a character. Control tokens add nothing unless
@@ -213,7 +307,8 @@ public struct Tokenizer: Sendable {
 
     /// Whether tokens have U+2581 for a space.
     private var spellsSpaces: Bool {
-        switch model {
+        if let known = decoding.spellsSpaces { return known }
+        return switch model {
         case .bytePair(let encoder): encoder.isText
         case .sentencePiece, .unigram: true
         case .wordPiece: false
@@ -237,7 +332,9 @@ public struct Tokenizer: Sendable {
 
     /// Whether a text's first space is one that encoding has added.
     var addsFirstSpace: Bool {
-        switch model {
+        if case .wordPiece = model { return true }
+        if let known = decoding.dropsFirstSpace { return known }
+        return switch model {
         case .bytePair: false
         case .sentencePiece(let encoder): encoder.addsSpacePrefix
         case .unigram(let encoder): encoder.addsSpacePrefix

@@ -13,6 +13,8 @@ struct UnigramEncoder: Sendable {
     /// Words are written in tokens each for itself, and all white space is between words.
     private let splitsWords: Bool
     private let collapsesSpaces: Bool
+    /// User-defined tokens have scores like others; SentencePiece takes them wherever they stand.
+    private let keepsScores: Bool
     private let index = MadeOnce<UnigramIndex>()
 
     /// A text of so many bytes is cut where no token can reach across; finding out where takes milliseconds.
@@ -34,6 +36,7 @@ struct UnigramEncoder: Sendable {
         addsSpacePrefix = metadata.bool("tokenizer.ggml.add_space_prefix") ?? true
         mergesSpaces = metadata.bool("tokenizer.ggml.remove_extra_whitespaces") ?? false
         collapsesSpaces = metadata.bool("tokenizer.ebb.collapses_spaces") ?? false
+        keepsScores = metadata.bool("tokenizer.ebb.keeps_scores") ?? false
         splitsWords = metadata.bool("tokenizer.ebb.splits_words") ?? false
         let key = "tokenizer.ggml.precompiled_charsmap"
         if metadata[key] == nil {
@@ -101,8 +104,8 @@ struct UnigramEncoder: Sendable {
         _ bytes: [UInt8], _ range: Range<Int>, _ meter: inout WorkMeter
     ) throws(CancellationError) -> [UInt8] {
         try meter.add(range.count)
-        let mapped = splitsWords ? mappedByGraphemes(bytes, range) : mapped(bytes, range)
-        guard splitsWords else { return spaced(mapped) }
+        guard splitsWords else { return spaced(mapped(bytes, range)) }
+        let mapped = map?.replacingGraphemes(bytes, range, limit: .max) ?? Array(bytes[range])
         return mergesSpaces ? spaced(Self.withPlainSpaces(mapped)) : metaspaced(mapped)
     }
 
@@ -126,37 +129,6 @@ struct UnigramEncoder: Sendable {
         }
         return out
     }
-
-    /// Hugging Face's tokenizers replace a whole short grapheme cluster by what its shortest prefix has as a replacement, and
-    /// otherwise single characters.
-    private func mappedByGraphemes(_ bytes: [UInt8], _ range: Range<Int>) -> [UInt8] {
-        guard let map else { return Array(bytes[range]) }
-        var out: [UInt8] = []
-        out.reserveCapacity(range.count)
-        bytes.withUnsafeBufferPointer { bytes in
-            var at = range.lowerBound
-            for character in String(decoding: bytes[range], as: UTF8.self) {
-                let end = min(at + character.utf8.count, range.upperBound)
-                if end - at < Self.graphemeLimit, let found = map.prefix(bytes, at, end, shortest: true) {
-                    map.append(found.replacement, to: &out)
-                    at = end
-                }
-                while at < end {
-                    let next = min(at + UTF8Text.length(bytes[at]), end)
-                    if let found = map.prefix(bytes, at, next, shortest: true) {
-                        map.append(found.replacement, to: &out)
-                    } else {
-                        out += bytes[at..<next]
-                    }
-                    at = next
-                }
-            }
-        }
-        return out
-    }
-
-    /// Clusters of so many bytes are not looked up whole.
-    private static let graphemeLimit = 6
 
     /// Each space as U+2581, one of a row of them where that is wanted, and one before a text that begins without.
     private func metaspaced(_ mapped: [UInt8]) -> [UInt8] {
@@ -209,6 +181,13 @@ struct UnigramEncoder: Sendable {
 
     // MARK: The best path
 
+    /// Appends the tokens of a piece of normalized text.
+    func encodePiece(
+        _ text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, into ids: inout [Int32], _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        try encodePiece(text, range, index.get { UnigramIndex(vocabulary, scores) }, into: &ids, &meter)
+    }
+
     /// The best way to write what lies before a place.
     private struct Path {
         var score: Double
@@ -230,8 +209,9 @@ struct UnigramEncoder: Sendable {
             let score = paths[place].score
             var isKnown = false
             let work = index.forEachToken(text, at, range.upperBound) { token, count in
-                if count == length { isKnown = true }
-                let own = vocabulary.kind(token) == .userDefined ? 0 : Double(Float(bitPattern: scores[Int(token)]))
+                let isFree = !keepsScores && vocabulary.kind(token) == .userDefined
+                let own = isFree ? 0 : Double(Float(bitPattern: scores[Int(token)]))
+                if count == length, own > -.infinity { isKnown = true }
                 if score + own > paths[place + count].score {
                     paths[place + count] = Path(score: score + own, start: Int32(place), token: token)
                 }

@@ -23,7 +23,8 @@ struct WordPieceEncoder: Sendable {
             (0..<vocabulary.count).contains(unknown)
         else { throw TextError("the WordPiece vocabulary has no unknown token (tokenizer.ggml.unknown_token_id)") }
         self.unknown = Int32(unknown)
-        normalizer = try Normalizer(metadata)
+        // Where the container has steps of its own for text, they are another's.
+        normalizer = metadata[SplitBehavior.key] == nil ? try Normalizer(metadata) : Normalizer([])
         longestWord = max(0, metadata.integer("tokenizer.ebb.longest_word") ?? 100)
         // GGUF marks the fronts of words, as SentencePiece does.
         front = isGGUF ? SentencePieceEncoder.space : []
@@ -35,6 +36,9 @@ struct WordPieceEncoder: Sendable {
         if !front.isEmpty { return bytes.starts(with: front) ? [0x20] + bytes.dropFirst(front.count) : bytes }
         return bytes.starts(with: continuation) ? Array(bytes.dropFirst(continuation.count)) : [0x20] + bytes
     }
+
+    /// What encoding pieces wants to know, which takes a look at each token.
+    var longestToken: Int { vocabulary.longestToken }
 
     /// Appends the tokens of a part of a text.
     func encode(
@@ -83,6 +87,16 @@ struct WordPieceEncoder: Sendable {
             }
         }
         if count > 0 { try encodeWord(word, count, longestToken, into: &ids, &meter) }
+    }
+
+    /// Appends the tokens of a piece of normalized text.
+    func encodePiece(
+        _ text: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, longestToken: Int, into ids: inout [Int32],
+        _ meter: inout WorkMeter
+    ) throws(CancellationError) {
+        let count = text[piece].reduce(0) { $0 + ($1 & 0xc0 == 0x80 ? 0 : 1) }
+        try encodeWord(
+            count <= longestWord ? Array(text[piece]) : [], count, longestToken, into: &ids, &meter)
     }
 
     private func encodeWord(

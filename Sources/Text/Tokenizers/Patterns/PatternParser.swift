@@ -269,6 +269,7 @@ struct PatternParser {
     }
 
     private func named(_ name: String) throws(TextError) -> ScalarSet {
+        if name == "Alphabetic" { return UnicodeSets.alphabetic }
         guard let set = UnicodeSets.category(name) ?? UnicodeSets.script(name) else {
             throw error("has the property \(name), which is not supported")
         }

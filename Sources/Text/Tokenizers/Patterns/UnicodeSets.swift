@@ -6,6 +6,9 @@ enum UnicodeSets {
     static let whitespace = ScalarSet(
         (0...0xffff as ClosedRange<UInt32>).lazy.compactMap(Unicode.Scalar.init).filter(\.properties.isWhitespace))
 
+    static let alphabetic = ScalarSet(
+        (0...0x3ffff as ClosedRange<UInt32>).lazy.compactMap(Unicode.Scalar.init).filter(\.properties.isAlphabetic))
+
     /// A general category by its short name (`Lu`), or all that begin with its letter (`L`); nil for an unknown name.
     static func category(_ name: String) -> ScalarSet? {
         guard !name.isEmpty else { return nil }

@@ -1,0 +1,19 @@
+import ModelFormat
+
+/// Added tokens that a tokenizer.json looks for in normalized text, as the normalizer spells them.
+struct NormalizedTokens: Sendable {
+    let finder: SpecialTokens
+    private let ids: [Int32]
+
+    /// - Returns: nil where there are none.
+    init?(_ flags: AddedTokenFlags, _ vocabulary: Vocabulary, _ normalizer: TextNormalizer?) throws {
+        ids = flags.normalized
+        guard let normalizer, !ids.isEmpty else { return nil }
+        var meter = WorkMeter { false }
+        finder = SpecialTokens(
+            try Vocabulary(found: try ids.map { try normalizer.normalize(vocabulary.bytes($0)[...], &meter) }))
+    }
+
+    /// The token that the finder calls `index`.
+    func id(_ index: Int32) -> Int32 { ids[Int(index)] }
+}
