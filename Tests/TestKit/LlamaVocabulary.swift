@@ -54,6 +54,11 @@ public enum LlamaVocabulary: String, CaseIterable, Sendable {
         try lines(type, "pipelines/lines.jsonl")
     }
 
+    /// What they make of single characters.
+    public static func characters<T: Decodable>(_ type: T.Type) throws -> [T] {
+        try lines(type, "pipelines/characters.jsonl")
+    }
+
     private static func lines<T: Decodable>(_ type: T.Type, _ name: String) throws -> [T] {
         let path = "\(FetchedFiles.cache)/tokenizers/\(name)"
         guard FileManager.default.fileExists(atPath: path) else {

@@ -175,3 +175,22 @@ def lines(rng, texts, folder):
             ids = tokenizer.encode(text).ids
             decoded = tokenizer.decode(ids) if tokenizer.decoder else None
             yield json.dumps({"name": name, "count": count, "text": text, "bytes": data, "ids": ids, "decoded": decoded})
+
+
+def characters():
+    """What each step makes of single characters, where it changes them, and which characters each set has."""
+    n, p = normalizers, pre_tokenizers
+    values = [v for v in [*range(0x40000), *range(0xe0000, 0xe1000)] if not 0xd800 <= v < 0xe000]
+    for name, step in {
+            "nfc": n.NFC(), "nfd": n.NFD(), "nfkc": n.NFKC(), "nfkd": n.NFKD(), "lowercase": n.Lowercase(), "nmt": n.Nmt(),
+            "drop_marks": n.StripAccents(), "strip_start": n.Strip(True, False),
+            "clean_text": n.BertNormalizer(True, False, False, False),
+            "separate_ideographs": n.BertNormalizer(False, True, False, False)}.items():
+        changes = {v: [ord(c) for c in step.normalize_str(chr(v))] for v in values}
+        yield {"step": name, "changes": {str(v): new for v, new in changes.items() if new != [v]}}
+    for pattern, splitter in {
+            r"\s": p.WhitespaceSplit(), r"\p{N}": p.Digits(), r"[\p{P}\$\+<=>\^`\|~]": p.Punctuation("removed"),
+            r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{200c}\x{200d}]": p.Whitespace()}.items():
+        # Between letters, a character of a set stands apart; one that words have belongs to the letters.
+        split = [v for v in values if len(splitter.pre_tokenize_str("a" + chr(v) + "a")) > 1]
+        yield {"pattern": pattern, "members": split if "Alphabetic" not in pattern else sorted(set(values) - set(split))}

@@ -91,4 +91,7 @@ os.makedirs(pipes, exist_ok=True)
 with open(pipes + "/lines.jsonl", "w", encoding="utf-8") as file:
     for line in pipelines.lines(rng, texts, pipes):
         file.write(line + "\n")
+with open(pipes + "/characters.jsonl", "w", encoding="utf-8") as file:
+    for line in pipelines.characters():
+        file.write(json.dumps(line) + "\n")
 os.rename(out + ".new", out)

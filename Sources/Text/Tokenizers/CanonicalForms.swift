@@ -103,7 +103,9 @@ struct CanonicalForms {
         if let known = compositions[key] { return known }
         var pair = String.UnicodeScalarView()
         pair.append(contentsOf: [a, b])
-        let joined = String(pair).precomposedStringWithCanonicalMapping.unicodeScalars
+        // Decomposed first: of U+0CCA and U+0CD5, already composed in part, Foundation does not make U+0CCB.
+        let joined = String(pair).decomposedStringWithCanonicalMapping.precomposedStringWithCanonicalMapping
+            .unicodeScalars
         let found = joined.count == 1 ? joined.first : nil
         if compositions.count < Self.memoLimit { compositions[key] = .some(found) }
         return found
