@@ -62,4 +62,71 @@ struct TextPipelineTests {
             #expect(wrong.isEmpty, "\(name): \(wrong.count) of \(lines.count), such as \(wrong.prefix(2))")
         }
     }
+
+    private func tokenizer(normalizer: [String], splitter: [String]) throws -> Tokenizer {
+        let folder = try TemporaryFolder()
+        var metadata = MetadataEncoder()
+        metadata.set("tokenizer.ggml.model", "gpt2")
+        metadata.set("tokenizer.ggml.tokens", ["a", "b", "ab", "<x>"])
+        metadata.set("tokenizer.ggml.token_type", [1, 1, 1, 4])
+        metadata.set("tokenizer.ggml.merges", ["a b"])
+        metadata.set("tokenizer.ebb.added_flags", [3, 8])
+        metadata.set("tokenizer.ebb.normalizer", normalizer)
+        metadata.set("tokenizer.ebb.splitter", splitter)
+        try EbbWriter(destination: folder.file("model.ebb"), metadata: metadata, shapes: []).finish()
+        return try Tokenizer(try EbbFile(path: folder.file("model.ebb")).metadata)
+    }
+
+    @Test("Steps of any names and in any order never trap, and never make a token outside the vocabulary")
+    func hostileSteps() throws {
+        let steps = [
+            ["nfc"], ["nfkd"], ["lowercase"], ["strip_start"], ["nmt"], ["replace", "[ab]", ""], ["prepend", "a"],
+            ["clean_text"],
+        ]
+        let splits = [
+            ["split", "[ab]", "Contiguous", "1"], ["split", "(a|b){2}", "MergedWithNext", "0"], ["space"],
+            ["metaspace", " ", "always"], ["metaspace", "a", "first"],
+        ]
+        let words = (steps + splits).flatMap { $0 } + ["precompiled", "split", "metaspace", "(", "\u{301}", ""]
+        var random = TestRandom(seed: 16)
+        var opened = 0
+        for round in 0..<600 {
+            func some(_ steps: [[String]]) -> [String] {
+                let count = Int.random(in: 0..<6, using: &random)
+                let known = (0..<count).compactMap { _ in steps.randomElement(using: &random) }.joined()
+                return Array(known) + (round % 3 == 0 ? Array(words.shuffled(using: &random).prefix(2)) : [])
+            }
+            guard let tokenizer = try? tokenizer(normalizer: some(steps), splitter: some(splits)) else { continue }
+            opened += 1
+            for text in ["", " ab ba<x>ab  ", "é e\u{301} \u{fdfa}<x>", "\0\n\t"] {
+                let ids = tokenizer.encode(text, addSpecial: true, parseSpecial: true)
+                #expect(ids.allSatisfy { (0..<4).contains($0) })
+            }
+        }
+        #expect(opened > 200)
+    }
+
+    @Test("Work for a text grows with its length, and stops when it is not wanted any more")
+    func work() throws {
+        let tokenizer = try tokenizer(
+            normalizer: ["nfkc", "replace", "b+", "ab", "strip_end"],
+            splitter: [
+                "metaspace", "_", "always", "split", "[a_]", "MergedWithNext", "0", "split", "b", "Removed", "1",
+            ]
+        )
+        func questions(_ text: String, limit: Int = .max) throws -> Int {
+            var count = 0
+            _ = try tokenizer.encode(text, addSpecial: true, parseSpecial: true) {
+                count += 1
+                return count >= limit
+            }
+            return count
+        }
+        for piece in ["a", "b", "ab ", "e\u{323}\u{301}", "\u{fdfa}", "<x>", " "] {
+            let one = try questions(String(repeating: piece, count: 60_000 / piece.utf8.count))
+            let four = try questions(String(repeating: piece, count: 240_000 / piece.utf8.count))
+            #expect(one >= 60_000 / 4096 && four <= 5 * one, "\(piece.debugDescription): \(one) and \(four)")
+        }
+        #expect(throws: CancellationError.self) { try questions(String(repeating: "ab ", count: 50_000), limit: 5) }
+    }
 }
