@@ -27,11 +27,11 @@ struct FolderFile {
     /// A JSON object whose every key is looked at.
     /// - Throws: ``FormatError``.
     func members() throws -> JSONObject {
-        do {
-            if case .object(let members) = try JSONReader.read(Array(bytes)) { return members }
-        } catch let error as FormatError {
+        let node: JSONNode
+        do { node = try JSONReader.read(Array(bytes), uniqueKeys: true, depthLimit: 64) } catch {
             throw FormatError("\(path) is \(error.description)")
         }
+        if let members = node.object { return members }
         throw FormatError("\(path) is not the JSON that is expected: it is no object")
     }
 

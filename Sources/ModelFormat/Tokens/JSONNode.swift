@@ -1,5 +1,5 @@
 /// JSON of any form, for files whose every key is looked at.
-enum JSONNode: Sendable {
+enum JSONNode: Sendable, JSONTree {
     case null
     case bool(Bool)
     case int(Int)
@@ -8,8 +8,15 @@ enum JSONNode: Sendable {
     case array([JSONNode])
     case object(JSONObject)
 
-    var int: Int? { if case .int(let int) = self { int } else { nil } }
-    var number: Double? { if case .double(let double) = self { double } else { int.map(Double.init) } }
+    /// A whole number that programs with Double for all numbers know exactly, also where it is written `1.0`.
+    var int: Int? { number.flatMap { $0.magnitude < 0x1p53 ? Int(exactly: $0) : nil } }
+    var number: Double? {
+        switch self {
+        case .int(let int): Double(int)
+        case .double(let double): double
+        default: nil
+        }
+    }
     var bool: Bool? { if case .bool(let flag) = self { flag } else { nil } }
     var string: String? { if case .string(let text) = self { text } else { nil } }
     var array: [JSONNode]? { if case .array(let items) = self { items } else { nil } }
@@ -17,8 +24,9 @@ enum JSONNode: Sendable {
     var isNull: Bool { if case .null = self { true } else { false } }
 }
 
-/// The members of a JSON object, in their order; keys are equal where their bytes are.
-struct JSONObject: Sendable, Sequence {
+/// The members of a JSON object, in their order. Keys are told apart by their bytes: vocabularies have `é` both as one
+/// character and as two, which Swift's strings, and so JSONSerialization's dictionaries, take for equal.
+struct JSONObject: Sendable, Sequence, JSONObjectTree {
     private struct Key: Hashable {
         let text: String
 
@@ -38,11 +46,14 @@ struct JSONObject: Sendable, Sequence {
 
     subscript(key: String) -> JSONNode? { places[Key(text: key)].map { members[$0].value } }
 
-    /// - Returns: false where the key is there already.
     mutating func add(_ key: String, _ value: JSONNode) -> Bool {
-        guard places.updateValue(members.count, forKey: Key(text: key)) == nil else { return false }
-        members.append((key, value))
-        return true
+        guard let place = places.updateValue(members.count, forKey: Key(text: key)) else {
+            members.append((key, value))
+            return true
+        }
+        places[Key(text: key)] = place
+        members[place].value = value
+        return false
     }
 
     func makeIterator() -> IndexingIterator<[(key: String, value: JSONNode)]> { members.makeIterator() }

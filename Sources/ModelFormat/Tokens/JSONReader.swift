@@ -1,21 +1,50 @@
-import Foundation
+/// What JSON is read into: values of a kind whose objects keep their members in a way of their own.
+public protocol JSONTree {
+    associatedtype Object: JSONObjectTree where Object.Value == Self
+    static var null: Self { get }
+    static func bool(_ flag: Bool) -> Self
+    static func int(_ number: Int) -> Self
+    static func double(_ number: Double) -> Self
+    static func string(_ text: String) -> Self
+    static func array(_ items: [Self]) -> Self
+    static func object(_ members: Object) -> Self
+}
 
-/// Reads JSON (RFC 8259) whose keys are told apart by their bytes: vocabularies have `é` both as one character and as two,
-/// which Swift's strings, and so JSONSerialization's dictionaries, take for equal.
-struct JSONReader {
+/// The members of an object on their way.
+public protocol JSONObjectTree {
+    associatedtype Value
+    init()
+    /// - Returns: false where the key is there already; the new value takes the place of the old one.
+    mutating func add(_ key: String, _ value: Value) -> Bool
+}
+
+/// Reads JSON (RFC 8259) within bounds. A number without fraction and exponent that fits is an integer.
+public struct JSONReader<Tree: JSONTree> {
     private let bytes: [UInt8]
+    private let uniqueKeys: Bool
+    private let depthLimit: Int
+    private let valueLimit: Int
     private var at = 0
-    private static let depthLimit = 64
+    private var values = 0
 
-    static func read(_ bytes: [UInt8]) throws -> JSONNode {
-        var reader = JSONReader(bytes: bytes)
-        let node = try reader.value(depth: 0)
+    /// - Parameters:
+    ///   - uniqueKeys: an object that says something twice is an error; otherwise the last counts, as RFC 8259 leaves it open.
+    ///   - valueLimit: values in a document at most.
+    /// - Throws: ``FormatError`` that says where the text stops being JSON, or which bound it goes beyond.
+    public static func read(
+        _ bytes: [UInt8], uniqueKeys: Bool, depthLimit: Int, valueLimit: Int = .max
+    ) throws(FormatError) -> Tree {
+        var reader = JSONReader(bytes, uniqueKeys, depthLimit, valueLimit)
+        let value = try reader.value(depth: 0)
         reader.skipSpace()
         guard reader.at == bytes.count else { throw reader.wrong("nothing more was expected") }
-        return node
+        return value
     }
 
-    private init(bytes: [UInt8]) { self.bytes = bytes }
+    private init(_ bytes: [UInt8], _ uniqueKeys: Bool, _ depthLimit: Int, _ valueLimit: Int) {
+        self.bytes = bytes
+        (self.uniqueKeys, self.depthLimit, self.valueLimit) = (uniqueKeys, depthLimit, valueLimit)
+    }
 
     private func wrong(_ why: String) -> FormatError { FormatError("not valid JSON at byte \(at): \(why)") }
 
@@ -34,8 +63,10 @@ struct JSONReader {
         return true
     }
 
-    private mutating func value(depth: Int) throws -> JSONNode {
-        guard depth < Self.depthLimit else { throw wrong("nested too deeply") }
+    private mutating func value(depth: Int) throws(FormatError) -> Tree {
+        guard depth < depthLimit else { throw wrong("nested too deeply") }
+        values += 1
+        guard values <= valueLimit else { throw wrong("there are more than \(valueLimit) values") }
         skipSpace()
         guard at < bytes.count else { throw wrong("it ends too early") }
         switch bytes[at] {
@@ -50,9 +81,9 @@ struct JSONReader {
         }
     }
 
-    private mutating func object(_ depth: Int) throws -> JSONNode {
+    private mutating func object(_ depth: Int) throws(FormatError) -> Tree {
         at += 1
-        var object = JSONObject()
+        var object = Tree.Object()
         skipSpace()
         if take("}") { return .object(object) }
         while true {
@@ -61,7 +92,9 @@ struct JSONReader {
             let key = try string()
             skipSpace()
             guard take(":") else { throw wrong("':' was expected") }
-            guard object.add(key, try value(depth: depth + 1)) else {
+            let place = at
+            if !object.add(key, try value(depth: depth + 1)), uniqueKeys {
+                at = place
                 throw wrong("\(key.prefix(64).debugDescription) is said a second time")
             }
             skipSpace()
@@ -70,9 +103,9 @@ struct JSONReader {
         }
     }
 
-    private mutating func array(_ depth: Int) throws -> JSONNode {
+    private mutating func array(_ depth: Int) throws(FormatError) -> Tree {
         at += 1
-        var items: [JSONNode] = []
+        var items: [Tree] = []
         skipSpace()
         if take("]") { return .array(items) }
         while true {
@@ -83,7 +116,7 @@ struct JSONReader {
         }
     }
 
-    private mutating func number() throws -> JSONNode {
+    private mutating func number() throws(FormatError) -> Tree {
         let start = at
         while at < bytes.count, Self.isOfNumber(bytes[at]) { at += 1 }
         let text = String(decoding: bytes[start..<at], as: UTF8.self)
@@ -92,11 +125,11 @@ struct JSONReader {
         let (first, second) = (digits.utf8.first, digits.utf8.dropFirst().first)
         func isDigit(_ byte: UInt8?) -> Bool { byte.map { (0x30...0x39).contains($0) } ?? false }
         let isNumber = isDigit(first) && (first != UInt8(ascii: "0") || !isDigit(second))
+        if isNumber, let int = Int(text) { return .int(int) }
         guard isNumber, let double = Double(text), double.isFinite else {
             at = start
             throw wrong("a value was expected")
         }
-        if let int = Int(exactly: double), double.magnitude < 0x1p53 { return .int(int) }
         return .double(double)
     }
 
@@ -109,7 +142,7 @@ struct JSONReader {
         }
     }
 
-    private mutating func string() throws -> String {
+    private mutating func string() throws(FormatError) -> String {
         at += 1
         var out: [UInt8] = []
         while at < bytes.count {
@@ -133,7 +166,7 @@ struct JSONReader {
         throw wrong("a string is not closed")
     }
 
-    private mutating func escape(into out: inout [UInt8]) throws {
+    private mutating func escape(into out: inout [UInt8]) throws(FormatError) {
         guard at < bytes.count else { throw wrong("a string is not closed") }
         let byte = bytes[at]
         at += 1
@@ -157,7 +190,7 @@ struct JSONReader {
         }
     }
 
-    private mutating func hex4() throws -> UInt32 {
+    private mutating func hex4() throws(FormatError) -> UInt32 {
         var code: UInt32 = 0
         for _ in 0..<4 {
             guard at < bytes.count, let digit = Character(Unicode.Scalar(bytes[at])).hexDigitValue else {
