@@ -70,7 +70,9 @@ public struct TinyBert {
         let vocabulary = Dictionary(uniqueKeysWithValues: tokens.enumerated().map { ($1, $0) })
         let tokenizer: [String: Any] = [
             "model": ["type": "WordPiece", "unk_token": "[UNK]", "vocab": vocabulary],
-            "added_tokens": (0..<4).map { ["id": $0, "special": true] as [String: Any] },
+            "added_tokens": tokens.enumerated().prefix(4).map { id, token in
+                ["id": id, "special": true, "content": token] as [String: Any]
+            },
             "normalizer": ["lowercase": true],
         ]
         for (name, value) in [("config.json", config), ("tokenizer.json", tokenizer)] {

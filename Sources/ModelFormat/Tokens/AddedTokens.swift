@@ -1,6 +1,8 @@
 /// The added tokens of a tokenizer.json: which ids they have, and how each is found in text.
 public struct AddedTokens: Sendable {
     struct Token: Sendable {
+        /// What errors call it.
+        let what: String
         let id: Int
         let text: String
         let isSpecial: Bool
@@ -31,21 +33,23 @@ public struct AddedTokens: Sendable {
             if try added.bool("lstrip") == true { flags |= Self.takesSpaceBefore }
             if try added.bool("rstrip") == true { flags |= Self.takesSpaceAfter }
             if try added.bool("single_word") == true { flags |= Self.isWord }
-            let isSpecial = try added.bool("special") ?? false
-            if isNormalized, try added.bool("normalized") ?? !isSpecial { flags |= Self.isNormalized }
-            tokens.append(Token(id: id, text: text, isSpecial: isSpecial, flags: flags))
+            // Files say all of this; what one leaves out is as most tokens have it.
+            let isSpecial = try added.bool("special") ?? true
+            let wantsNormalized = try added.bool("normalized") ?? !isSpecial
+            if isNormalized, wantsNormalized { flags |= Self.isNormalized }
+            tokens.append(Token(what: added.what, id: id, text: text, isSpecial: isSpecial, flags: flags))
         }
     }
 
     /// Puts the tokens into a vocabulary; those that it lacks follow it.
-    func add(to tokens: inout [String], _ kinds: inout [Vocabulary.Kind], _ path: String) throws {
+    func add(to tokens: inout [String], _ kinds: inout [Vocabulary.Kind]) throws {
         for token in self.tokens.sorted(by: { $0.id < $1.id }) {
             if token.id == tokens.count {
                 tokens.append(token.text)
                 kinds.append(.normal)
             }
             guard token.id < tokens.count, tokens[token.id] == token.text else {
-                throw FormatError("\(path): the added token \(token.text) is not the vocabulary's token \(token.id)")
+                throw FormatError("\(token.what): id \(token.id) is not that of \(token.text) in the vocabulary")
             }
             kinds[token.id] = token.isSpecial ? .control : .userDefined
         }

@@ -37,7 +37,7 @@ struct BytePairJSON: Sendable {
             unknown = nil
         }
         var kinds = hasBytes ? tokens.map(Self.kind) : [Vocabulary.Kind](repeating: .normal, count: tokens.count)
-        try added.add(to: &tokens, &kinds, path)
+        try added.add(to: &tokens, &kinds)
         let spelling: TokenSpelling = isByteLevel ? .byteLevel : .text
         vocabulary = try Vocabulary(tokens, kinds, spelling)
         merges = try Self.merges(model, vocabulary, spelling)
@@ -97,7 +97,7 @@ struct UnigramJSON: Sendable {
         }
         if hasBytes { throw model.refusal("byte_fallback", "is true, which is not supported with Unigram") }
         var kinds = [Vocabulary.Kind](repeating: .normal, count: tokens.count)
-        try added.add(to: &tokens, &kinds, path)
+        try added.add(to: &tokens, &kinds)
         // The model itself does not know those that follow its vocabulary.
         scores += [Float](repeating: -.infinity, count: tokens.count - scores.count)
         unknown = try model.int("unk_id") ?? -1
@@ -140,7 +140,7 @@ struct WordPieceJSON: Sendable {
                 "\(path): the added token \(token.text) has single_word, which is not supported with WordPiece")
         }
         var kinds = [Vocabulary.Kind](repeating: .normal, count: tokens.count)
-        try added.add(to: &tokens, &kinds, path)
+        try added.add(to: &tokens, &kinds)
         vocabulary = try Vocabulary(tokens, kinds, .text)
     }
 

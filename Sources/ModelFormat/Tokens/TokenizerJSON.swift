@@ -137,33 +137,24 @@ struct TokenizerJSON: FolderTokenizer {
         guard !token.utf8.contains(0x0a) else { throw FormatError("\(path): a token contains a line break") }
     }
 
-    /// The special tokens. Those that the vocabulary lacks follow it.
+    /// The special tokens, which are all that can be added here. Those that the vocabulary lacks follow it.
     private static func addedTokens(_ file: JSONMembers, _ tokens: inout [String]) throws -> Set<Int> {
-        guard let node = file["added_tokens"], !node.isNull else { return [] }
-        guard let list = node.array else { throw file.refusal("added_tokens", "is no list") }
-        var special: Set<Int> = []
-        for (index, node) in list.enumerated() {
-            let added = JSONMembers("\(file.what): added_tokens[\(index)]", node.object ?? JSONObject())
-            try added.allow(["id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"])
-            guard let id = try added.int("id"), id >= 0, id <= tokens.count else {
-                throw added.refusal("id", "is missing or impossible")
+        let added = try AddedTokens(file, isNormalized: true)
+        for token in added.tokens {
+            try checkText(token.text, file.what)
+            guard token.isSpecial else {
+                throw FormatError(
+                    "\(token.what): special is false (\(token.text)): only special tokens can be added")
             }
-            let content = try added.string("content") ?? (id < tokens.count ? tokens[id] : "")
-            if id == tokens.count {
-                try checkText(content, file.what)
-                tokens.append(content)
-            }
-            guard tokens[id] == content else { throw added.refusal("content", "is not the vocabulary's token \(id)") }
             // White space beside a token goes anyway, so lstrip and rstrip change nothing.
-            for key in ["single_word", "normalized"] where try added.bool(key) == true {
-                throw added.refusal(key, "is true (\(content)), which is not supported")
+            for (flag, key) in [(AddedTokens.isWord, "single_word"), (AddedTokens.isNormalized, "normalized")]
+            where token.flags & flag != 0 {
+                throw FormatError("\(token.what): \(key) is true (\(token.text)), which is not supported")
             }
-            guard try added.bool("special") != false else {
-                throw added.refusal("special", "is false (\(content)): only special tokens can be added")
-            }
-            special.insert(id)
         }
-        return special
+        var kinds = [Vocabulary.Kind](repeating: .normal, count: tokens.count)
+        try added.add(to: &tokens, &kinds)
+        return Set(added.tokens.map(\.id))
     }
 
     // MARK: normalizer, pre_tokenizer
