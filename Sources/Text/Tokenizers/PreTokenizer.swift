@@ -13,9 +13,10 @@ struct PreTokenizer: Sendable {
         var action = Action.isolate
     }
 
-    let steps: [Step]
+    private let steps: [Step]
+    /// The steps' patterns, compiled when a text is split for the first time.
+    private let compiled = MadeOnce<[(matcher: PatternMatcher, action: Action)]>()
 
-    /// Patterns are compiled when a text is split for the first time.
     init(_ steps: [Step]) { self.steps = steps }
 
     /// - Throws: ``TextError`` for a pattern that is not supported.
@@ -82,12 +83,9 @@ struct PreTokenizer: Sendable {
         private var level = 0
         private var whole: Range<Int>
 
-        fileprivate init(_ steps: [Step], _ range: Range<Int>) {
+        fileprivate init(_ steps: [(matcher: PatternMatcher, action: Action)], _ range: Range<Int>) {
             whole = range
-            // Those that cannot be compiled have been refused when the model was opened.
-            levels = steps.compactMap { step in
-                (try? PatternMatcher.shared(step.pattern)).map { Level(matcher: $0, action: step.action) }
-            }
+            levels = steps.map { Level(matcher: $0.matcher, action: $0.action) }
             if !levels.isEmpty { levels[0].begin(range) }
         }
 
@@ -110,5 +108,11 @@ struct PreTokenizer: Sendable {
         }
     }
 
-    func pieces(_ range: Range<Int>) -> Pieces { Pieces(steps, range) }
+    func pieces(_ range: Range<Int>) -> Pieces {
+        let compiled = compiled.get {
+            // Those that cannot be compiled have been refused when the model was opened.
+            steps.compactMap { step in (try? PatternMatcher.shared(step.pattern)).map { ($0, step.action) } }
+        }
+        return Pieces(compiled, range)
+    }
 }
