@@ -1,5 +1,4 @@
 import ModelFormat
-import Synchronization
 
 /// WordPiece (Wu et al. 2016) as BERT uses it: text is normalized and split at spaces and punctuation (Devlin et al. 2019,
 /// `BertPreTokenizer` of Hugging Face tokenizers); each word becomes the longest pieces of the vocabulary, from its front;
@@ -38,30 +37,18 @@ struct WordPieceEncoder: Sendable {
         return bytes.starts(with: continuation) ? Array(bytes.dropFirst(continuation.count)) : [0x20] + bytes
     }
 
-    private let longest = LongestToken()
+    /// To find it takes a look at each token.
+    private let longest = MadeOnce<Int>()
 
-    /// The bytes of the longest token, which takes a look at each: once, not for every part of a text.
-    private final class LongestToken: Sendable {
-        private let found = Mutex<Int?>(nil)
-
-        func get(_ vocabulary: Vocabulary) -> Int {
-            found.withLock { found in
-                let count = found ?? vocabulary.longestToken
-                found = count
-                return count
-            }
-        }
-    }
-
-    /// What encoding pieces wants to know.
-    var longestToken: Int { longest.get(vocabulary) }
+    /// Bytes of the longest token.
+    var longestToken: Int { longest.get { vocabulary.longestToken } }
 
     /// Appends the tokens of a part of a text.
     func encode(
         _ bytes: [UInt8], _ range: Range<Int>, into ids: inout [Int32], _ meter: inout WorkMeter
     ) throws(CancellationError) {
         var forms = CanonicalForms()
-        let longestToken = longest.get(vocabulary)
+        let longestToken = self.longestToken
         var scalars: [Unicode.Scalar] = []
         var at = range.lowerBound
         while at < range.upperBound {
