@@ -1,0 +1,126 @@
+/// Reads the calls in what a model wrote between marks.
+struct CallReading: Sendable {
+    let grammar: CallGrammar
+    let strings: StringParameters
+
+    /// The call whose JSON object became complete.
+    /// - Parameters:
+    ///   - before: what stands before the object.
+    ///   - header: the name that a header gave.
+    func call(_ object: [UInt8], before: [UInt8], header: String?) -> ToolCall? {
+        let text = String(decoding: object, as: UTF8.self)
+        switch grammar {
+        case .object: return Self.object(text)
+        case .keyed:
+            guard let members = JSONText.members(text), members.count == 1, let (name, arguments) = members.first,
+                let key = Optional(name), !key.isEmpty, let arguments = Self.arguments(arguments)
+            else { return nil }
+            return ToolCall(name: key, arguments: arguments)
+        case .named(let marks):
+            guard JSONText.isObject(text) else { return nil }
+            return Self.named(marks, String(decoding: before, as: UTF8.self), header, text)
+        case .tagged, .nested, .python, .gemma: return nil
+        }
+    }
+
+    /// The calls of a text that its mark made complete.
+    func calls(_ text: [UInt8]) -> [ToolCall] {
+        switch grammar {
+        case .object, .keyed, .named: []
+        case .tagged(let marks): TagReading(marks: marks, strings: strings).call(text).map { [$0] } ?? []
+        case .nested(let mark): NestedReading(mark: mark, strings: strings).call(text).map { [$0] } ?? []
+        case .python: Self.python(text) ?? []
+        case .gemma: Self.gemma(text) ?? []
+        }
+    }
+
+    /// Names have no white space and nothing that begins or ends a mark.
+    static func isName(_ name: String) -> Bool {
+        !name.isEmpty && name.utf8.count <= 256
+            && !name.unicodeScalars.contains {
+                $0.properties.isWhitespace || "<>\"'{}()[]`".unicodeScalars.contains($0)
+            }
+    }
+
+    private static func object(_ text: String, isNested: Bool = false) -> ToolCall? {
+        guard let members = JSONText.members(text) else { return nil }
+        func string(_ keys: [String]) -> String? {
+            keys.lazy.compactMap { members[$0] }.compactMap { (try? JSONValue(parsing: $0))?.string }.first
+        }
+        // {"type": "function", "function": {"name": …}}
+        if !isNested, members["name"] == nil, let inner = members["function"], JSONText.isObject(inner) {
+            return object(inner, isNested: true)
+        }
+        guard let name = string(["name", "tool_name", "function"]), !name.isEmpty else { return nil }
+        let written = members["arguments"] ?? members["parameters"] ?? "{}"
+        guard let arguments = arguments(written) else { return nil }
+        let id = members["id"] ?? members["tool_call_id"] ?? ""
+        return ToolCall(
+            name: name, arguments: arguments, id: (try? JSONValue(parsing: id))?.string ?? id.trimmingSpace())
+    }
+
+    /// An object, or a string that holds one, as OpenAI's API has it.
+    private static func arguments(_ written: String) -> String? {
+        switch try? JSONValue(parsing: written) {
+        case .object?: written.trimmingSpace()
+        case .string(let text)?: JSONText.isObject(text) ? text : nil
+        case .null?: "{}"
+        default: nil
+        }
+    }
+
+    private static func named(_ marks: NameMarks, _ before: String, _ header: String?, _ arguments: String) -> ToolCall?
+    {
+        let bytes = Array(before.utf8)
+        func between(_ open: String, _ close: String) -> String {
+            let start = open.isEmpty ? 0 : TextSearch.last(open, in: bytes)?.upperBound ?? 0
+            let end = TextSearch(close).first(in: bytes, from: start)?.lowerBound ?? bytes.count
+            return String(decoding: bytes[start..<end], as: UTF8.self).trimmingSpace()
+        }
+        var name = header ?? between(marks.nameOpen, marks.nameClose)
+        var id = marks.idOpen.isEmpty || !before.contains(marks.idOpen) ? "" : between(marks.idOpen, marks.idClose)
+        if marks.isNumbered {
+            id = name
+            if let colon = name.lastIndex(of: ":") { name = String(name[..<colon]) }
+        }
+        if name.hasPrefix("functions.") { name.removeFirst(10) }
+        return isName(name) ? ToolCall(name: name, arguments: arguments, id: id) : nil
+    }
+
+    /// `[f(a=1), g()]`, or one without brackets.
+    private static func python(_ text: [UInt8]) -> [ToolCall]? {
+        var reader = LiteralReader(text, .python)
+        let isList = reader.take("[")
+        var calls: [ToolCall] = []
+        while !(isList ? reader.take("]") : reader.isAtEnd()) {
+            guard calls.isEmpty || reader.take(",") else { return nil }
+            let name = reader.word()
+            guard isName(name), reader.take("("), let arguments = reader.members(until: ")", separator: "=") else {
+                return nil
+            }
+            calls.append(ToolCall(name: name, arguments: arguments))
+        }
+        return reader.isAtEnd() ? calls : nil
+    }
+
+    private static func gemma(_ text: [UInt8]) -> [ToolCall]? {
+        var reader = LiteralReader(text, .gemma)
+        guard reader.word() == "call", reader.take(":") else { return nil }
+        let name = reader.word()
+        guard isName(name), reader.take("{"), let arguments = reader.members(until: "}", separator: ":"),
+            reader.isAtEnd()
+        else { return nil }
+        return [ToolCall(name: name, arguments: arguments)]
+    }
+}
+
+extension StringProtocol {
+    /// Without white space at its ends.
+    func trimmingSpace() -> String {
+        let scalars = unicodeScalars
+        guard let start = scalars.firstIndex(where: { !$0.properties.isWhitespace }),
+            let end = scalars.lastIndex(where: { !$0.properties.isWhitespace })
+        else { return "" }
+        return String(String.UnicodeScalarView(scalars[start...end]))
+    }
+}
