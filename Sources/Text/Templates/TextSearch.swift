@@ -29,10 +29,16 @@ struct TextSearch {
         guard !needle.isEmpty else { return nil }
         var matched = 0
         for at in start..<max(start, hay.count) {
-            while matched > 0, hay[at] != needle[matched] { matched = Int(borders[matched - 1]) }
-            if hay[at] == needle[matched] { matched += 1 }
+            matched = self.matched(matched, then: hay[at])
             if matched == needle.count { return at + 1 - matched..<at + 1 }
         }
         return nil
+    }
+
+    /// How much of the needle a text ends with once a byte follows one that ended with `count` bytes of it, but not all.
+    func matched(_ count: Int, then byte: UInt8) -> Int {
+        var count = count
+        while count > 0, byte != needle[count] { count = Int(borders[count - 1]) }
+        return byte == needle[count] ? count + 1 : count
     }
 }

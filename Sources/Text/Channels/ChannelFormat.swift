@@ -1,0 +1,52 @@
+/// How a model marks thinking and tool calls.
+public struct ChannelFormat: Sendable {
+    var thinking: ThinkingStyle?
+    var calls: CallStyle?
+    var headers: HeaderStyle?
+    /// Marks around the answer itself.
+    var dropped: [String] = []
+
+    /// Texts of marks that are control tokens in some vocabularies and belong to the text of a call.
+    var inner: [String] {
+        guard let calls else { return [] }
+        return calls.opens + calls.closes + calls.inner + calls.grammar.inner + [calls.callEnd ?? ""]
+    }
+
+    /// What may stand in each place.
+    func marks(_ place: ChannelReader.Place) -> [ChannelMark] {
+        switch place {
+        case .answer: answerMarks
+        case .thinking: thinkingMarks
+        case .header: headers.map { [ChannelMark($0.end, .endHeader)] } ?? []
+        case .call: callMarks
+        case .protected(let index):
+            calls.flatMap { $0.grammar.protections.indices.contains(index) ? $0.grammar.protections[index] : nil }
+                .map { [ChannelMark($0.close, .unprotect)] } ?? []
+        }
+    }
+
+    private var answerMarks: [ChannelMark] {
+        var marks = (thinking?.opens ?? []).map { ChannelMark($0, .beginThinking) }
+        marks += (thinking?.closes ?? []).filter { !dropped.contains($0) }.map { ChannelMark($0, .endStray) }
+        marks += (calls?.opens ?? []).map { ChannelMark($0, .beginCall) }
+        marks += (headers?.opens ?? []).map { ChannelMark($0, .beginHeader) }
+        return marks + (dropped + (headers?.messageEnds ?? [])).map { ChannelMark($0, .drop) }
+    }
+
+    private var thinkingMarks: [ChannelMark] {
+        var marks = ((thinking?.closes ?? []) + (headers?.messageEnds ?? [])).map { ChannelMark($0, .endThinking) }
+        // In words, a model may think about its marks; as control tokens they are ones.
+        marks += (calls?.opens ?? []).map { ChannelMark($0, .beginCall, onlyControl: true) }
+        return marks + (headers?.opens ?? []).map { ChannelMark($0, .beginHeader) }
+    }
+
+    private var callMarks: [ChannelMark] {
+        guard let calls else { return [] }
+        var marks = (calls.closes + (headers?.messageEnds ?? [])).map { ChannelMark($0, .endCall) }
+        if let end = calls.callEnd { marks.append(ChannelMark(end, .completeCall)) }
+        for (index, protection) in calls.grammar.protections.enumerated() {
+            marks.append(ChannelMark(protection.open, .protect(index)))
+        }
+        return marks
+    }
+}
