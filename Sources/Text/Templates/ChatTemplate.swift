@@ -69,6 +69,9 @@ public struct ChatTemplate: Sendable {
         ).text
     }
 
+    /// Whether these words stand in the template's source.
+    func mentions(_ words: String) -> Bool { TextSearch(words).first(in: Array(source.utf8)) != nil }
+
     /// A message as templates take it, its members in one order whatever the order of `more`: the role, the content, then
     /// the others as they come. Members of `more` stand in for the role and content of the same name.
     public static func message(
