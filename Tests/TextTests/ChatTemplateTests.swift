@@ -73,6 +73,10 @@ struct ChatTemplateTests {
             "{% for x in y recursive %}{% endfor %}", "{% break %}", "{% if true %}", "{% endif %}", "{{ 'a }}",
             "{{ (1 }}", "{{ 1 ! 2 }}", "{{ [1, }",
             "{% for x %}{% endfor %}",
+            "{{ '\\N' }}", "{{ '\\N{' }}", "{{ '\\N{}", "{{ '\\N{VS999999999999}' }}",
+            "{{ '\\N{CJK UNIFIED IDEOGRAPH-D800}' }}",
+            "{{ '\\N{" + String(repeating: "A", count: 100_000) + "}' }}",
+            "{{ '" + String(repeating: "\\N{", count: 100_000) + "' }}",
         ])
     func refused(source: String) {
         #expect(throws: TextError.self) { try ChatTemplate(source) }

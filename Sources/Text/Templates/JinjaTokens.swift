@@ -186,6 +186,22 @@ struct JinjaTokenScanner {
         return scalar
     }
 
+    /// `{NAME}`.
+    private mutating func namedCharacter() throws -> Unicode.Scalar {
+        let rest = source[at...].prefix(CharacterNames.longest + 2)
+        guard rest.first == "{", let end = rest.firstIndex(of: "}"),
+            let scalar = CharacterNames.character(string(rest[(at + 1)..<end]))
+        else { throw wrong("a string names an unknown character") }
+        at = end + 1
+        return scalar
+    }
+
+    private static func escape(_ scalar: Unicode.Scalar) -> String {
+        let digits = String(scalar.value, radix: 16)
+        let (mark, width) = scalar.value < 0x100 ? ("x", 2) : scalar.value < 0x10000 ? ("u", 4) : ("U", 8)
+        return mark + String(repeating: "0", count: max(0, width - digits.count)) + digits
+    }
+
     /// Up to three octal digits.
     private mutating func octal() -> Unicode.Scalar {
         var value: UInt32 = 0
@@ -231,10 +247,12 @@ struct JinjaTokenScanner {
         case "x": out.append(try character(digits: 2))
         case "u": out.append(try character(digits: 4))
         case "U": out.append(try character(digits: 8))
-        case "N": throw wrong("characters by their names (\\N{…}) are not supported")
+        case "N": out.append(try namedCharacter())
         default:
             out.append("\\")
-            out.append(escaped)
+            // Python has escaped what is not ASCII when it comes to the backslash before it, which thus escapes another.
+            out.append(
+                contentsOf: escaped.isASCII ? String(escaped).unicodeScalars : Self.escape(escaped).unicodeScalars)
         }
     }
 }
