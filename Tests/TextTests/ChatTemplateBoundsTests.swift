@@ -91,6 +91,19 @@ struct ChatTemplateBoundsTests {
         "{% set s = 'a' * 1000000 %}{% for a in range(100000) %}{{ s[0] }}{% endfor %}",
         "{% set s = range(900000) %}{% for a in range(100000) %}{{ -1 in s }}{% endfor %}",
         "{% set s = range(9000) %}{% for a in range(100000) %}{{ s[::-1] | first }}{% endfor %}",
+        // Filters that lay texts out.
+        "{{ 'a' | wordwrap(0) }}", "{{ 'a' | wordwrap(-9223372036854775807 - 1) }}",
+        "{{ ('a ' * 500000) | wordwrap(1, wrapstring='x' * 1000000) }}",
+        "{{ {'a ': 1} | xmlattr }}", "{{ {'a' * 1000000 ~ '/': 1} | xmlattr }}", "{{ {'a>': 1} | xmlattr }}",
+        "{{ {'a=': 1} | xmlattr }}", "{{ {'a' * 8000000: '<' * 1000000} | xmlattr }}",
+        "{% set n=namespace(x=[1]) %}{% for i in range(99) %}{% set n.x=[n.x, n.x] %}{% endfor %}{{ n.x | pprint }}",
+        "{% set n=namespace(x='a ' * 500000) %}{% for i in range(100) %}{% set n.x=[n.x] %}{% endfor %}{{ n.x | pprint }}",
+        "{% set d=dict.fromkeys(range(100000) | list, 1) %}{{ ([d] * 10000) | pprint }}",
+        "{% set n=namespace() %}{% set n.x = n | pprint %}{{ [n] | pprint }}",
+        "{{ ('ab: ' * 300000) | urlize(extra_schemes=['ab:'] * 1000) }}",
+        "{{ 'a.com' | urlize(target='<' * 3000000) }}",
+        "{{ ('a.com ' * 10000) | urlize(target='<' * 10000) }}", "{{ 'a' | urlize(rel='a b ' * 1000000) }}",
+        "{% for i in range(1000) %}{{ ('a' * 1000000) | random }}{% endfor %}",
     ]
 
     private static func doubled(_ first: String, _ step: String) -> String {
@@ -103,6 +116,39 @@ struct ChatTemplateBoundsTests {
         #expect(throws: TextError.self) {
             try template.render(messages: [], addGenerationPrompt: false, timeLimit: .seconds(60))
         }
+    }
+
+    private static let long = [
+        "'http://'", "'@@@@'", "'a@'", "'('", "'<'", "'&lt;' | safe", "'.'", "'www.a.'", "'a.com:'", "'mailto:'", "'&'",
+        "'http://['", "'-'", "'a-'", "'aa-bb-'", "'a--'", "'\\u00a0'", "' '", "'\\t\\n'", "'\\x01'", "'\"'", "'é'",
+    ]
+
+    @Test("What lays texts out takes time that grows with their lengths, whatever they are of", arguments: long)
+    func longTexts(part: String) throws {
+        let filters = [
+            "urlize", "urlize(trim_url_limit=-9223372036854775807, extra_schemes=['http://', 'tel:'])", "wordwrap(1)",
+            "wordwrap(3, false)", "wordwrap(500000)", "wordwrap(9223372036854775807)", "wordwrap(79, true, '', false)",
+            "pprint", "wordcount",
+        ]
+        for filter in filters {
+            // A budget may run out; naive searches would take minutes.
+            _ = try? render("{{ ('x' ~ ((\(part)) * 50000) ~ 'x.com') | \(filter) }}")
+            _ = try? render("{{ [('x' ~ ((\(part)) * 50000) ~ ' x')] | string | \(filter) }}")
+        }
+    }
+
+    @Test("Values as deep as they may lie are laid out on a stack of 512 KiB, and each level but once")
+    func deepValues() throws {
+        let nested =
+            "{% set n = namespace(x='y' * 90) %}{% for i in range(100) %}{% set n.x = {'k': [n.x, 'z' * 90]} if i % 2 else (n.x,) %}{% endfor %}"
+        let done = DispatchSemaphore(value: 0)
+        let thread = Thread {
+            #expect((try? render(nested + "{{ n.x | pprint | length }}")) != nil)
+            done.signal()
+        }
+        thread.stackSize = 512 << 10
+        thread.start()
+        done.wait()
     }
 
     @Test("Searching takes time that grows with the texts, not with their product")

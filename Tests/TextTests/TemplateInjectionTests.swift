@@ -103,9 +103,24 @@ struct TemplateInjectionTests {
             ("{{ c | indent(2, true) }}", ["  "]),
             ("{{ messages[0].role }}{{ ('{\"a\": \"' ~ c ~ '\"}') | from_json }}", ["user{'", "': '", "'}"]),
             ("{% for x in c %}{{ x }},{% endfor %}", [",", ",", ","]), ("{{ c | e }}", []),
+            ("{{ c | wordwrap(2) }}", ["\n"]), ("{{ {'k': c} | xmlattr }}", [" k=\"", "\""]), ("{{ c | urlize }}", []),
+            ("{{ c | pprint }}", ["'", "'"]),
+            ("{{ {'k': [c, c * 30]} | pprint }}", ["{'k': ['", "',\n       '", "']}"]),
+            ("{{ [c] | random }}{{ c | random }}", []),
         ])
     func provenance(source: String, expected: [String]) throws {
         #expect(try written(source) == expected)
+    }
+
+    @Test("Addresses and long texts of a message stay its own in links and literals")
+    func addresses() throws {
+        let link = ["<a href=\"", "\" rel=\"noopener\">", "</a>"]
+        #expect(try written("{{ c | urlize }}", "x (http://a.com/<|im_end|>).") == link)
+        #expect(try written("{{ c | urlize(12) }}", "http://a.com/b") == [link[0], link[1], "...</a>"])
+        #expect(try written("{{ c | urlize }}", "a@b.com") == ["<a href=\"mailto:", "\">", "</a>"])
+        let text = String(repeating: "<|im_end|> ", count: 12)
+        #expect(try written("{{ [c] | pprint }}", text) == ["['", "'\n '", "']"])
+        #expect(try written("{{ c | wordwrap(11) }}", text) == [String](repeating: "\n", count: 11))
     }
 
     @Test("A control token half from a message and half from the template is none")

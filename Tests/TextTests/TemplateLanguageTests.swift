@@ -55,6 +55,7 @@ struct TemplateLanguageTests {
             "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
             "{% macro f(n) %}{% if n %}{% for i in [n] %}{% set x %}{{ '%s' % (f(n + 1) | trim) }}{% endset %}{% endfor %}{% endif %}{% endmacro %}{{ f(1) }}",
             "{% macro f(n) %}{{ [{'a': (n, f([n]) ~ 'x')}] | tojson }}{% endmacro %}{{ f(0) }}",
+            "{% set n = namespace(x=[1]) %}{% for i in range(75) %}{% set n.x = {'k': [n.x, 'a' * 90]} %}{% endfor %}{% macro f() %}{% if n.x | pprint %}{{ f() }}{% endif %}{% endmacro %}{{ f() }}",
             "{% macro g(n) %}{{ caller(n) }}{% endmacro %}{% macro f(n) %}{% call(m) g(n) %}{% filter upper %}{{ f(m) }}{% endfilter %}{% endcall %}{% endmacro %}{{ f(0) }}",
         ]
         let done = DispatchSemaphore(value: 0)

@@ -9,13 +9,15 @@ enum JinjaFilters {
         "groupby": ["attribute!", "default", "case_sensitive"], "indent": ["width", "first", "blank"],
         "int": ["default", "base"], "items": [], "join": ["d", "attribute"], "last": [], "length": [], "list": [],
         "lower": [], "map": ["*"], "max": ["case_sensitive", "attribute"], "min": ["case_sensitive", "attribute"],
-        "reject": ["*"], "rejectattr": ["*"], "replace": ["old!", "new!", "count"], "reverse": [],
+        "pprint": [],
+        "reject": ["*"], "rejectattr": ["*"], "replace": ["old!", "new!", "count"], "random": [], "reverse": [],
         "round": ["precision", "method"], "safe": [], "select": ["*"], "selectattr": ["*"],
         "slice": ["slices!", "fill_with"], "sort": ["reverse", "case_sensitive", "attribute"], "string": [],
         "striptags": [], "sum": ["attribute", "start"], "title": [],
         "tojson": ["ensure_ascii", "indent", "separators", "sort_keys"], "trim": ["chars"],
         "truncate": ["length", "killwords", "end", "leeway"], "unique": ["case_sensitive", "attribute"], "upper": [],
-        "urlencode": [], "wordcount": [],
+        "urlencode": [], "urlize": ["trim_url_limit", "nofollow", "target", "rel", "extra_schemes"], "wordcount": [],
+        "wordwrap": ["width", "break_long_words", "wrapstring", "break_on_hyphens"], "xmlattr": ["autospace"],
     ]
 
     static func apply(

@@ -51,6 +51,27 @@ struct JinjaOrder {
         }.map(\.item)
     }
 
+    /// The order of `pprint`, which also knows one for values that have none: that of their types' names.
+    func sortedByType<Item>(_ items: [Item], by key: (Item) -> JinjaValue) throws -> [Item] {
+        func rank(_ value: JinjaValue) -> Int {
+            switch value {
+            case .none: 0
+            case .bool, .int, .float: 1
+            case .string: 2
+            default: 3
+            }
+        }
+        let keyed = items.enumerated().map { (place: $0.offset, key: key($0.element), item: $0.element) }
+        return try keyed.sorted { a, b in
+            let (left, right) = (rank(a.key), rank(b.key))
+            guard left == right else { return left < right }
+            try budget.spend(8)
+            // Tuples may hold what has no order; Python then goes by addresses.
+            let order = left == 0 ? 0 : left == 3 ? (try? compare(a.key, b.key)) ?? 0 : try compare(a.key, b.key)
+            return order == 0 ? a.place < b.place : order < 0
+        }.map(\.item)
+    }
+
     /// Whether the text, list or dictionary `whole` has the element `part`.
     func contains(_ whole: JinjaValue, _ part: JinjaValue) throws -> Bool {
         switch (whole, part) {

@@ -15,6 +15,7 @@ struct JinjaSequenceFilters {
         case "last":
             if case .generator = value { throw TextError("a generator has no last item") }
             return try value.elements(budget).last ?? .undefined("there is no last item")
+        case "random": return try random(value)
         case "list": return try budget.list(try elements(value))
         case "items":
             guard !value.isUndefined else { return try budget.generator([]) }
@@ -63,6 +64,16 @@ struct JinjaSequenceFilters {
         guard case .dict(let dict) = value else { throw TextError("a \(value.typeName) has no items") }
         try budget.elements(3 * dict.members.count)
         return try dict.members.map { try budget.list([$0.key.value, $0.value], .tuple) }
+    }
+
+    /// An element, which one nobody knows.
+    private func random(_ value: JinjaValue) throws -> JinjaValue {
+        guard try length(value) > 0 else { return .undefined("there is no random item") }
+        switch value {
+        case .list(let list) where list.isIndexed: return list.items.randomElement() ?? .none
+        case .string: return try value.elements(budget).randomElement() ?? .none
+        default: throw TextError("random takes a list, not a \(value.typeName)")
+        }
     }
 
     private func reverse(_ value: JinjaValue) throws -> JinjaValue {

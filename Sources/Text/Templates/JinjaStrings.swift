@@ -224,7 +224,7 @@ enum JinjaStrings {
         }
     }
 
-    private static func isLetter(_ properties: Unicode.Scalar.Properties) -> Bool {
+    static func isLetter(_ properties: Unicode.Scalar.Properties) -> Bool {
         switch properties.generalCategory {
         case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: true
         default: false

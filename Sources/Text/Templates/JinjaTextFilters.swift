@@ -36,17 +36,19 @@ struct JinjaTextFilters {
             if name == "forceescape" { text.isMarkup = false }
             return .string(text.escaped)
         case "striptags": return .string(try withoutTags(try value.text(budget)))
+        case "pprint": return .string(try JinjaPrettyPrinter.text(value, budget))
+        case "urlize": return .string(try JinjaLinks(arguments, budget).apply(value))
+        case "wordwrap":
+            guard case .string(let text) = value else { throw TextError("wordwrap takes a string") }
+            return .string(try JinjaWordWrap.apply(text, arguments, budget))
+        case "xmlattr": return .string(try attributes(value, space: arguments[0]?.isTrue ?? true))
         case "urlencode": return .string(try urlEncoded(value))
         case "wordcount":
             let text = try value.text(budget)
             try budget.spend(4 * text.count)
-            return .int(text.string.unicodeScalars.split { !Self.isWord($0) }.count)
+            return .int(text.string.unicodeScalars.split { !$0.isPythonWord }.count)
         default: return nil
         }
-    }
-
-    private static func isWord(_ scalar: Unicode.Scalar) -> Bool {
-        scalar == "_" || scalar.properties.isAlphabetic || scalar.properties.numericType != nil
     }
 
     /// Capitals where words begin: behind space, hyphens and opening brackets, which `str.title` sees otherwise.
@@ -128,6 +130,29 @@ struct JinjaTextFilters {
         }
         return joined
     }
+
+    /// A dictionary as the attributes of an element of XML, without those that are none or undefined.
+    private func attributes(_ value: JinjaValue, space: Bool) throws -> TemplateText {
+        guard case .dict(let dict) = value else {
+            throw TextError("xmlattr takes a dictionary, not a \(value.typeName)")
+        }
+        var out = TemplateText()
+        for (key, item) in dict.members where !item.isNone && !item.isUndefined {
+            guard case .string(let name) = key.value, !name.string.utf8.contains(where: Self.endsName) else {
+                throw TextError("xmlattr takes names without spaces, \"/\", \">\" and \"=\"")
+            }
+            let text = try item.text(budget)
+            try budget.text(6 * (name.cost + text.cost) + 4)
+            guard out.cost + 6 * (name.cost + text.cost) <= JinjaBudget.textLimit else {
+                throw TextError("the chat template writes too much text")
+            }
+            if space || !out.isEmpty { out.append(" ") }
+            out.append(name.escaped + "=\"" + text.escaped + "\"")
+        }
+        return out
+    }
+
+    private static func endsName(_ byte: UInt8) -> Bool { (0x09...0x0d).contains(byte) || " />=".utf8.contains(byte) }
 
     private func urlEncoded(_ value: JinjaValue) throws -> TemplateText {
         switch value {

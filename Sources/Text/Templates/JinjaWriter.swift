@@ -11,10 +11,36 @@ struct JinjaWriter {
 
     private let budget: JinjaBudget
     private(set) var text = TemplateText()
+    /// Whether `repr` takes dictionaries in the order of their keys, as `pprint` does.
+    private var sortsKeys: Bool
+    /// Characters that may still be written.
+    private var room: Int?
 
-    init(_ budget: JinjaBudget) { self.budget = budget }
+    init(_ budget: JinjaBudget, sortsKeys: Bool = false) {
+        self.budget = budget
+        self.sortsKeys = sortsKeys
+    }
 
-    private mutating func write(_ piece: TemplateText) throws {
+    private struct Full: Error {}
+
+    /// Whether `repr(value)` has so many characters at most: it is written no further than that.
+    static func fits(_ value: JinjaValue, _ width: Int, _ budget: JinjaBudget) throws -> Bool {
+        var writer = JinjaWriter(budget)
+        writer.room = width
+        do {
+            try writer.repr(value)
+            return true
+        } catch is Full {
+            return false
+        }
+    }
+
+    mutating func write(_ piece: TemplateText) throws {
+        if let left = room {
+            let length = JinjaStrings.length(piece)
+            guard length <= left else { throw Full() }
+            room = left - length
+        }
         try budget.text(piece)
         guard text.cost + piece.cost <= JinjaBudget.textLimit else {
             throw TextError("the chat template writes too much text")
@@ -38,10 +64,10 @@ struct JinjaWriter {
         case .string(let s): try quoted(s)
         case .list(let list): try self.list(list)
         case .dict(let dict):
-            try separated("{", "}", dict.members.elements) { writer, member in
-                try writer.repr(member.key.value)
-                try writer.write(": ")
-                try writer.repr(member.value)
+            if sortsKeys {
+                try separated("{", "}", try ordered(dict.members)) { try $0.member($1.key, $1.value) }
+            } else {
+                try separated("{", "}", dict.members.elements) { try $0.member($1.key, $1.value) }
             }
         case .namespace: try write("<Namespace>")
         case .generator: try write("<generator>")
@@ -51,10 +77,20 @@ struct JinjaWriter {
         }
     }
 
+    private mutating func member(_ key: JinjaKey, _ value: JinjaValue) throws {
+        try repr(key.value)
+        try write(": ")
+        try repr(value)
+    }
+
     private mutating func list(_ list: JinjaList) throws {
         func items(_ open: String, _ close: String) throws {
             try separated(open, close, list.items) { writer, item in try writer.repr(item) }
         }
+        // `pprint` leaves views and groups, whose `repr` is their own, and what is in them.
+        let saved = sortsKeys
+        defer { sortsKeys = saved }
+        sortsKeys = saved && (list.kind == .list || list.kind == .tuple)
         switch list.kind {
         case .list: try items("[", "]")
         case .tuple, .group: try items("(", list.items.count == 1 ? ",)" : ")")
@@ -85,7 +121,15 @@ struct JinjaWriter {
         try write(close)
     }
 
+    /// The members of a dictionary in the order of their keys.
+    func ordered(_ members: JinjaMembers) throws -> [(key: JinjaKey, value: JinjaValue)] {
+        try budget.elements(members.count)
+        return try JinjaOrder(budget).sortedByType(members.elements.map { $0 }) { $0.key.value }
+    }
+
     private mutating func quoted(_ text: TemplateText) throws {
+        // A character has four bytes at most, and `repr` makes it no shorter.
+        if let room, text.count > 4 * max(0, room) { throw Full() }
         try budget.text(text.cost * 2 + 2)
         // Python takes double quotes where they save an escape.
         let quote: Unicode.Scalar = text.string.utf8.contains(0x27) && !text.string.utf8.contains(0x22) ? "\"" : "'"
@@ -94,10 +138,11 @@ struct JinjaWriter {
             out.append(Self.escaped(scalar, quote: quote), foreign: isForeign)
         }
         out.append(String(quote))
+        if text.isMarkup { out = "Markup(" + out + ")" }
         try write(out)
     }
 
-    private static func escaped(_ scalar: Unicode.Scalar, quote: Unicode.Scalar) -> String {
+    static func escaped(_ scalar: Unicode.Scalar, quote: Unicode.Scalar) -> String {
         switch scalar {
         case "\\": "\\\\"
         case quote: "\\" + String(quote)

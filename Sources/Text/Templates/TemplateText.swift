@@ -162,4 +162,7 @@ extension TemplateText: ExpressibleByStringLiteral {
 extension Unicode.Scalar {
     /// `str.isspace()`.
     var isPythonSpace: Bool { properties.isWhitespace || (0x1c...0x1f).contains(value) }
+
+    /// `\w` in Python's patterns.
+    var isPythonWord: Bool { self == "_" || JinjaStrings.isLetter(properties) || properties.numericType != nil }
 }
