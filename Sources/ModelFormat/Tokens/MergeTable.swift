@@ -101,8 +101,10 @@ public struct MergeTable: Sendable {
     /// How many merges there are.
     public var count: Int { merges.count / 3 }
 
-    /// The two tokens of a merge, which must be in 0..<count; a file may say anything.
-    public func pair(_ rank: Int) -> (left: Int32, right: Int32) { (merges[rank * 3], merges[rank * 3 + 1]) }
+    /// The two tokens of a merge, which must be in 0..<count, and the one that they make; a file may say anything.
+    public subscript(rank: Int) -> (left: Int32, right: Int32, made: Int32) {
+        (merges[rank * 3], merges[rank * 3 + 1], merges[rank * 3 + 2])
+    }
 
     private func isMerge(_ rank: Int) -> Bool { rank >= 0 && rank < merges.count / 3 }
 

@@ -11,6 +11,7 @@ struct BytePairEncoder: Sendable {
     private let byteTokens: [Int32]
     private let merges: MergeTable
     private let filter = MadeOnce<MergeFilter>()
+    private let characters = MadeOnce<WholeCharacters>()
     /// Tokens are spelled as text, spaces as U+2581; otherwise as bytes.
     let isText: Bool
     private let unknown: UnknownSymbols
@@ -137,11 +138,13 @@ struct BytePairEncoder: Sendable {
         _ bytes: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, _ scratch: BytePairScratch,
         into ids: inout [Int32], _ meter: inout WorkMeter
     ) throws(CancellationError) {
-        scratch.begin()
         var hasUnknown = false
-        forEachSymbol(bytes, piece) { _, token in
-            scratch.append(token)
-            if token < 0 { hasUnknown = true }
+        if !beginWithCharacters(bytes, piece, scratch) {
+            scratch.begin()
+            forEachSymbol(bytes, piece) { _, token in
+                scratch.append(token)
+                if token < 0 { hasUnknown = true }
+            }
         }
         // Where a character is spelled in bytes, its place is wanted: the queue knows it.
         if hasUnknown, isText {
@@ -150,6 +153,31 @@ struct BytePairEncoder: Sendable {
         }
         try meter.add(scratch.merge(merges))
         for index in 0..<scratch.count where scratch[index] >= 0 { ids.append(scratch[index]) }
+    }
+
+    /// Fills the scratch with the tokens of whole characters; false where merging must begin with bytes.
+    @inline(__always)
+    private func beginWithCharacters(
+        _ bytes: UnsafeBufferPointer<UInt8>, _ piece: Range<Int>, _ scratch: BytePairScratch
+    ) -> Bool {
+        // Words of other characters than ASCII's end in one, as a rule.
+        guard scratch.remembers, !isText, bytes[piece.upperBound - 1] >= 0x80 else { return false }
+        scratch.begin()
+        let characters =
+            scratch.characters
+            ?? characters.get { WholeCharacters(merges, vocabulary, byteTokens: byteTokens) }
+        scratch.characters = characters
+        var before: WholeCharacters.Known?
+        var at = piece.lowerBound
+        while at < piece.upperBound {
+            guard let (known, length) = characters.find(bytes, at, piece.upperBound),
+                before?.mayMergeEarly(with: known) != true
+            else { return false }
+            scratch.append(known.token)
+            before = known
+            at += length
+        }
+        return true
     }
 
     private func encodeLong(

@@ -29,7 +29,11 @@ final class BytePairScratch {
     /// A hash's upper bits are its slot.
     private let pairShift: UInt64
     private let filter: MergeFilter?
+    /// Known once a piece of a long text has wanted them.
+    var characters: WholeCharacters?
     private(set) var count = 0
+    /// Whether pieces are remembered: the text is long.
+    var remembers: Bool { entries != nil }
 
     /// - Parameter remembers: keeps the tokens of pieces and of many pairs, which is of no use for a short text.
     init(remembers: Bool, filter: MergeFilter?) {

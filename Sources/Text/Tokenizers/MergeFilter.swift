@@ -13,7 +13,7 @@ final class MergeFilter: Sendable {
         shift = UInt64(64 - log)
         var bits = [UInt64](repeating: 0, count: 1 << (log - 6))
         for rank in 0..<merges.count {
-            let (left, right) = merges.pair(rank)
+            let (left, right, _) = merges[rank]
             let bit = Self.hash(UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right))) >> shift
             bits[Int(truncatingIfNeeded: bit >> 6)] |= 1 << (bit & 63)
         }
