@@ -70,6 +70,8 @@ struct SubwordJSONTests {
         refused([:], model: ["dropout": 0.1], "dropout")
         refused([:], model: ["unk_token": "x"], "unk_token")
         refused([:], model: ["byte_fallback": true], "byte_fallback")
+        let unigram: [String: Any] = ["type": "Unigram", "vocab": [["a", 0], ["<0x41>", 0]], "unk_id": 0]
+        refused(["model": unigram.merging(["byte_fallback": true]) { $1 }], "byte_fallback")
         refused([:], model: ["end_of_word_suffix": "</w>"], "end_of_word_suffix")
         refused([:], model: ["continuing_subword_prefix": "##"], "continuing_subword_prefix")
         refused([:], model: ["merges": ["a b c"]], "merges[0]")

@@ -129,6 +129,16 @@ def unigram_pipelines(corpus):
         if splitter:
             tokenizer.pre_tokenizer = splitter
         yield "unigram-" + name, added(tokenizer, "<Fox>")
+    # Behind those of the vocabulary, tokens for what it lacks.
+    pairs = [tuple(pair) for pair in data["vocab"]] + [(f"<0x{byte:02X}>", 0.0) for byte in range(256)]
+    for name, normalizer, splitter in [
+            ("bytes", None, p.Metaspace("▁", "always")), ("bytes-whole", n.NFKC(), p.Metaspace("▁", "first", split=False))]:
+        tokenizer = Tokenizer(models.Unigram(pairs, data["unk_id"], byte_fallback=True))
+        if normalizer:
+            tokenizer.normalizer = normalizer
+        tokenizer.pre_tokenizer = splitter
+        tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace("▁", "always")])
+        yield "unigram-" + name, added(tokenizer, "<Fox>")
 
 
 def word_piece_pipelines(corpus):

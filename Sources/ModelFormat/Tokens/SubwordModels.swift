@@ -44,7 +44,7 @@ struct BytePairJSON: Sendable {
     }
 
     /// A token `<0xHH>` stands for a byte that is left over.
-    private static func kind(_ token: String) -> Vocabulary.Kind {
+    fileprivate static func kind(_ token: String) -> Vocabulary.Kind {
         token.utf8.count == 6 && token.hasPrefix("<0x") && token.hasSuffix(">")
             && UInt8(token.dropFirst(3).dropLast(), radix: 16) != nil ? .byte : .normal
     }
@@ -82,10 +82,11 @@ struct UnigramJSON: Sendable {
     let vocabulary: Vocabulary
     private let scores: [Float]
     private let unknown: Int
+    private let hasBytes: Bool
 
     init(_ model: JSONMembers, _ added: AddedTokens, _ path: String) throws {
         try model.allow(["type", "unk_id", "vocab", "byte_fallback"])
-        let hasBytes = try model.bool("byte_fallback") ?? false
+        hasBytes = try model.bool("byte_fallback") ?? false
         guard let list = model["vocab"]?.array else { throw model.refusal("vocab", "is no list") }
         var (tokens, scores): ([String], [Float]) = ([], [])
         for (id, node) in list.enumerated() {
@@ -95,8 +96,8 @@ struct UnigramJSON: Sendable {
             tokens.append(token)
             scores.append(Float(score))
         }
-        if hasBytes { throw model.refusal("byte_fallback", "is true, which is not supported with Unigram") }
-        var kinds = [Vocabulary.Kind](repeating: .normal, count: tokens.count)
+        var kinds =
+            hasBytes ? tokens.map(BytePairJSON.kind) : [Vocabulary.Kind](repeating: .normal, count: tokens.count)
         try added.add(to: &tokens, &kinds)
         // The model itself does not know those that follow its vocabulary.
         scores += [Float](repeating: -.infinity, count: tokens.count - scores.count)
@@ -104,12 +105,16 @@ struct UnigramJSON: Sendable {
         guard tokens.indices.contains(unknown) else { throw model.refusal("unk_id", "is missing or impossible") }
         if kinds[unknown] == .normal { kinds[unknown] = .unknown }
         vocabulary = try Vocabulary(tokens, kinds, .text)
+        guard !hasBytes || vocabulary.byteTokens().allSatisfy({ $0 >= 0 }) else {
+            throw model.refusal("byte_fallback", "is true, but not every byte has a token")
+        }
         self.scores = scores
     }
 
     func encode(into metadata: inout MetadataEncoder) {
         metadata.set("tokenizer.ggml.model", "t5")
         metadata.set("tokenizer.ebb.keeps_scores", true)
+        if hasBytes { metadata.set("tokenizer.ebb.spells_unknown", true) }
         metadata.set("tokenizer.ggml.scores", floats: scores)
         metadata.set("tokenizer.ggml.unknown_token_id", UInt32(clamping: unknown))
     }

@@ -15,6 +15,8 @@ struct UnigramEncoder: Sendable {
     private let collapsesSpaces: Bool
     /// User-defined tokens have scores like others; SentencePiece takes them wherever they stand.
     private let keepsScores: Bool
+    /// Unknown characters are spelled in bytes.
+    private let spellsUnknown: Bool
     private let index = MadeOnce<UnigramIndex>()
 
     /// A text of so many bytes is cut where no token can reach across; finding out where takes milliseconds.
@@ -37,6 +39,7 @@ struct UnigramEncoder: Sendable {
         mergesSpaces = metadata.bool("tokenizer.ggml.remove_extra_whitespaces") ?? false
         collapsesSpaces = metadata.bool("tokenizer.ebb.collapses_spaces") ?? false
         keepsScores = metadata.bool("tokenizer.ebb.keeps_scores") ?? false
+        spellsUnknown = metadata.bool("tokenizer.ebb.spells_unknown") ?? false
         splitsWords = metadata.bool("tokenizer.ebb.splits_words") ?? false
         let key = "tokenizer.ggml.precompiled_charsmap"
         if metadata[key] == nil {
@@ -55,7 +58,7 @@ struct UnigramEncoder: Sendable {
         _ bytes: [UInt8], _ range: Range<Int>, into ids: inout [Int32], _ meter: inout WorkMeter
     ) throws(CancellationError) {
         let text = try normalized(bytes, range, &meter)
-        let index = index.get { UnigramIndex(vocabulary, scores) }
+        let index = known()
         // SentencePiece makes no token that reaches across words, unless spaces are kept as they are.
         let splits = splitsWords || mergesSpaces
         let joins = !splits && text.count >= Self.cutBytes ? vocabulary.bytesBefore(SentencePieceEncoder.space) : []
@@ -185,7 +188,11 @@ struct UnigramEncoder: Sendable {
     func encodePiece(
         _ text: UnsafeBufferPointer<UInt8>, _ range: Range<Int>, into ids: inout [Int32], _ meter: inout WorkMeter
     ) throws(CancellationError) {
-        try encodePiece(text, range, index.get { UnigramIndex(vocabulary, scores) }, into: &ids, &meter)
+        try encodePiece(text, range, known(), into: &ids, &meter)
+    }
+
+    private func known() -> UnigramIndex {
+        index.get { UnigramIndex(vocabulary, scores, spellsUnknown: spellsUnknown) }
     }
 
     /// The best way to write what lies before a place.
@@ -226,10 +233,16 @@ struct UnigramEncoder: Sendable {
         var place = range.count
         while place > 0 {
             let path = paths[place]
-            // Unknown characters in a row are one unknown token.
-            if path.token != unknown || ids.count == first || ids.last != unknown { ids.append(path.token) }
             // Scores that are no numbers may leave a place without a path.
-            place = min(Int(path.start), place - 1)
+            let start = min(Int(path.start), place - 1)
+            if path.token == unknown, !index.byteTokens.isEmpty {
+                let bytes = text[range.lowerBound + start..<range.lowerBound + place]
+                for byte in bytes.reversed() { ids.append(index.byteTokens[Int(byte)]) }
+            } else if path.token != unknown || ids.count == first || ids.last != unknown {
+                // Unknown characters in a row are one unknown token.
+                ids.append(path.token)
+            }
+            place = start
         }
         ids[first...].reverse()
     }
@@ -240,14 +253,18 @@ struct UnigramEncoder: Sendable {
 final class UnigramIndex: Sendable {
     private let vocabulary: Vocabulary
     let lowestScore: Double
+    /// The token of each byte, where unknown characters are spelled in bytes and all have one.
+    let byteTokens: [Int32]
     /// By a hash of the first four bytes: the longest token that begins so, in bytes, 255 at most.
     private let longest: [UInt8]
     private static let slots = 1 << 16
     /// Bytes of a token at most; a longer one is never found.
     private static let tokenLimit = 255
 
-    init(_ vocabulary: Vocabulary, _ scores: Numbers<UInt32>) {
+    init(_ vocabulary: Vocabulary, _ scores: Numbers<UInt32>, spellsUnknown: Bool) {
         self.vocabulary = vocabulary
+        let bytes = spellsUnknown ? vocabulary.byteTokens() : []
+        byteTokens = bytes.contains { $0 < 0 } ? [] : bytes
         var (lowest, longest) = (Double.infinity, [UInt8](repeating: 0, count: Self.slots))
         for id in 0..<Int32(clamping: vocabulary.count) where Self.isText(vocabulary.kind(id)) {
             if vocabulary.kind(id) == .normal { lowest = min(lowest, Double(Float(bitPattern: scores[Int(id)]))) }
