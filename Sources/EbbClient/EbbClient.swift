@@ -94,6 +94,7 @@ public final class EbbClient: Sendable {
         request.deadlineMs = options.deadline?.deadlineMilliseconds ?? 0
         request.reproducible = options.isReproducible
         request.sharedPrefix = options.sharesPrefix
+        request.channels = options.separatesChannels
         return Generation(answers: try await open().stream(.generate(request)))
     }
 

@@ -97,6 +97,9 @@ public struct GenerationOptions: Sendable, Hashable {
     public var isReproducible = false
     /// The kept conversation may be continued by requests of other users too; else it is the own user's alone.
     public var sharesPrefix = false
+    /// Thinking and calls of tools come as events of their own, where the model marks them, without their marks. Otherwise all
+    /// text is the answer.
+    public var separatesChannels = false
 
     public init() {}
 
@@ -158,10 +161,41 @@ public struct GenerationSummary: Sendable, Hashable {
     }
 }
 
+/// A call of a tool that a model wrote.
+public struct ToolCall: Sendable, Hashable {
+    /// Among the calls of the answer, from 0.
+    public let index: Int
+    /// What the model calls it, or empty.
+    public let id: String
+    public let name: String
+    /// A JSON object.
+    public let argumentsJSON: String
+
+    init(_ call: EbbToolCall) {
+        (index, id, name, argumentsJSON) = (Int(call.index), call.id, call.name, call.argumentsJson)
+    }
+}
+
 /// What a generation yields: pieces of text, and last its summary.
 public enum GenerationEvent: Sendable {
+    /// A piece of the answer.
     case text(String)
+    /// A piece of what the model thinks before it answers.
+    case thinking(String)
+    /// A piece of a call as the model writes it, and the call where it is complete with it. One that is never complete was
+    /// cut off, or is wrong.
+    case call(text: String, ToolCall?)
     case finished(GenerationSummary)
+}
+
+extension GenerationEvent {
+    init(_ delta: EbbDelta) {
+        switch delta.channel {
+        case .thinking: self = .thinking(delta.text)
+        case .toolCall: self = .call(text: delta.text, delta.hasCall ? ToolCall(delta.call) : nil)
+        case .answer, .UNRECOGNIZED: self = .text(delta.text)
+        }
+    }
 }
 
 /// A running generation: an asynchronous sequence of events. Leaving the loop early cancels it.
@@ -175,7 +209,7 @@ public struct Generation: AsyncSequence, Sendable {
         public mutating func next() async throws -> GenerationEvent? {
             guard let answer = try await base.next() else { return nil }
             switch answer {
-            case .delta(let delta): return .text(delta.text)
+            case .delta(let delta): return GenerationEvent(delta)
             case .finished(let finished): return .finished(GenerationSummary(finished))
             case .failure(let failure): throw ClientError(failure)
             default: throw ClientError(.protocolViolation, "ebbd sent an answer that belongs to another request")
@@ -185,7 +219,7 @@ public struct Generation: AsyncSequence, Sendable {
 
     public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(base: answers.makeAsyncIterator()) }
 
-    /// Waits for the whole text.
+    /// Waits for the whole answer, without thinking and calls.
     public func text() async throws -> String {
         var text = ""
         for try await event in self {

@@ -141,7 +141,7 @@ struct AdmissionTests {
     func stalledReader() async throws {
         let model = try HostedTestModel()
         let (slow, quick) = (GenerationHandle(), GenerationHandle())
-        for _ in 0..<GenerationHandle.waitingLimit { slow.send(.delta(text: "", tokens: 0)) }
+        for _ in 0..<GenerationHandle.waitingLimit { slow.send(.delta(AnswerPart(text: ""), tokens: 0)) }
         try model.hosted.submit(HostedTestModel.request([5], tokens: 20), slow) {}
         try model.hosted.submit(HostedTestModel.request([5], tokens: 20), quick) {}
         for _ in 0..<30 { model.turn() }

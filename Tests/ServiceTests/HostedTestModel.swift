@@ -80,7 +80,7 @@ extension GenerationHandle {
         var text = ""
         for await event in events {
             switch event {
-            case .delta(let piece, _): text += piece
+            case .delta(let part, _): text += part.text
             case .finished(let summary): return (text, summary, nil)
             case .failed(let error): return (text, nil, error)
             }

@@ -52,6 +52,7 @@ struct ServiceTests {
             for try await event in try await ebb.generate("smollm2", chat: [question], options: greedy(40)) {
                 switch event {
                 case .text(let piece): text += piece
+                case .thinking, .call: Issue.record("nobody asked for channels")
                 case .finished(let figures): summary = figures
                 }
             }
@@ -159,6 +160,7 @@ struct ServiceTests {
                     pieces += 1
                     if pieces == 5 { service.source.say(.critical) }
                     if pieces == 6 { try await service.until("no layer expanded") { $0.expanded == 0 } }
+                case .thinking, .call: Issue.record("nobody asked for channels")
                 case .finished(let figures): summary = figures
                 }
             }

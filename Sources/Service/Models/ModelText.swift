@@ -26,10 +26,13 @@ struct ChatSupport: Sendable {
     /// Why the template that the model has cannot be used.
     let problem: String?
     let forms: ContentForms?
+    /// nil where the model marks neither thinking nor calls of tools.
+    let channels: ChannelFormat?
 
     init(_ metadata: Metadata, _ tokenizer: Tokenizer) {
         (template, problem) = ChatTemplate.read(metadata, tokenizer: tokenizer)
         forms = template.map { ContentForms($0) }
+        channels = template.flatMap { ChannelFormat.find($0, tokenizer) }
     }
 
     /// - Throws: ``ServiceError`` that says what to do instead.

@@ -5,7 +5,7 @@ import Text
 /// The messages of a chat, the tools it may call, and what else a template reads.
 struct Conversation {
     private let messages: [JSONValue]
-    private let tools: [JSONValue]
+    let tools: [JSONValue]
     private let variables: OrderedDictionary<String, JSONValue>
     private let trustsText: Bool
 
@@ -22,8 +22,6 @@ struct Conversation {
         variables = settings.merging(own) { $1 }
         trustsText = chat.trustsText
     }
-
-    var offersTools: Bool { !tools.isEmpty }
 
     /// Equal messages make equal prompts: role, content, then the others in their order.
     private static func message(_ message: EbbMessage) throws -> JSONValue {

@@ -13,7 +13,7 @@ extension RequestHandler {
         let bytes = try RequestBounds(limits).bytes(of: request)
         let model = try await registry.require(request.model, origin, peer: client.peer)
         try model.demand(encoder: false)
-        let tokens = try await prompt(request, bytes, origin, model)
+        let (tokens, channels) = try await prompt(request, bytes, origin, model)
         let held = try ledger.promise(
             .prompts, tokens.count * MemoryLayout<Int32>.size * 2, for: "a prompt of \(tokens.count) tokens")
         defer { withExtendedLifetime(held) {} }
@@ -22,23 +22,27 @@ extension RequestHandler {
             stop: request.stop, origin: origin)
         wanted.isReproducible = request.reproducible || request.sampling.hasSeed
         wanted.sharesPrefix = request.sharedPrefix
+        wanted.channels = channels
         try await stream(wanted, model.name, reply)
     }
 
-    /// The prompt's tokens: a conversation is rendered first.
+    /// The prompt's tokens, a conversation being rendered first, and what tells the channels of the answer apart.
     private func prompt(
         _ request: EbbGenerate, _ bytes: Int, _ origin: RequestOrigin, _ model: LoadedModel
-    ) async throws -> [Int32] {
-        let tokens = try await texts.run(.text(bytes: bytes), origin, cost: bytes) { job in
+    ) async throws -> ([Int32], ChannelReader?) {
+        let (tokens, channels) = try await texts.run(.text(bytes: bytes), origin, cost: bytes) { job in
             if case .chat(let chat)? = request.input {
                 let conversation = try Conversation(chat, settings: variables.of(model.name))
                 try conversation.demandTexts(model.name)
                 let prompt = try rendered(conversation, chat, bytes, model.name, model.text, job)
-                return try self.tokens(prompt, model.text.tokenizer, job)
+                let channels = reader(request, model, prompt, tools: conversation.tools)
+                return (try self.tokens(prompt, model.text.tokenizer, job), channels)
             }
             try job.reserve(model.text.tokenizer.workingBytes(forUTF8Count: bytes), for: "a prompt of \(bytes) bytes")
-            return try model.text.tokenizer.encode(
+            let channels = reader(request, model, MarkedText(trusting: request.prompt), tools: [])
+            let tokens = try model.text.tokenizer.encode(
                 request.prompt, addSpecial: true, parseSpecial: true, isCancelled: { job.isCancelled })
+            return (tokens, channels)
         }
         guard !tokens.isEmpty else { throw ServiceError(.badRequest, "the prompt is empty") }
         guard tokens.count < model.contextLimit else {
@@ -46,7 +50,14 @@ extension RequestHandler {
                 .contextFull,
                 "the prompt has \(tokens.count) tokens, the context of \(model.name) \(model.contextLimit)")
         }
-        return tokens
+        return (tokens, channels)
+    }
+
+    private func reader(
+        _ request: EbbGenerate, _ model: LoadedModel, _ prompt: MarkedText, tools: [JSONValue]
+    ) -> ChannelReader? {
+        guard request.channels, let format = model.text.chat.channels else { return nil }
+        return ChannelReader(format, prompt: prompt, tools: tools)
     }
 
     /// Has the engine generate, and passes on what it says.
@@ -56,7 +67,7 @@ extension RequestHandler {
         try await thread.perform { try $0.submit(wanted, to: name, handle) }
         for await event in handle.events {
             switch event {
-            case .delta(let text, let tokens): try await reply(.delta(EbbDelta(text, tokens: tokens)))
+            case .delta(let part, let tokens): try await reply(.delta(EbbDelta(part, tokens: tokens)))
             case .finished(let summary): return try await reply(.finished(EbbFinished(summary)))
             case .failed(let error): throw error
             }

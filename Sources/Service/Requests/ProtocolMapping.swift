@@ -2,6 +2,7 @@ import EbbProtocol
 import Engine
 import Foundation
 import Governor
+import Text
 
 // The service's values as the protocol's messages, and back: the one place where they meet.
 
@@ -101,10 +102,25 @@ extension EbbModel {
 }
 
 extension EbbDelta {
-    init(_ text: String, tokens: Int) {
+    init(_ part: AnswerPart, tokens: Int) {
         self.init()
-        self.text = text
+        text = part.text
         self.tokens = UInt32(clamping: tokens)
+        channel =
+            switch part.channel {
+            case .answer: .answer
+            case .thinking: .thinking
+            case .toolCall: .toolCall
+            }
+        if let (number, call) = part.call { self.call = EbbToolCall(call, number: number) }
+    }
+}
+
+extension EbbToolCall {
+    init(_ call: ToolCall, number: Int) {
+        self.init()
+        index = UInt32(clamping: number)
+        (id, name, argumentsJson) = (call.id, call.name, call.arguments)
     }
 }
 

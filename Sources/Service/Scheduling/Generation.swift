@@ -53,7 +53,7 @@ final class Generation {
         feed = PromptFeed(request.prompt, fed: sequence.count)
         tokens = request.prompt
         sampler = Sampler(request.sampling)
-        text = AnswerText(model.tokenizer, stop: request.stop)
+        text = AnswerText(model.tokenizer, stop: request.stop, channels: request.channels)
         endTokens = model.tokenizer.endOfGeneration
         modeChangesBefore = modeChanges
         started = clock.now
@@ -114,8 +114,8 @@ final class Generation {
         }
     }
 
-    private func give(_ piece: String) {
-        if !piece.isEmpty { handle.send(.delta(text: piece, tokens: generated)) }
+    private func give(_ parts: [AnswerPart]) {
+        for part in parts { handle.send(.delta(part, tokens: generated)) }
     }
 
     /// Tells the client how the answer has ended.

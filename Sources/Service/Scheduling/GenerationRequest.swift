@@ -1,8 +1,9 @@
 import Engine
+import Text
 
 /// What a generation tells its client.
 enum GenerationEvent: Sendable {
-    case delta(text: String, tokens: Int)
+    case delta(AnswerPart, tokens: Int)
     case finished(GenerationSummary)
     case failed(ServiceError)
 }
@@ -29,6 +30,8 @@ struct GenerationRequest: Sendable {
     var origin: RequestOrigin
     /// All steps in one arithmetic, whatever the governor does.
     var isReproducible = false
+    /// What tells the channels of the answer apart; nil where all of it is the answer.
+    var channels: ChannelReader?
     /// Whether other users' requests may continue the kept conversation.
     var sharesPrefix = false
 

@@ -34,6 +34,12 @@ struct StopFilter {
         let isPrinted: Bool
     }
 
+    /// Text that can be given out: printed, or the names of special tokens.
+    struct Run: Equatable {
+        let text: String
+        let isPrinted: Bool
+    }
+
     private var stops: [Stop]
     private var held: [Held] = []
     private(set) var hasStopped = false
@@ -43,9 +49,9 @@ struct StopFilter {
     /// What can be given out after some text. Of two stop texts the one that is complete first counts, of those that are
     /// complete together the longest; nothing from its beginning on is given out.
     /// - Parameter isPrinted: false for the name of a special token.
-    mutating func append(_ text: String, isPrinted: Bool = true) -> String {
-        if hasStopped { return "" }
-        if stops.isEmpty { return isPrinted ? text : "" }
+    mutating func append(_ text: String, isPrinted: Bool = true) -> [Run] {
+        if hasStopped || text.isEmpty { return [] }
+        if stops.isEmpty { return [Run(text: text, isPrinted: isPrinted)] }
         for byte in text.utf8 {
             held.append(Held(byte: byte, isPrinted: isPrinted))
             var longest = 0
@@ -62,10 +68,23 @@ struct StopFilter {
     }
 
     /// What was held back, when the text ends.
-    mutating func finish() -> String { release(held.count) }
+    mutating func finish() -> [Run] { release(held.count) }
 
-    private mutating func release(_ count: Int) -> String {
-        defer { held.removeFirst(count) }
-        return String(decoding: held.prefix(count).lazy.filter(\.isPrinted).map(\.byte), as: UTF8.self)
+    private mutating func release(_ count: Int) -> [Run] {
+        var runs: [Run] = []
+        var rest = held.prefix(count)
+        while let first = rest.first {
+            let run = rest.prefix { $0.isPrinted == first.isPrinted }
+            runs.append(
+                Run(text: String(decoding: run.lazy.map(\.byte), as: UTF8.self), isPrinted: first.isPrinted))
+            rest = rest.dropFirst(run.count)
+        }
+        held.removeFirst(count)
+        return runs
     }
+}
+
+extension [StopFilter.Run] {
+    /// What is part of the text.
+    var printed: String { lazy.filter(\.isPrinted).map(\.text).joined() }
 }

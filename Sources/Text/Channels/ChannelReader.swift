@@ -7,7 +7,7 @@
 /// parameter. Within thinking the marks of calls count only as control tokens.
 ///
 /// What a byte costs depends on the format alone. A call is kept until it is complete, nothing else is.
-public struct ChannelReader {
+public struct ChannelReader: Sendable {
     enum Place: Hashable {
         case answer, thinking, header, call
         case protected(Int)

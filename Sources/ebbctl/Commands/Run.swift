@@ -8,7 +8,7 @@ struct Run: AsyncParsableCommand {
         abstract: "Answer a question, or continue a text, and stream it to the terminal.",
         discussion: """
             The text is put as a user's message through the model's chat template. --raw continues it as it is instead: that \
-            is what base models need.
+            is what base models need. What a model thinks before it answers goes to standard error, dimmed in a terminal.
 
             EXAMPLES
               ebbctl run smollm2 "Why is the sky blue?"
@@ -28,7 +28,10 @@ struct Run: AsyncParsableCommand {
     @Flag(help: "Continue the text as it is, without a chat template.")
     var raw = false
 
-    @Flag(help: "Print JSON when it is done, instead of streaming.")
+    @Flag(help: "Do not show what the model thinks before it answers.")
+    var hideThinking = false
+
+    @Flag(help: "Print JSON when it is done, instead of streaming: thinking and calls of tools apart.")
     var json = false
 
     @OptionGroup var template: TemplateArguments
@@ -51,11 +54,13 @@ struct Run: AsyncParsableCommand {
         } else {
             var messages = system.map { [ChatMessage(role: "system", content: $0)] } ?? []
             messages.append(ChatMessage(role: "user", content: text))
+            var options = serving.applied(to: sampling.options)
+            options.separatesChannels = true
             generation = try await ebb.generate(
-                model, chat: messages, template: try template.options(), options: serving.applied(to: sampling.options))
+                model, chat: messages, template: try template.options(), options: options)
         }
-        let (answer, summary) = try await Streaming.show(generation, quiet: json)
-        if json { try JSONOutput.line(Streaming.Report(answer, summary)) }
+        let answer = try await AnswerView(shows: !json, showsThinking: !hideThinking).show(generation)
+        if json { try JSONOutput.line(AnswerView.Report(answer)) }
     }
 }
 
@@ -77,6 +82,9 @@ struct Chat: AsyncParsableCommand {
     @Option(help: "A system message before the conversation.")
     var system: String?
 
+    @Flag(help: "Do not show what the model thinks before it answers.")
+    var hideThinking = false
+
     @OptionGroup var template: TemplateArguments
     @OptionGroup var sampling: SamplingOptions
     @OptionGroup var serving: ServingOptions
@@ -84,6 +92,8 @@ struct Chat: AsyncParsableCommand {
 
     func run() async throws {
         let template = try template.options()
+        var options = serving.applied(to: sampling.options)
+        options.separatesChannels = true
         let ebb = try await daemon.connect()
         var messages = system.map { [ChatMessage(role: "system", content: $0)] } ?? []
         let lines = TextLines.standardInput()
@@ -91,58 +101,9 @@ struct Chat: AsyncParsableCommand {
             Terminal.error("> ", newline: false)
             guard let line = try lines.next(), !line.text.isEmpty else { return }
             messages.append(ChatMessage(role: "user", content: line.text))
-            let generation = try await ebb.generate(
-                model, chat: messages, template: template, options: serving.applied(to: sampling.options))
-            let (answer, _) = try await Streaming.show(generation, quiet: false)
-            messages.append(ChatMessage(role: "assistant", content: answer))
+            let generation = try await ebb.generate(model, chat: messages, template: template, options: options)
+            let answer = try await AnswerView(shows: true, showsThinking: !hideThinking).show(generation)
+            messages.append(answer.message)
         }
-    }
-}
-
-/// Shows a generation as it comes, and its speed when it is done.
-enum Streaming {
-    struct Report: Encodable {
-        let text, reason: String
-        let prompt_tokens, reused_tokens, generated_tokens, mode_changes: Int
-        let prefill_tokens_per_second, decode_tokens_per_second: Double
-
-        init(_ text: String, _ summary: GenerationSummary?) {
-            self.text = text
-            reason = summary?.reason == .length ? "length" : "stop"
-            prompt_tokens = summary?.promptTokens ?? 0
-            reused_tokens = summary?.reusedTokens ?? 0
-            generated_tokens = summary?.generatedTokens ?? 0
-            mode_changes = summary?.modeChanges ?? 0
-            prefill_tokens_per_second = summary?.prefillRate ?? 0
-            decode_tokens_per_second = summary?.decodeRate ?? 0
-        }
-    }
-
-    static func show(_ generation: Generation, quiet: Bool) async throws -> (String, GenerationSummary?) {
-        var answer = ""
-        var summary: GenerationSummary?
-        do {
-            for try await event in generation {
-                switch event {
-                case .text(let piece):
-                    answer += piece
-                    if !quiet { try Terminal.generated(piece) }
-                case .finished(let figures): summary = figures
-                }
-            }
-        } catch {
-            // The error begins a line of its own.
-            if !quiet, !answer.isEmpty, Terminal.isTerminal { Terminal.error("") }
-            throw error
-        }
-        guard !quiet, let summary else { return (answer, summary) }
-        try Terminal.out("\n")
-        let kept = summary.reusedTokens > 0 ? " (\(summary.reusedTokens) more were kept)" : ""
-        let changes = summary.modeChanges > 0 ? ", \(summary.modeChanges) layers changed mode" : ""
-        let end = summary.reason == .length ? ", cut at the length limit" : ""
-        Terminal.error(
-            "[prefill \(summary.promptTokens - summary.reusedTokens) tokens\(kept), \(Human.decimal(summary.prefillRate, 1)) t/s; decode "
-                + "\(summary.generatedTokens) tokens, \(Human.decimal(summary.decodeRate, 1)) t/s\(changes)\(end)]")
-        return (answer, summary)
     }
 }

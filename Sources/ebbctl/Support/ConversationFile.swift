@@ -75,3 +75,19 @@ enum ConversationFile {
         CommandError(.badInput, "\(path == "-" ? "standard input" : path): \(why)")
     }
 }
+
+extension Answer {
+    /// As a template reads it in the next turn. What was thought is not part of it.
+    var message: ChatMessage {
+        guard !calls.isEmpty else { return ChatMessage(role: "assistant", content: text) }
+        let list = calls.map { call in
+            let function: JSONValue = .object([
+                "name": .string(call.name),
+                "arguments": (try? JSONValue(parsing: call.argumentsJSON)) ?? .string(call.argumentsJSON),
+            ])
+            return JSONValue.object(["type": .string("function"), "id": .string(call.id), "function": function])
+        }
+        return ChatMessage(
+            role: "assistant", content: text, moreJSON: JSONValue.object(["tool_calls": .array(list)]).text)
+    }
+}

@@ -12,7 +12,7 @@ extension JSONValue {
         case .bool(let bool): out += bool ? "true" : "false"
         case .int(let int): out += String(int)
         case .double(let double): out += double.isFinite ? String(double) : "null"
-        case .string(let text): Self.write(text, to: &out)
+        case .string(let text): out += JSONText.quoted(text)
         case .array(let items):
             out += "["
             for (index, item) in items.enumerated() {
@@ -24,29 +24,11 @@ extension JSONValue {
             out += "{"
             for (index, member) in members.enumerated() {
                 if index > 0 { out += ", " }
-                Self.write(member.key, to: &out)
+                out += JSONText.quoted(member.key)
                 out += ": "
                 member.value.write(to: &out)
             }
             out += "}"
         }
-    }
-
-    private static func write(_ text: String, to out: inout String) {
-        out += "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"": out += "\\\""
-            case "\\": out += "\\\\"
-            case "\n": out += "\\n"
-            case "\r": out += "\\r"
-            case "\t": out += "\\t"
-            case "\u{0}"..<" ":
-                let digits = String(scalar.value, radix: 16)
-                out += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-            default: out.unicodeScalars.append(scalar)
-            }
-        }
-        out += "\""
     }
 }
