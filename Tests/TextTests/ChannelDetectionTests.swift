@@ -39,6 +39,9 @@ struct ChannelDetectionTests {
         #expect(isNone)
         // Six renderings of 200 ms, and room for a loaded machine.
         #expect(time < .seconds(60))
+        // As much text as a template may write is not read by every format.
+        let long = "{% for m in messages %}{{ m }}{% endfor %}{{ '<think>' * 100000 }}"
+        #expect(try Self.found(long)?.calls == nil)
     }
 
     @Test("Channel: a model's own template and vocabulary give its format")

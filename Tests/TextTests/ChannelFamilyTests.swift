@@ -139,6 +139,14 @@ struct FamilyAnswer: Sendable, CustomTestStringConvertible {
     ]
 
     static let several: [FamilyAnswer] = [
+        // Code is no JSON, though an object stands in it.
+        FamilyAnswer(
+            thinking: nil, calls: "functionary-3.2", prompt: ">>>", text: "python\nx = {\"a\": 1}\n"),
+        FamilyAnswer(
+            thinking: nil, calls: "harmony", prompt: "<|start|>assistant",
+            text:
+                "<|channel|>commentary to=functions.f<|message|>{\"x\": <|start|>assistant<|channel|>final<|message|>A<|return|>",
+            read: ("", "A")),
         FamilyAnswer(
             thinking: nil, calls: "harmony", prompt: "<|start|>assistant",
             text:

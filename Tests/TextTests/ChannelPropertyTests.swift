@@ -5,14 +5,6 @@ import Testing
 
 @Suite("Channels of whatever a model writes")
 struct ChannelPropertyTests {
-    private static func formats() -> [ChannelFormat] {
-        let thinking = ChannelFormat.thinkingStyles.map { ChannelFormat(thinking: $0.style) }
-        let calls = ChannelFormat.callStyles.map { style in
-            ChannelFormat(thinking: ChannelFormat.thinkingStyles.first?.style, calls: style.style, dropped: ["<d>"])
-        }
-        return thinking + calls + ChannelFormat.whole.map(\.format)
-    }
-
     /// Every mark that is text no more once it is recognized.
     private static func removable(_ format: ChannelFormat) -> [String] {
         let opens = (format.thinking?.opens ?? []) + (format.calls?.opens ?? []) + (format.headers?.opens ?? [])
@@ -65,8 +57,8 @@ struct ChannelPropertyTests {
     @Test("Channel: no word is lost and none is written twice, and a text reads the same however it is cut")
     func nothingLost() throws {
         var random = TestRandom(seed: 16)
-        for format in Self.formats() {
-            for _ in 0..<300 {
+        for format in ChannelFormat.all {
+            for _ in 0..<150 {
                 let (parts, words) = Self.text(format, &random)
                 let prompts = [""] + (format.headers?.promptEnds ?? []) + (format.thinking?.promptEnds ?? [])
                 let prompt = prompts.randomElement(using: &random) ?? ""
@@ -87,9 +79,9 @@ struct ChannelPropertyTests {
     @Test("Channel: what comes out is what was written less marks and the line ends beside them")
     func lessMarks() throws {
         var random = TestRandom(seed: 8)
-        for format in Self.formats() {
+        for format in ChannelFormat.all {
             let removable = Self.removable(format).filter { !$0.isEmpty }
-            for _ in 0..<200 {
+            for _ in 0..<100 {
                 let (parts, _) = Self.text(format, &random)
                 var reader = ChannelReader(format, prompt: MarkedText(trusting: ""), offersTools: true)
                 let pieces = reader.append(parts.joined(), isPrinted: true) + reader.finish()
@@ -125,7 +117,7 @@ struct ChannelPropertyTests {
     @Test("Channel: random bytes of tokens, printed or not, never trap")
     func randomTokens() throws {
         var random = TestRandom(seed: 3)
-        for format in Self.formats() {
+        for format in ChannelFormat.all {
             var reader = ChannelReader(format, prompt: MarkedText(trusting: ""), offersTools: true)
             for _ in 0..<50 {
                 for part in Self.text(format, &random).parts {
@@ -142,7 +134,7 @@ struct ChannelPropertyTests {
             "<", "<think>", "{", "\"", "<tool_call>{\"name\": \"f\", \"arguments\": {", "\n", "[", "<|channel|>", ">>>",
         ])
     func linear(piece: String) throws {
-        for format in Self.formats() {
+        for format in ChannelFormat.all {
             let text = String(repeating: piece, count: 50_000 / piece.utf8.count)
             let read = Self.read(format, [text], prompt: "")
             #expect(read.answer.utf8.count + read.thinking.utf8.count + read.raw.utf8.count <= text.utf8.count)

@@ -188,4 +188,41 @@ struct ChannelTemplateTests {
             #expect(isWhole == (row.count < 5), "\(row[0])")
         }
     }
+
+    /// Templates whose prompts end within thinking, where thinking is asked for.
+    private static let beginWithin: Set<String> = [
+        "Apriel-1.6-15b-Thinker-fixed", "Bielik-11B-v3.0-Instruct", "Cohere2MoE",
+        "deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B",
+        "deepseek-ai-DeepSeek-V3.1", "deepseek-ai-DeepSeek-V3.2", "deepseek-ai-DeepSeek-V4",
+        "deepseek-ai-DeepSeek-V4-Flash-0731", "GLM-4.7-Flash", "inclusionai-ling-3.0-flash", "Kimi-K3",
+        "llama-cpp-rwkv-world", "MiniMax-M2", "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "NVIDIA-Nemotron-Nano-v2",
+        "openbmb-MiniCPM5-1B", "poolside-Laguna-S-2.1", "poolside-Laguna-XS-2.1", "poolside-Laguna-XS.2",
+        "Qwen-QwQ-32B", "Qwen3.5-4B", "Reka-Edge", "Spark2.5", "StepFun3.5-Flash",
+    ]
+
+    @Test("Channel: a prompt that its template ends within thinking begins there, whatever a user writes")
+    func prompts() throws {
+        var found: Set<String> = []
+        for (name, source) in try FetchedTemplates.sources() {
+            let template = try ChatTemplate(source, bosText: "<bos>", eosText: "<eos>")
+            guard let format = ChannelFormat.found(template)?.format else { continue }
+            let marks = (format.thinking?.promptEnds ?? []) + (format.headers?.promptEnds ?? [])
+            func place(_ content: String, isPrompt: Bool) throws -> ChannelReader.Place? {
+                let prompt = try? template.prompt(
+                    messages: [ChatTemplate.message(role: "user", content: content)], tools: [try Self.tool("f")],
+                    variables: [
+                        "enable_thinking": .bool(true), "thinking": .bool(true), "functions": .string("f"),
+                        "datetime": .string("noon"),
+                    ], addGenerationPrompt: isPrompt, timeLimit: .seconds(60))
+                return prompt.map(format.firstPlace)
+            }
+            let honest = try place("q", isPrompt: true)
+            if honest == .thinking { found.insert(name) }
+            for mark in marks {
+                #expect(try place("q" + mark, isPrompt: true) == honest, "\(name)")
+                #expect(try place("q" + mark, isPrompt: false) != .thinking, "\(name)")
+            }
+        }
+        #expect(found == Self.beginWithin)
+    }
 }

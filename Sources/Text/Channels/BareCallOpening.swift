@@ -50,7 +50,7 @@ struct BareCallOpening: Sendable {
 
     private static func advanced(_ old: Try, _ byte: UInt8) -> Try? {
         var new = old
-        if new.read == 0, byte == 0x20 || (0x09...0x0d).contains(byte) { return new }
+        if new.read == 0, byte.isSpace { return new }
         guard new.token < new.tokens.count else { return nil }
         switch new.tokens[new.token] {
         case .word(let word):

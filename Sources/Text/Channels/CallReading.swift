@@ -12,12 +12,13 @@ struct CallReading: Sendable {
         switch grammar {
         case .object: return Self.object(text)
         case .keyed:
-            guard let members = JSONText.members(text), members.count == 1, let (name, arguments) = members.first,
-                let key = Optional(name), !key.isEmpty, let arguments = Self.arguments(arguments)
+            guard let members = JSONText.members(text), members.count == 1, let (name, written) = members.first,
+                !name.isEmpty, let arguments = Self.arguments(written)
             else { return nil }
-            return ToolCall(name: key, arguments: arguments)
+            return ToolCall(name: name, arguments: arguments)
         case .named(let marks):
-            guard JSONText.isObject(text) else { return nil }
+            // Behind a header that gave the name, the object is all.
+            guard JSONText.isObject(text), header == nil || before.allSatisfy(\.isSpace) else { return nil }
             return Self.named(marks, String(decoding: before, as: UTF8.self), header, text)
         case .tagged, .nested, .python, .gemma: return nil
         }
@@ -112,6 +113,11 @@ struct CallReading: Sendable {
         else { return nil }
         return [ToolCall(name: name, arguments: arguments)]
     }
+}
+
+extension UInt8 {
+    /// White space of ASCII.
+    var isSpace: Bool { self == 0x20 || (0x09...0x0d).contains(self) }
 }
 
 extension StringProtocol {

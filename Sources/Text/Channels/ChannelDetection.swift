@@ -68,9 +68,11 @@ struct ChannelProbe {
         var turns: [Turn] = []
         for (content, isThinking) in [("", true), (Self.answer, false)] {
             for asText in [false, true] {
-                let turn = Self.assistant(content: content, isThinking: isThinking, argumentsAreText: asText)
-                guard let text = Self.rendered(template, turn, openWithTools == nil ? [] : tools) else { continue }
-                turns.append(Self.cut(text, open))
+                let said = Self.assistant(content: content, isThinking: isThinking, argumentsAreText: asText)
+                guard let text = Self.rendered(template, said, openWithTools == nil ? [] : tools) else { continue }
+                let turn = Self.cut(text, open)
+                // A turn of a few words is short. What is not is not read by all formats.
+                if turn.text.utf8.count <= Self.longestTurn { turns.append(turn) }
                 break
             }
         }
@@ -91,6 +93,7 @@ struct ChannelProbe {
     }
 
     private static let longestMark = 40
+    private static let longestTurn = 1 << 14
 }
 
 extension ChannelFormat {

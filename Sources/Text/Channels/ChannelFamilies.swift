@@ -23,6 +23,14 @@ extension ChannelFormat {
         ("<thinking>", ThinkingStyle("<thinking>", "</thinking>")),
     ]
 
+    /// Every way of writing calls and every way of thinking, once at least.
+    public static var all: [ChannelFormat] {
+        let dropped = answerMarks.flatMap(\.marks)
+        return whole.map(\.format)
+            + thinkingStyles.map { ChannelFormat(thinking: $0.style, dropped: dropped) }
+            + callStyles.map { ChannelFormat(thinking: thinkingStyles.first?.style, calls: $0.style, dropped: dropped) }
+    }
+
     /// Marks around the answer itself, and what in a template says that a model writes them.
     static let answerMarks: [(evidence: String, marks: [String])] = [
         ("<|START_THINKING|>", ["<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"]),

@@ -47,6 +47,27 @@ public struct ChannelFormat: Sendable {
         for (index, protection) in calls.grammar.protections.enumerated() {
             marks.append(ChannelMark(protection.open, .protect(index)))
         }
-        return marks
+        return marks + (headers?.opens ?? []).map { ChannelMark($0, .beginHeader) }
+    }
+}
+
+extension ChannelFormat {
+    /// Where an answer begins: what a template wrote at the prompt's very end says so.
+    func firstPlace(_ prompt: MarkedText) -> ChannelReader.Place {
+        let bytes = Array(prompt.text.utf8)
+        guard let last = prompt.trusted.last, last.upperBound >= bytes.count, bytes.indices.contains(last.lowerBound)
+        else { return .answer }
+        let tail = bytes[last.lowerBound...]
+        if let headers, headers.promptEnds.contains(where: { tail.ends(with: $0) }) { return .header }
+        var text = tail
+        while let byte = text.last, byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\n") { text.removeLast() }
+        if let thinking, thinking.promptEnds.contains(where: { text.ends(with: $0) }) { return .thinking }
+        return .answer
+    }
+}
+
+extension ArraySlice<UInt8> {
+    fileprivate func ends(with text: String) -> Bool {
+        !text.isEmpty && suffix(text.utf8.count).elementsEqual(text.utf8)
     }
 }

@@ -21,7 +21,7 @@ public struct ChannelReader: Sendable {
         }
     }
 
-    private struct Written {
+    private struct Written: Sendable {
         let byte: UInt8
         let isPrinted: Bool
         /// Belongs to the text of calls, printed or not.
@@ -42,23 +42,11 @@ public struct ChannelReader: Sendable {
     private var pieces: [ChannelPiece] = []
     /// Line ends that still belong to the last mark.
     private var lines = 0
-    /// Bytes of the answer, to know its beginning.
+    /// Bytes of the answer that are no line ends, to know its beginning.
     private var answered = 0
     private var bare: BareCallOpening?
-    private var call = CallState()
+    private var call = CallProgress()
     private var headerStart = 0
-
-    /// A call as far as it is written.
-    private struct CallState {
-        var text: [UInt8] = []
-        /// Where its JSON object begins.
-        var objectStart = 0
-        var braces = 0
-        var brackets = 0
-        var isEscaped = false
-        /// The name that a header gave.
-        var name: String?
-    }
 
     /// - Parameters:
     ///   - prompt: the rendered prompt, whose end says whether the answer begins within thinking (a template that ends in
@@ -120,13 +108,13 @@ extension ChannelReader {
             if byte == UInt8(ascii: "\n") { return }
         }
         held.append(written)
-        if place == .answer { answered += 1 }
+        if place == .answer, byte != UInt8(ascii: "\n") { answered += 1 }
         if place.channel == .toolCall, written.isInner { call.text.append(byte) }
         if case .protected(let index) = place, isWithinQuote(index, byte) { return }
         if let mark = finder.step(byte) {
             perform(mark, isControl: !written.isPrinted)
         } else if place == .call {
-            followJSON(byte)
+            if written.isInner { followJSON(byte) }
         } else if bare != nil {
             followBareCall(byte)
         }
@@ -189,12 +177,12 @@ extension ChannelReader {
 extension ChannelReader {
     private mutating func beginCall(_ mark: ChannelMark) {
         leave(mark, for: .call)
-        call = CallState()
+        call = CallProgress()
     }
 
     private mutating func protect(_ index: Int) {
         // Outside of an object, quotes are no strings.
-        guard format.calls?.grammar.isJSON != true || call.braces > 0 else { return }
+        guard format.calls?.grammar.isJSON != true || call.isWithinObject else { return }
         call.isEscaped = false
         go(to: .protected(index))
     }
@@ -204,46 +192,33 @@ extension ChannelReader {
         let calls = format.calls?.callEnd == nil ? reading?.calls(call.text) ?? [] : []
         leave(mark, for: .answer)
         give(calls)
-        call = CallState()
+        call = CallProgress()
     }
 
     private mutating func completeMarkedCall() {
         emit(held.count)
         give(reading?.calls(call.text) ?? [])
-        call = CallState()
+        call = CallProgress()
     }
 
-    /// Objects that are complete are calls.
+    /// Objects that are complete are calls. Where no mark ends calls, the value's end does; but what a header calls a call
+    /// may be code, which goes on.
     private mutating func followJSON(_ byte: UInt8) {
-        guard let calls = format.calls, calls.grammar.isJSON else { return }
-        switch byte {
-        case UInt8(ascii: "{"):
-            if call.braces == 0 { call.objectStart = max(0, call.text.count - 1) }
-            call.braces += 1
-        case UInt8(ascii: "}") where call.braces > 0:
-            call.braces -= 1
-            if call.braces == 0 { completeObject() }
-        case UInt8(ascii: "[") where call.braces == 0: call.brackets += 1
-        case UInt8(ascii: "]") where call.braces == 0 && call.brackets > 0:
-            call.brackets -= 1
-            if calls.endsWithValue, calls.isArray, call.brackets == 0 { endBareCalls() }
-        default: break
+        guard let calls = format.calls, calls.grammar.isJSON, call.follow(byte) else { return }
+        if let (before, object) = call.takeObject() {
+            let found = reading?.call(object, before: before, header: call.name)
+            emit(held.count)
+            give(found.map { [$0] } ?? [])
+            guard found != nil || call.name == nil else { return }
+        } else if !calls.isArray {
+            return
         }
-    }
-
-    private mutating func completeObject() {
-        emit(held.count)
-        let found = reading?.call(
-            Array(call.text[call.objectStart...]), before: Array(call.text[..<call.objectStart]), header: call.name)
-        give(found.map { [$0] } ?? [])
-        call.text = []
-        guard let calls = format.calls, calls.endsWithValue, !calls.isArray || call.brackets == 0 else { return }
-        endBareCalls()
+        if calls.endsWithValue, !calls.isArray || call.isOutsideOfArrays { endBareCalls() }
     }
 
     private mutating func endBareCalls() {
         emit(held.count)
-        call = CallState()
+        call = CallProgress()
         go(to: .answer)
         bare = bareOpening(isFirst: false)
     }
@@ -258,7 +233,7 @@ extension ChannelReader {
             let opening = held
             held = []
             go(to: .call)
-            call = CallState()
+            call = CallProgress()
             for written in opening { step(written) }
         case .text: bare = nil
         case .undecided, nil: break
@@ -284,7 +259,7 @@ extension ChannelReader {
         case .call(let name)?:
             // A header that is nothing but the name is where the call begins.
             if format.headers?.recipient.isEmpty == true { headCall() } else { leaveHeader(for: .call) }
-            call = CallState()
+            call = CallProgress()
             call.name = name
         case nil:
             emit(held.count)
@@ -353,26 +328,5 @@ extension ChannelReader {
                 pieces.append(ChannelPiece(channel: .toolCall, text: "", call: call))
             }
         }
-    }
-}
-
-extension ChannelFormat {
-    /// Where an answer begins: what a template wrote at the prompt's very end says so.
-    fileprivate func firstPlace(_ prompt: MarkedText) -> ChannelReader.Place {
-        let bytes = Array(prompt.text.utf8)
-        guard let last = prompt.trusted.last, last.upperBound >= bytes.count, bytes.indices.contains(last.lowerBound)
-        else { return .answer }
-        let tail = bytes[last.lowerBound...]
-        if let headers, headers.promptEnds.contains(where: { tail.ends(with: $0) }) { return .header }
-        var text = tail
-        while let byte = text.last, byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\n") { text.removeLast() }
-        if let thinking, thinking.promptEnds.contains(where: { text.ends(with: $0) }) { return .thinking }
-        return .answer
-    }
-}
-
-extension ArraySlice<UInt8> {
-    fileprivate func ends(with text: String) -> Bool {
-        !text.isEmpty && suffix(text.utf8.count).elementsEqual(text.utf8)
     }
 }

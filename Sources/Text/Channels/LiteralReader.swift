@@ -27,7 +27,7 @@ struct LiteralReader {
     }
 
     mutating func skipSpace() {
-        while at < bytes.count, bytes[at] == 0x20 || (0x09...0x0d).contains(bytes[at]) { at += 1 }
+        while at < bytes.count, bytes[at].isSpace { at += 1 }
     }
 
     mutating func isAtEnd() -> Bool {

@@ -31,21 +31,28 @@ struct MarkFinder: Sendable {
     let marks: [ChannelMark]
     /// How much of each has been seen last.
     private var seen: [Int]
+    private var isSeeing = false
+    /// Bytes that marks begin with: most of a text is none of them.
+    private let firsts: [Bool]
 
     init(_ marks: [ChannelMark]) {
         self.marks = marks.filter { $0.count > 0 }
         seen = Array(repeating: 0, count: self.marks.count)
+        var firsts = [Bool](repeating: false, count: 256)
+        for mark in self.marks { firsts[Int(mark.search.needle[0])] = true }
+        self.firsts = firsts
     }
-
-    mutating func reset() { for index in seen.indices { seen[index] = 0 } }
 
     /// The mark that is complete with this byte, of several the longest.
     mutating func step(_ byte: UInt8) -> ChannelMark? {
+        guard isSeeing || firsts[Int(byte)] else { return nil }
+        isSeeing = false
         var found: ChannelMark?
         for index in marks.indices {
             let mark = marks[index]
             let length = mark.search.matched(seen[index], then: byte)
             seen[index] = length == mark.count ? 0 : length
+            if seen[index] > 0 { isSeeing = true }
             if length == mark.count, length > found?.count ?? 0 { found = mark }
         }
         return found
