@@ -104,6 +104,7 @@ struct TemplateInjectionTests {
             ("{{ messages[0].role }}{{ ('{\"a\": \"' ~ c ~ '\"}') | from_json }}", ["user{'", "': '", "'}"]),
             ("{% for x in c %}{{ x }},{% endfor %}", [",", ",", ","]), ("{{ c | e }}", []),
             ("{{ c | wordwrap(2) }}", ["\n"]), ("{{ {'k': c} | xmlattr }}", [" k=\"", "\""]), ("{{ c | urlize }}", []),
+            ("{{ c | e | striptags }}", []),
             ("{{ c | pprint }}", ["'", "'"]),
             ("{{ {'k': [c, c * 30]} | pprint }}", ["{'k': ['", "',\n       '", "']}"]),
             ("{{ [c] | random }}{{ c | random }}", []),

@@ -19,8 +19,16 @@ struct JinjaPercentArguments {
     private var items: [JinjaValue]
     private let members: JinjaMembers?
     private var at = 0
+    /// Whether Python could look for keys in it: then nothing need be taken.
+    private let hasKeys: Bool
 
     init(_ value: JinjaValue) {
+        hasKeys =
+            switch value {
+            case .dict, .undefined: true
+            case .list(let list): list.kind == .list || list.kind == .range
+            default: false
+            }
         if case .list(let list) = value, list.isTuple { items = list.items } else { items = [value] }
         if case .dict(let dict) = value { members = dict.members } else { members = nil }
     }
@@ -43,7 +51,7 @@ struct JinjaPercentArguments {
     }
 
     func finish() throws {
-        guard at >= items.count || members != nil else { throw TextError("% has more values than places") }
+        guard at >= items.count || hasKeys else { throw TextError("% has more values than places") }
     }
 }
 

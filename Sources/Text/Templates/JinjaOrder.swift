@@ -75,7 +75,10 @@ struct JinjaOrder {
     /// Whether the text, list or dictionary `whole` has the element `part`.
     func contains(_ whole: JinjaValue, _ part: JinjaValue) throws -> Bool {
         switch (whole, part) {
-        case (.list(let list), _): return try list.items.contains { try JinjaValue.equal($0, part, budget) }
+        case (.list(let list), _):
+            // Dictionaries look for keys by their hashes.
+            if list.kind == .keys { _ = try JinjaKey(part, budget) }
+            return try list.items.contains { try JinjaValue.equal($0, part, budget) }
         case (.dict(let dict), _):
             let key = try JinjaKey(part, budget)
             return dict.members[key] != nil

@@ -47,7 +47,7 @@ struct JinjaSequenceFilters {
         return items
     }
 
-    private func length(_ value: JinjaValue) throws -> Int {
+    func length(_ value: JinjaValue) throws -> Int {
         switch value {
         case .string(let text):
             try budget.spend(text.count)
@@ -189,9 +189,14 @@ struct JinjaSequenceFilters {
 
     private func batch(_ value: JinjaValue, _ arguments: JinjaBound) throws -> JinjaValue {
         let size = try arguments.integer(0) ?? 0
-        guard size > 0 else { throw TextError("batch takes a number above 0") }
         let items = try elements(value)
         var found: [JinjaValue] = []
+        // No piece comes to have no element, or fewer: all are in one, behind an empty one that had.
+        guard size > 0 else {
+            if items.isEmpty { return try budget.generator([]) }
+            if size == 0 { found.append(try budget.list([])) }
+            return try budget.generator(found + [try budget.list(items)])
+        }
         for start in stride(from: 0, to: items.count, by: size) {
             var piece = Array(items[start..<min(items.count, start + min(size, items.count))])
             if let fill = arguments[1], !fill.isNone, piece.count < size {
@@ -206,8 +211,9 @@ struct JinjaSequenceFilters {
 
     private func slices(_ value: JinjaValue, _ arguments: JinjaBound) throws -> JinjaValue {
         let count = try arguments.integer(0) ?? 0
-        guard count > 0 else { throw TextError("slice takes a number above 0") }
+        guard count != 0 else { throw TextError("slice takes a number that is not 0") }
         let items = try elements(value)
+        guard count > 0 else { return try budget.generator([]) }
         try budget.elements(count)
         var found: [JinjaValue] = []
         var start = 0

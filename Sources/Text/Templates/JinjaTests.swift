@@ -37,12 +37,17 @@ enum JinjaTests {
         case "lower", "upper":
             let text = try value.text(budget)
             return try JinjaStrings.call(text, name == "lower" ? "islower" : "isupper", JinjaCall(), budget).isTrue
+        case "filter", "test":
+            switch value {
+            case .dict, .list: _ = try JinjaKey(value, budget)
+            default: break
+            }
+            return isOf(name, value)
         default: return isOf(name, value)
         }
     }
 
     private static func remainder(_ value: JinjaValue, _ by: JinjaValue, _ budget: JinjaBudget) throws -> Double {
-        guard value.number != nil else { throw TextError("a \(value.typeName) is neither odd nor even") }
         return try JinjaArithmetic(budget).apply("%", value, by).number ?? .nan
     }
 

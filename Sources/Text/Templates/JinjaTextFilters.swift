@@ -23,7 +23,7 @@ struct JinjaTextFilters {
             guard case .string(let text) = value else { throw TextError("indent takes a string") }
             return .string(try indent(text, arguments))
         case "truncate":
-            guard case .string(let text) = value else { throw TextError("truncate takes a string") }
+            guard case .string(let text) = value else { return try kept(value, arguments) }
             return .string(try truncate(text, arguments))
         case "string": return .string(try value.text(budget))
         case "safe":
@@ -35,7 +35,7 @@ struct JinjaTextFilters {
             try budget.text(6 * text.cost)
             if name == "forceescape" { text.isMarkup = false }
             return .string(text.escaped)
-        case "striptags": return .string(try withoutTags(try value.text(budget)))
+        case "striptags": return .string(try JinjaTags.strip(try value.text(budget), budget))
         case "pprint": return .string(try JinjaPrettyPrinter.text(value, budget))
         case "urlize": return .string(try JinjaLinks(arguments, budget).apply(value))
         case "wordwrap":
@@ -113,22 +113,13 @@ struct JinjaTextFilters {
         return cut + end
     }
 
-    /// Without tags and comments, spaces made one.
-    private func withoutTags(_ text: TemplateText) throws -> TemplateText {
-        try budget.text(4 * text.cost)
-        var out = TemplateText()
-        var inTag = false
-        text.forEachScalar { scalar, isForeign in
-            if scalar == "<" { inTag = true }
-            if !inTag { out.append(scalar, foreign: isForeign) }
-            if scalar == ">" { inTag = false }
-        }
-        var joined = TemplateText()
-        for word in try JinjaStringSearch.split(out, nil, -1, fromEnd: false, budget) {
-            if !joined.isEmpty { joined.append(" ") }
-            joined.append(word)
-        }
-        return joined
+    /// What is no text stays as it is where it is short enough, and cannot be cut.
+    private func kept(_ value: JinjaValue, _ arguments: JinjaBound) throws -> JinjaValue {
+        let (length, leeway) = (try arguments.integer(0) ?? 255, try arguments.integer(3) ?? 5)
+        guard length >= JinjaStrings.length(try arguments.text(2) ?? "..."), leeway >= 0,
+            try JinjaSequenceFilters(budget).length(value) - leeway <= length
+        else { throw TextError("truncate takes a string, not a \(value.typeName)") }
+        return value
     }
 
     /// A dictionary as the attributes of an element of XML, without those that are none or undefined.
@@ -157,14 +148,26 @@ struct JinjaTextFilters {
     private func urlEncoded(_ value: JinjaValue) throws -> TemplateText {
         switch value {
         case .dict(let dict):
-            var out = TemplateText()
-            for (key, item) in dict.members {
-                if !out.isEmpty { out.append("&") }
-                out.append(try quoted(key.value, inQuery: true) + "=" + quoted(item, inQuery: true))
-            }
-            return out
+            try budget.elements(3 * dict.members.count)
+            return try query(try dict.members.map { try budget.list([$0.key.value, $0.value], .tuple) })
+        case .list, .generator, .loop, .undefined: return try query(try value.elements(budget))
         default: return try quoted(value, inQuery: false)
         }
+    }
+
+    private func query(_ pairs: [JinjaValue]) throws -> TemplateText {
+        var out = TemplateText()
+        for (index, pair) in pairs.enumerated() {
+            let items = try pair.elements(budget)
+            guard items.count == 2 else { throw TextError("urlencode takes pairs") }
+            let text = try quoted(items[0], inQuery: true) + "=" + quoted(items[1], inQuery: true)
+            guard out.cost + text.cost < JinjaBudget.textLimit else {
+                throw TextError("the chat template writes too much text")
+            }
+            if index > 0 { out.append("&") }
+            out.append(text)
+        }
+        return out
     }
 
     private func quoted(_ value: JinjaValue, inQuery: Bool) throws -> TemplateText {

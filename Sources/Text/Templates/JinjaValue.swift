@@ -143,7 +143,10 @@ enum JinjaValue {
             return dict.members.keys.map(\.value)
         case .string(let text):
             try budget.elements(text.cost)
-            return text.characters.map(JinjaValue.string)
+            // Python walks through a text that is safe as through any other.
+            var plain = text
+            plain.isMarkup = false
+            return plain.characters.map(JinjaValue.string)
         case .loop(let loop):
             try budget.elements(loop.items.count)
             return Array(loop.items[min(loop.index + 1, loop.items.count)...])
@@ -167,7 +170,7 @@ struct JinjaKey: Hashable {
     private static func demandHashable(_ value: JinjaValue, _ budget: JinjaBudget) throws {
         try budget.spend(8)
         switch value {
-        case .none, .bool, .int, .float: break
+        case .undefined, .none, .bool, .int, .float: break
         case .string(let text): try budget.spend(text.count)
         case .list(let list) where list.isTuple: for item in list.items { try demandHashable(item, budget) }
         default: throw TextError("the chat template takes a \(value.typeName) as a key")
@@ -185,6 +188,7 @@ struct JinjaKey: Hashable {
         switch (a, b) {
         case (.list(let x), .list(let y)):
             x.items.count == y.items.count && zip(x.items, y.items).allSatisfy(isEqual)
+        case (.undefined, .undefined): true
         case (.string, _), (.none, _), (.int, .int): JinjaValue.isSame(a, b)
         default: if let x = a.number, let y = b.number { x == y } else { false }
         }

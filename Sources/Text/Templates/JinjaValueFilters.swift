@@ -15,8 +15,9 @@ struct JinjaValueFilters {
         case "default", "d":
             let isMissing = value.isUndefined || arguments.isTrue(1) && !value.isTrue
             return isMissing ? arguments[0] ?? .text("") : value
-        case "int": return try integer(value, arguments)
-        case "float":
+        case "int", "float":
+            if case .undefined(let what) = value { throw TextError("\(name) of something undefined: \(what)") }
+            if name == "int" { return try integer(value, arguments) }
             if case .string(let text) = value {
                 return JinjaNumbers.float(text.string).map(JinjaValue.float) ?? arguments[0] ?? .float(0)
             }
@@ -58,7 +59,8 @@ struct JinjaValueFilters {
         guard ["common", "ceil", "floor"].contains(method) else { throw TextError("round by an unknown method") }
         guard method == "common" else {
             let power = pow(10, Double(digits))
-            return .float((number * power).rounded(method == "ceil" ? .up : .down) / power)
+            // Python rounds to an integer here, which has no -0.
+            return .float(((number * power).rounded(method == "ceil" ? .up : .down) + 0) / power)
         }
         if let int = value.integer, digits >= 0 { return .int(int) }
         let rounded = JinjaNumbers.round(number, digits: digits)
