@@ -51,9 +51,7 @@ struct JinjaFormat {
         switch spec.form {
         case "s": return try string(try value.text(budget), spec)
         case "r", "a":
-            var writer = JinjaWriter(budget)
-            try writer.repr(value)
-            return try string(writer.text, spec)
+            return try string(try literal(value, isASCII: spec.form == "a"), spec)
         case "c":
             spec.form = "s"
             if case .string(let text) = value, JinjaStrings.length(text) == 1 { return try string(text, spec) }
@@ -66,14 +64,32 @@ struct JinjaFormat {
                 throw TextError("%d takes a number, not a \(value.typeName)")
             }
             spec.form = "d"
-            return try self.number(.int(number), spec)
+            return try integer(number, spec)
         default:
             if ["x", "X", "o"].contains(spec.form), value.integer == nil {
                 throw TextError("%\(spec.form) takes an integer, not a \(value.typeName)")
             }
+            if let number = value.integer, ["x", "X", "o"].contains(spec.form) { return try integer(number, spec) }
             guard value.number != nil else { throw TextError("%\(spec.form) takes a number, not a \(value.typeName)") }
             return try number(value, spec)
         }
+    }
+
+    private func integer(_ value: Int, _ spec: JinjaFormatSpec) throws -> TemplateText {
+        var spec = spec
+        spec.digits = spec.precision ?? 0
+        spec.precision = nil
+        try budget.text(spec.digits)
+        return try number(.int(value), spec)
+    }
+
+    /// `repr(value)` or `ascii(value)`.
+    private func literal(_ value: JinjaValue, isASCII: Bool) throws -> TemplateText {
+        var writer = JinjaWriter(budget)
+        try writer.repr(value)
+        guard isASCII else { return writer.text }
+        try budget.text(5 * writer.text.cost)
+        return writer.text.mapScalars { $0.isASCII ? String($0) : JinjaWriter.escape($0) }
     }
 
     // MARK: Braces
@@ -139,9 +155,8 @@ struct JinjaFormat {
         if let mark {
             let conversion = text.slice(mark + 1..<(colon ?? range.upperBound)).string
             guard ["s", "r", "a"].contains(conversion) else { throw TextError("format() converts by !\(conversion)") }
-            var writer = JinjaWriter(budget)
-            if conversion != "s" { try writer.repr(value) }
-            value = .string(conversion == "s" ? try value.text(budget) : writer.text)
+            value = .string(
+                conversion == "s" ? try value.text(budget) : try literal(value, isASCII: conversion == "a"))
         }
         guard let colon else { return try value.text(budget) }
         let form = try braces(text.slice(colon + 1..<range.upperBound), call, &next, level: level + 1)
@@ -185,7 +200,7 @@ struct JinjaFormat {
         let spec = try scanner.braces()
         switch value {
         case .string(let text):
-            guard spec.form == "s" || spec.form == " ", !spec.isSigned else {
+            guard spec.form == "s" || spec.form == " ", !spec.isSigned, !spec.isAlternate else {
                 throw TextError("format() takes a number for \"\(spec.form)\"")
             }
             return try string(text, spec)
@@ -208,8 +223,10 @@ struct JinjaFormat {
     }
 
     private func number(_ value: JinjaValue, _ spec: JinjaFormatSpec) throws -> TemplateText {
+        guard Self.fits(spec) else { throw TextError("format() takes less for \"\(spec.form)\"") }
         var digits: String
         if let int = value.integer, ["d", "b", "o", "x", "X", "c", "n", " "].contains(spec.form) {
+            guard spec.precision == nil else { throw TextError("format() takes no precision for an integer") }
             digits = Self.integer(int, spec)
         } else if let number = value.number, ["e", "E", "f", "F", "g", "G", "%", " ", "n"].contains(spec.form) {
             digits = Self.float(number, spec)
@@ -229,15 +246,30 @@ struct JinjaFormat {
             TemplateText(sign + digits), to: spec.width, TemplateText(spec.fill), spec.alignment ?? ">", budget)
     }
 
+    /// Whether a type takes what else is said: not all may have a sign, or be grouped by all marks.
+    private static func fits(_ spec: JinjaFormatSpec) -> Bool {
+        switch spec.form {
+        case "c": spec.sign.isEmpty && spec.grouping == nil && !spec.isAlternate
+        case "n": spec.grouping == nil
+        case "b", "o", "x", "X": spec.grouping != ","
+        default: true
+        }
+    }
+
     private static func integer(_ value: Int, _ spec: JinjaFormatSpec) -> String {
         let sign = value < 0 ? "-" : ""
+        func digits(_ prefix: String, _ radix: Int) -> String {
+            let digits = String(value.magnitude, radix: radix, uppercase: spec.form == "X")
+            let zeros = String(repeating: "0", count: max(0, spec.digits - digits.count))
+            return sign + (spec.isAlternate ? prefix : "") + zeros + digits
+        }
         switch spec.form {
-        case "b": return sign + (spec.isAlternate ? "0b" : "") + String(value.magnitude, radix: 2)
-        case "o": return sign + (spec.isAlternate ? "0o" : "") + String(value.magnitude, radix: 8)
-        case "x": return sign + (spec.isAlternate ? "0x" : "") + String(value.magnitude, radix: 16)
-        case "X": return sign + (spec.isAlternate ? "0X" : "") + String(value.magnitude, radix: 16, uppercase: true)
+        case "b": return digits("0b", 2)
+        case "o": return digits("0o", 8)
+        case "x": return digits("0x", 16)
+        case "X": return digits("0X", 16)
         case "c": return UInt32(exactly: value).flatMap(Unicode.Scalar.init).map { String($0) } ?? ""
-        default: return String(value)
+        default: return digits("", 10)
         }
     }
 

@@ -8,6 +8,8 @@ struct JinjaFormatSpec {
     var width = 0
     var grouping: Character?
     var precision: Int?
+    /// Digits of an integer at least: what `%` takes a precision for.
+    var digits = 0
     /// The type's letter; a space where there is none.
     var form: Character = " "
 
@@ -119,17 +121,19 @@ struct JinjaFormatScanner {
     mutating func braces() throws -> JinjaFormatSpec {
         var spec = JinjaFormatSpec()
         let text = Array(String(decoding: bytes, as: UTF8.self).unicodeScalars)
+        var hasFill = false
         if text.count > 1, "<>^=".unicodeScalars.contains(text[1]) {
             spec.fill = String(text[0])
             spec.alignment = Character(text[1])
             at = UTF8.width(text[0]) + 1
+            hasFill = true
         } else if let alignment = take("<>^=") {
             spec.alignment = alignment
         }
         if let sign = take("+- "), sign != "-" { spec.sign = String(sign) }
         _ = take("z")
         spec.isAlternate = take("#") != nil
-        if take("0") != nil, spec.alignment == nil { (spec.fill, spec.alignment) = ("0", "=") }
+        if take("0") != nil, !hasFill { (spec.fill, spec.alignment) = ("0", spec.alignment ?? "=") }
         spec.width = try integer() ?? 0
         spec.grouping = take(",_")
         if take(".") != nil { spec.precision = try integer() }

@@ -196,12 +196,6 @@ struct JinjaTokenScanner {
         return scalar
     }
 
-    private static func escape(_ scalar: Unicode.Scalar) -> String {
-        let digits = String(scalar.value, radix: 16)
-        let (mark, width) = scalar.value < 0x100 ? ("x", 2) : scalar.value < 0x10000 ? ("u", 4) : ("U", 8)
-        return mark + String(repeating: "0", count: max(0, width - digits.count)) + digits
-    }
-
     /// Up to three octal digits.
     private mutating func octal() -> Unicode.Scalar {
         var value: UInt32 = 0
@@ -249,10 +243,10 @@ struct JinjaTokenScanner {
         case "U": out.append(try character(digits: 8))
         case "N": out.append(try namedCharacter())
         default:
-            out.append("\\")
             // Python has escaped what is not ASCII when it comes to the backslash before it, which thus escapes another.
-            out.append(
-                contentsOf: escaped.isASCII ? String(escaped).unicodeScalars : Self.escape(escaped).unicodeScalars)
+            let rest = escaped.isASCII ? String(escaped) : String(JinjaWriter.escape(escaped).dropFirst())
+            out.append("\\")
+            out.append(contentsOf: rest.unicodeScalars)
         }
     }
 }

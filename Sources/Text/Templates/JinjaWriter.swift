@@ -150,14 +150,14 @@ struct JinjaWriter {
         case "\r": "\\r"
         case "\t": "\\t"
         default:
-            if scalar.isPrintable {
-                String(scalar)
-            } else if scalar.value < 0x100 {
-                "\\x" + hex(scalar.value, 2)
-            } else {
-                scalar.value < 0x10000 ? "\\u" + hex(scalar.value, 4) : "\\U" + hex(scalar.value, 8)
-            }
+            scalar.isPrintable ? String(scalar) : escape(scalar)
         }
+    }
+
+    /// A character by its number.
+    static func escape(_ scalar: Unicode.Scalar) -> String {
+        if scalar.value < 0x100 { return "\\x" + hex(scalar.value, 2) }
+        return scalar.value < 0x10000 ? "\\u" + hex(scalar.value, 4) : "\\U" + hex(scalar.value, 8)
     }
 
     private static func hex(_ value: UInt32, _ width: Int) -> String {
