@@ -63,6 +63,8 @@ struct FamilyAnswer: Sendable, CustomTestStringConvertible {
             thinking: nil, calls: "bare JSON", text: #"<|python_tag|>{"name": "f", "parameters": {"x": "a"}}"#,
             called: [both[0]]),
         FamilyAnswer(
+            thinking: nil, calls: "bare JSON", text: #"<|python_tag|>f.call(x="a")"#, called: [both[0]]),
+        FamilyAnswer(
             thinking: nil, calls: "bare JSON", text: #"{"name": "Bob", "age": 5}"#,
             read: ("", #"{"name": "Bob", "age": 5}"#)),
         FamilyAnswer(
@@ -222,6 +224,19 @@ struct ChannelFamilyTests {
             #expect(read.calls == Array(vector.called.prefix(read.calls.count)))
             #expect(vector.read.thinking.hasPrefix(read.thinking) || read.calls.isEmpty)
         }
+    }
+
+    @Test("Channel: a tool's schema says which of its parameters in tags are strings")
+    func strings() throws {
+        let tool = try JSONValue(
+            parsing: #"{"function": {"name": "f", "parameters": {"properties": {"x": {"type": "string"}, "y": {}}}}}"#)
+        let text =
+            "<tool_call>f<arg_key>x</arg_key><arg_value>5</arg_value><arg_key>y</arg_key><arg_value>5</arg_value></tool_call>"
+        let format = try ChannelFormat.named(nil, "<arg_key> tags")
+        var reader = ChannelReader(format, prompt: MarkedText(trusting: ""), tools: [tool])
+        let pieces = reader.append(text, isPrinted: true) + reader.finish()
+        #expect(ReadAnswer(pieces).calls == [ToolCall(name: "f", arguments: #"{"x": "5", "y": 5}"#)])
+        #expect(format.read(text).calls == [ToolCall(name: "f", arguments: #"{"x": 5, "y": 5}"#)])
     }
 
     @Test("Channel: without tools, JSON that stands alone is an answer")

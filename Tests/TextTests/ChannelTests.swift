@@ -45,8 +45,6 @@ extension ChannelFormat {
 
 @Suite("Channels of answers")
 struct ChannelTests {
-    private static let hermes = ("<think>", "<tool_call>JSON")
-
     @Test(
         "Channel: thinking, text and parallel calls of Hermes and Qwen come apart, line ends beside marks are dropped")
     func hermes() throws {

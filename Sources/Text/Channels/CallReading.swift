@@ -35,6 +35,13 @@ struct CallReading: Sendable {
         }
     }
 
+    /// The calls of a text that has no end of its own: Llama 3 calls its built-in tools as `name.call(query="…")`.
+    func callsAtEnd(_ text: [UInt8]) -> [ToolCall] {
+        guard let calls = Self.python(text), calls.allSatisfy({ $0.name.hasSuffix(".call") && $0.name.utf8.count > 5 })
+        else { return [] }
+        return calls.map { ToolCall(name: String($0.name.dropLast(5)), arguments: $0.arguments) }
+    }
+
     /// Names have no white space and nothing that begins or ends a mark.
     static func isName(_ name: String) -> Bool {
         !name.isEmpty && name.utf8.count <= 256

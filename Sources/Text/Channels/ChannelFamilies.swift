@@ -24,12 +24,12 @@ extension ChannelFormat {
     ]
 
     /// Every way of writing calls and every way of thinking, once at least.
-    public static var all: [ChannelFormat] {
+    public static let all: [ChannelFormat] = {
         let dropped = answerMarks.flatMap(\.marks)
         return whole.map(\.format)
             + thinkingStyles.map { ChannelFormat(thinking: $0.style, dropped: dropped) }
             + callStyles.map { ChannelFormat(thinking: thinkingStyles.first?.style, calls: $0.style, dropped: dropped) }
-    }
+    }()
 
     /// Marks around the answer itself, and what in a template says that a model writes them.
     static let answerMarks: [(evidence: String, marks: [String])] = [

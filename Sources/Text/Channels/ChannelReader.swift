@@ -34,6 +34,8 @@ public struct ChannelReader: Sendable {
     private let format: ChannelFormat
     private let offersTools: Bool
     private let reading: CallReading?
+    /// Control tokens that belong to the text of a call.
+    private let inner: [String]
     private let finders: [Place: MarkFinder]
     private var place: Place = .answer
     private var finder = MarkFinder([])
@@ -66,6 +68,7 @@ public struct ChannelReader: Sendable {
         self.format = format
         self.offersTools = offersTools
         reading = format.calls.map { CallReading(grammar: $0.grammar, strings: strings) }
+        inner = format.inner.filter { !$0.isEmpty }
         var places: [Place] = [.answer, .thinking, .header, .call]
         places += (format.calls?.grammar.protections ?? []).indices.map { .protected($0) }
         finders = Dictionary(uniqueKeysWithValues: places.map { ($0, MarkFinder(format.marks($0))) })
@@ -79,7 +82,7 @@ public struct ChannelReader: Sendable {
     /// - Parameter isPrinted: false for the name of a special (control) token that is not part of the text, which may be a
     ///   mark.
     public mutating func append(_ text: String, isPrinted: Bool) -> [ChannelPiece] {
-        let isInner = isPrinted || (!text.isEmpty && format.inner.contains { $0.contains(text) })
+        let isInner = isPrinted || (!text.isEmpty && inner.contains { $0.contains(text) })
         for byte in text.utf8 { step(Written(byte: byte, isPrinted: isPrinted, isInner: isInner)) }
         emit(held.count - heldBack)
         return taken()
@@ -88,6 +91,8 @@ public struct ChannelReader: Sendable {
     /// The rest: what was held back because it might have become a mark, and a call without an end.
     public mutating func finish() -> [ChannelPiece] {
         emit(held.count)
+        if place == .call, format.calls?.isBare == true { give(reading?.callsAtEnd(call.text) ?? []) }
+        call = CallProgress()
         return taken()
     }
 
