@@ -111,4 +111,40 @@ extension FuzzTarget {
         demand(value == value, "a value differs from itself")
         _ = value["a"]?.string
     }
+
+    /// An answer in pieces, for one of the formats of channels; which pieces are control tokens.
+    static let channels = FuzzTarget("channels") {
+        let answers = [
+            "<think>\nT</think>A", "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}\\\"\"}}\n</tool_call>",
+            "<tool_call><function=f><parameter=x>\n1\n</parameter></function></tool_call>",
+            "[f(a='x', b=[1, {'k': None}])]", "call:f{a:<|\"|>x<|\"|>,b:[1]}", "{\"name\": \"f\", \"parameters\": {}}",
+            "<|channel|>analysis<|message|>T<|end|><|start|>assistant to=functions.f<|message|>{}<|call|>",
+            ">>>f\n{\"a\": 1}>>>all\nA",
+        ]
+        return ChannelFormat.all.indices.map { [UInt8($0), 0] + joined("A", answers[$0 % answers.count], "B") }
+    } run: { bytes in
+        guard bytes.count > 2 else { return }
+        let format = ChannelFormat.all[Int(bytes[0]) % ChannelFormat.all.count]
+        let texts = parts(Array(bytes.dropFirst(2)))
+        let prompt = MarkedText(trusting: bytes[1] & 1 == 0 ? "" : "<think>")
+        func read(_ texts: [String], controls: UInt8) -> [ChannelPiece] {
+            var reader = ChannelReader(format, prompt: prompt, offersTools: true)
+            let pieces = texts.enumerated().flatMap { index, text in
+                reader.append(text, isPrinted: controls >> UInt8(index % 7) & 1 == 0)
+            }
+            return pieces + reader.finish()
+        }
+        func text(_ pieces: [ChannelPiece], _ channel: AnswerChannel) -> String {
+            pieces.filter { $0.channel == channel }.map(\.text).joined()
+        }
+        _ = read(texts, controls: bytes[1] >> 1)
+        let (pieces, whole) = (read(texts, controls: 0), read([texts.joined()], controls: 0))
+        for channel in [AnswerChannel.answer, .thinking, .toolCall] {
+            demand(text(pieces, channel).utf8.elementsEqual(text(whole, channel).utf8), "in pieces it reads otherwise")
+        }
+        demand(pieces.compactMap(\.call) == whole.compactMap(\.call), "in pieces it has other calls")
+        for call in pieces.compactMap(\.call) {
+            demand((try? JSONValue(parsing: call.arguments)) != nil, "the arguments of a call are no JSON")
+        }
+    }
 }
