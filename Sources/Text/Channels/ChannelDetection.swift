@@ -15,17 +15,19 @@ struct ChannelProbe {
     }
 
     /// Loading a model costs at most the renderings below, each this long.
-    private static let timeLimit: Duration = .milliseconds(200)
+    static let timeLimit: Duration = .milliseconds(200)
 
     private let template: ChatTemplate
+    private let timeLimit: Duration
     private let tools: [JSONValue]
     private let openWithTools: String?
 
     /// The template writes which tools there are.
     var showsTools: Bool { openWithTools?.contains(Self.name) ?? false }
 
-    init(_ template: ChatTemplate) {
+    init(_ template: ChatTemplate, timeLimit: Duration) {
         self.template = template
+        self.timeLimit = timeLimit
         let function: JSONValue = .object([
             "name": .string(Self.name), "description": .string("d"),
             "parameters": .object([
@@ -36,7 +38,7 @@ struct ChannelProbe {
             ]),
         ])
         tools = [.object(["type": .string("function"), "function": function])]
-        openWithTools = Self.rendered(template, nil, tools)
+        openWithTools = Self.rendered(template, nil, tools, timeLimit)
     }
 
     private static func assistant(content: String, isThinking: Bool, argumentsAreText: Bool) -> JSONValue {
@@ -54,7 +56,9 @@ struct ChannelProbe {
         return ChatTemplate.message(role: "assistant", content: content, more: more)
     }
 
-    private static func rendered(_ template: ChatTemplate, _ turn: JSONValue?, _ tools: [JSONValue]) -> String? {
+    private static func rendered(
+        _ template: ChatTemplate, _ turn: JSONValue?, _ tools: [JSONValue], _ timeLimit: Duration
+    ) -> String? {
         let messages = [ChatTemplate.message(role: "user", content: "q")] + (turn.map { [$0] } ?? [])
         return try? template.render(
             messages: messages, tools: tools, variables: ["enable_thinking": .bool(true), "thinking": .bool(true)],
@@ -64,12 +68,13 @@ struct ChannelProbe {
     /// What the template makes of turns, in at most six renderings with those of prompts: with thinking and a call, and with
     /// an answer and a call, since some templates refuse all at once and others drop parts.
     func turns() -> [Turn] {
-        guard let open = openWithTools ?? Self.rendered(template, nil, []) else { return [] }
+        guard let open = openWithTools ?? Self.rendered(template, nil, [], timeLimit) else { return [] }
         var turns: [Turn] = []
         for (content, isThinking) in [("", true), (Self.answer, false)] {
             for asText in [false, true] {
                 let said = Self.assistant(content: content, isThinking: isThinking, argumentsAreText: asText)
-                guard let text = Self.rendered(template, said, openWithTools == nil ? [] : tools) else { continue }
+                let offered = openWithTools == nil ? [] : tools
+                guard let text = Self.rendered(template, said, offered, timeLimit) else { continue }
                 let turn = Self.cut(text, open)
                 // A turn of a few words is short. What is not is not read by all formats.
                 if turn.text.utf8.count <= Self.longestTurn { turns.append(turn) }
@@ -106,9 +111,10 @@ extension ChannelFormat {
     /// The same with the names of the ways.
     /// - Parameter isToken: whether a text is one token.
     static func found(
-        _ template: ChatTemplate, isToken: (String) -> Bool = { _ in false }
+        _ template: ChatTemplate, timeLimit: Duration = ChannelProbe.timeLimit,
+        isToken: (String) -> Bool = { _ in false }
     ) -> (format: ChannelFormat, thinking: String?, calls: String?)? {
-        let probe = ChannelProbe(template)
+        let probe = ChannelProbe(template, timeLimit: timeLimit)
         let turns = probe.turns()
         for (name, format) in whole where turns.contains(where: format.readsCall) {
             return (format, format.hasThinking ? name : nil, name)
