@@ -121,6 +121,7 @@ def unigram_pipelines(corpus):
             ("first", n.Sequence([n.Nmt(), n.NFKC(), n.Replace(Regex(" {2,}"), " ")]), p.Metaspace("▁", "first")),
             ("never", n.Sequence([n.Strip(), n.Lowercase()]), p.Metaspace("▁", "never")),
             ("whole", n.NFKD(), p.Metaspace("▁", "always", split=False)),
+            ("stripped", n.Sequence([n.Strip(), n.Replace("T", ""), n.Replace(Regex("[a-m]{1,3}"), "w")]), p.Metaspace("▁", "first")),
             ("punctuation", None, p.Sequence([p.Punctuation(), p.Digits(True), p.Metaspace("▁", "always")])),
             ("bare", n.NFC(), None)]:
         tokenizer = Tokenizer(models.Unigram([tuple(pair) for pair in data["vocab"]], data["unk_id"]))

@@ -9,9 +9,12 @@ struct NormalizedTokens: Sendable {
     init?(_ flags: AddedTokenFlags, _ vocabulary: Vocabulary, _ normalizer: TextNormalizer?) throws {
         ids = flags.normalized
         guard let normalizer, !ids.isEmpty else { return nil }
-        var meter = WorkMeter { false }
+        var (meter, keepsStart) = (WorkMeter { false }, true)
         finder = SpecialTokens(
-            try Vocabulary(found: try ids.map { try normalizer.normalize(vocabulary.bytes($0)[...], &meter) }))
+            try Vocabulary(
+                found: try ids.map { id in
+                    try normalizer.normalize(vocabulary.bytes(id)[...], &meter, keepsStart: &keepsStart)
+                }))
     }
 
     /// The token that the finder calls `index`.

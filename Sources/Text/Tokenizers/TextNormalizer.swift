@@ -67,16 +67,24 @@ struct TextNormalizer: Sendable {
     }
 
     /// A part of a text, normalized.
+    /// - Parameter keepsStart: becomes false where what the part begins with goes, or is replaced together with what follows:
+    ///   then the rest does not stand at the beginning for Hugging Face's tokenizers, which look at the text as it was.
     func normalize(
-        _ bytes: ArraySlice<UInt8>, _ meter: inout WorkMeter
+        _ bytes: ArraySlice<UInt8>, _ meter: inout WorkMeter, keepsStart: inout Bool
     ) throws(CancellationError) -> [UInt8] {
         var text = Array(bytes)
         var forms = CanonicalForms()
         for step in steps {
             try meter.add(text.count)
+            let first = text.isEmpty ? [] : Array(text[..<UTF8Text.scalar(text, 0).next])
             switch step {
-            case .plain(let normalizer): text = try Self.plain(text, normalizer, &forms, &meter)
-            case .replace(let matcher, let content): text = Self.replacing(text, matcher, content)
+            case .plain(let normalizer):
+                if try Self.plain(first, normalizer, &forms, &meter).isEmpty { keepsStart = false }
+                text = try Self.plain(text, normalizer, &forms, &meter)
+            case .replace(let matcher, let content):
+                let end = Self.firstMatchEnd(text, matcher)
+                if end > first.count || (end > 0 && content.isEmpty) { keepsStart = false }
+                text = Self.replacing(text, matcher, content)
             case .prepend(let prefix): if !text.isEmpty { text = prefix + text }
             case .precompiled(let map):
                 text = map.replacingGraphemes(text, text.indices, limit: text.count * Self.mapGrowth + 64)
@@ -100,6 +108,14 @@ struct TextNormalizer: Sendable {
         out.reserveCapacity(text.count)
         for scalar in try normalizer.normalize(scalars, &forms, &meter) { UTF8Text.append(scalar, to: &out) }
         return out
+    }
+
+    /// Where a match ends that the text begins with; 0 where it begins with none.
+    private static func firstMatchEnd(_ text: [UInt8], _ matcher: PatternMatcher) -> Int {
+        text.withUnsafeBufferPointer { text in
+            var failures = PatternMatcher.Failures()
+            return text.isEmpty ? 0 : matcher.matchEnd(text, 0, text.count, &failures)
+        }
     }
 
     private static func replacing(_ text: [UInt8], _ matcher: PatternMatcher, _ content: [UInt8]) -> [UInt8] {

@@ -245,15 +245,16 @@ public struct Tokenizer: Sendable {
         _ bytes: [UInt8], _ range: Range<Int>, _ steps: TextSteps, _ scratch: inout BytePairScratch?,
         into ids: inout [Int32], _ meter: inout WorkMeter, accepts: Acceptance
     ) throws(CancellationError) {
-        let text = try steps.normalizer.normalize(bytes[range], &meter)
+        var isStart = range.lowerBound == 0
+        let text = try steps.normalizer.normalize(bytes[range], &meter, keepsStart: &isStart)
         var start = 0
         while start < text.count {
             let found =
                 normalized == nil ? nil : try nextSpecial(text, start, &meter, of: normalized, accepts: accepts)
             let end = found?.range.lowerBound ?? text.count
             let plain = start == 0 && end == text.count ? text : Array(text[start..<end])
-            let isFirst = range.lowerBound == 0 && start == 0
-            try encode(try steps.splitter.pieces(plain, isFirst: isFirst, &meter), &scratch, into: &ids, &meter)
+            let pieces = try steps.splitter.pieces(plain, isFirst: isStart && start == 0, &meter)
+            try encode(pieces, &scratch, into: &ids, &meter)
             if let found { ids.append(found.token) }
             start = found?.range.upperBound ?? text.count
         }
