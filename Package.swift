@@ -91,8 +91,13 @@ let package = Package(
         tests("GovernorTests", ["Governor", "TestKit"]),
         tests("EbbProtocolTests", ["EbbProtocol"] + nio),
         tests(
-            "ServiceTests", ["Service", "Conversion", "EbbClient", "EbbProtocol", "Engine", "Governor", "TestKit", log]),
-        tests("ProgramTests", ["EbbClient", "ModelFormat", "TestKit"]),
+            "ServiceTests",
+            [
+                "Service", "Conversion", "EbbClient", "EbbProtocol", "Engine", "Governor", "ModelFormat", "Text",
+                "TestKit",
+                log,
+            ]),
+        tests("ProgramTests", ["Conversion", "EbbClient", "EbbProtocol", "ModelFormat", "TestKit"]),
         // Fuzzing: what reads outside data, as functions; and its corpus and findings as tests.
         .target(
             name: "FuzzTargets",

@@ -6,10 +6,8 @@ import Testing
 
 @Suite("How a template's channels are found")
 struct ChannelDetectionTests {
-    private static func found(
-        _ source: String, timeLimit: Duration = .seconds(60)
-    ) throws -> (thinking: String?, calls: String?)? {
-        ChannelFormat.found(try ChatTemplate(source), timeLimit: timeLimit).map { ($0.thinking, $0.calls) }
+    private static func found(_ source: String) throws -> (thinking: String?, calls: String?)? {
+        ChannelFormat.found(try ChatTemplate(source)).map { ($0.thinking, $0.calls) }
     }
 
     @Test("Channel: a template that marks nothing has no format")
@@ -36,7 +34,7 @@ struct ChannelDetectionTests {
     func vocabulary() throws {
         let template = try ChatTemplate(
             "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{{ messages[-1].content }}")
-        let found = ChannelFormat.found(template, timeLimit: .seconds(60), isToken: { $0 == "<|tool_call_start|>" })
+        let found = ChannelFormat.found(template, isToken: { $0 == "<|tool_call_start|>" })
         #expect(found?.calls == "python list")
         #expect(ChannelFormat.found(template)?.calls == nil)
         // A template without tools has no use for them.
@@ -44,15 +42,10 @@ struct ChannelDetectionTests {
         #expect(ChannelFormat.found(without, isToken: { _ in true }) == nil)
     }
 
-    @Test("Channel: a template without an end costs its time limit a few times, and has no format")
+    @Test("Channel: a template without an end is given up after some work, and has no format")
     func hostile() throws {
         let source = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-        let clock = ContinuousClock()
-        var isNone = false
-        let time = try clock.measure { isNone = try Self.found(source, timeLimit: ChannelProbe.timeLimit) == nil }
-        #expect(isNone)
-        // Six renderings of 200 ms, and room for a loaded machine.
-        #expect(time < .seconds(60))
+        #expect(try Self.found(source) == nil)
         // As much text as a template may write is not read by every format.
         let long = "{% for m in messages %}{{ m }}{% endfor %}{{ '<think>' * 100000 }}"
         #expect(try Self.found(long)?.calls == nil)

@@ -63,7 +63,7 @@ struct ChannelTemplateTests {
 
     private static func reading(_ source: String) throws -> Reading {
         let template = try ChatTemplate(source, bosText: "<bos>", eosText: "<eos>")
-        guard let found = ChannelFormat.found(template, timeLimit: .seconds(60)) else { return Reading() }
+        guard let found = ChannelFormat.found(template) else { return Reading() }
         var reading = Reading(thinking: found.thinking, calls: found.calls)
         let tools = try calls.map { try tool($0.name) }
         func rendered(_ messages: [JSONValue], _ prompt: Bool) -> String? {
@@ -205,7 +205,7 @@ struct ChannelTemplateTests {
         var found: Set<String> = []
         for (name, source) in try FetchedTemplates.sources() {
             let template = try ChatTemplate(source, bosText: "<bos>", eosText: "<eos>")
-            guard let format = ChannelFormat.found(template, timeLimit: .seconds(60))?.format else { continue }
+            guard let format = ChannelFormat.found(template)?.format else { continue }
             let marks = (format.thinking?.promptEnds ?? []) + (format.headers?.promptEnds ?? [])
             func place(_ content: String, isPrompt: Bool) throws -> ChannelReader.Place? {
                 let prompt = try? template.prompt(

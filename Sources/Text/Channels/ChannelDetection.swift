@@ -14,20 +14,15 @@ struct ChannelProbe {
         let text: String
     }
 
-    /// Loading a model costs at most the renderings below, each this long.
-    static let timeLimit: Duration = .milliseconds(200)
-
     private let template: ChatTemplate
-    private let timeLimit: Duration
     private let tools: [JSONValue]
     private let openWithTools: String?
 
     /// The template writes which tools there are.
     var showsTools: Bool { openWithTools?.contains(Self.name) ?? false }
 
-    init(_ template: ChatTemplate, timeLimit: Duration) {
+    init(_ template: ChatTemplate) {
         self.template = template
-        self.timeLimit = timeLimit
         let function: JSONValue = .object([
             "name": .string(Self.name), "description": .string("d"),
             "parameters": .object([
@@ -38,7 +33,7 @@ struct ChannelProbe {
             ]),
         ])
         tools = [.object(["type": .string("function"), "function": function])]
-        openWithTools = Self.rendered(template, nil, tools, timeLimit)
+        openWithTools = Self.rendered(template, nil, tools)
     }
 
     private static func assistant(content: String, isThinking: Bool, argumentsAreText: Bool) -> JSONValue {
@@ -56,25 +51,23 @@ struct ChannelProbe {
         return ChatTemplate.message(role: "assistant", content: content, more: more)
     }
 
-    private static func rendered(
-        _ template: ChatTemplate, _ turn: JSONValue?, _ tools: [JSONValue], _ timeLimit: Duration
-    ) -> String? {
+    private static func rendered(_ template: ChatTemplate, _ turn: JSONValue?, _ tools: [JSONValue]) -> String? {
         let messages = [ChatTemplate.message(role: "user", content: "q")] + (turn.map { [$0] } ?? [])
-        return try? template.render(
+        return template.probed(
             messages: messages, tools: tools, variables: ["enable_thinking": .bool(true), "thinking": .bool(true)],
-            addGenerationPrompt: turn == nil, timeLimit: timeLimit)
+            addGenerationPrompt: turn == nil)
     }
 
     /// What the template makes of turns, in at most six renderings with those of prompts: with thinking and a call, and with
     /// an answer and a call, since some templates refuse all at once and others drop parts.
     func turns() -> [Turn] {
-        guard let open = openWithTools ?? Self.rendered(template, nil, [], timeLimit) else { return [] }
+        guard let open = openWithTools ?? Self.rendered(template, nil, []) else { return [] }
         var turns: [Turn] = []
         for (content, isThinking) in [("", true), (Self.answer, false)] {
             for asText in [false, true] {
                 let said = Self.assistant(content: content, isThinking: isThinking, argumentsAreText: asText)
                 let offered = openWithTools == nil ? [] : tools
-                guard let text = Self.rendered(template, said, offered, timeLimit) else { continue }
+                guard let text = Self.rendered(template, said, offered) else { continue }
                 let turn = Self.cut(text, open)
                 // A turn of a few words is short. What is not is not read by all formats.
                 if turn.text.utf8.count <= Self.longestTurn { turns.append(turn) }
@@ -111,10 +104,9 @@ extension ChannelFormat {
     /// The same with the names of the ways.
     /// - Parameter isToken: whether a text is one token.
     static func found(
-        _ template: ChatTemplate, timeLimit: Duration = ChannelProbe.timeLimit,
-        isToken: (String) -> Bool = { _ in false }
+        _ template: ChatTemplate, isToken: (String) -> Bool = { _ in false }
     ) -> (format: ChannelFormat, thinking: String?, calls: String?)? {
-        let probe = ChannelProbe(template, timeLimit: timeLimit)
+        let probe = ChannelProbe(template)
         let turns = probe.turns()
         for (name, format) in whole where turns.contains(where: format.readsCall) {
             return (format, format.hasThinking ? name : nil, name)

@@ -43,7 +43,31 @@ public struct ChatTemplate: Sendable {
         messages: [JSONValue], tools: [JSONValue] = [], variables: OrderedDictionary<String, JSONValue> = [:],
         addGenerationPrompt: Bool, timeLimit: Duration = .seconds(1), moment: Int? = nil
     ) throws -> MarkedText {
-        let budget = JinjaBudget(timeLimit: timeLimit)
+        try prompt(
+            messages: messages, tools: tools, variables: variables, addGenerationPrompt: addGenerationPrompt,
+            budget: JinjaBudget(timeLimit: timeLimit), moment: moment)
+    }
+
+    /// What the template makes of a small conversation that is made up to learn of it; nil where it refuses it. What it finds
+    /// is kept: the work decides when it ends, not how busy the machine is.
+    func probed(
+        messages: [JSONValue], tools: [JSONValue] = [], variables: OrderedDictionary<String, JSONValue> = [:],
+        addGenerationPrompt: Bool
+    ) -> String? {
+        let budget = JinjaBudget(timeLimit: .seconds(30), workLimit: Self.probeWork)
+        return try? prompt(
+            messages: messages, tools: tools, variables: variables, addGenerationPrompt: addGenerationPrompt,
+            budget: budget, moment: 0
+        ).text
+    }
+
+    /// Some tens of milliseconds; an eighth of it is enough for all of llama.cpp's templates.
+    private static let probeWork = 1 << 22
+
+    private func prompt(
+        messages: [JSONValue], tools: [JSONValue], variables: OrderedDictionary<String, JSONValue>,
+        addGenerationPrompt: Bool, budget: JinjaBudget, moment: Int?
+    ) throws -> MarkedText {
         var known: [String: JinjaValue] = [
             "messages": try budget.messages(messages),
             "tools": tools.isEmpty ? .none : try budget.value(.array(tools)), "documents": .none,

@@ -7,11 +7,11 @@ public struct ContentForms: Sendable, Hashable {
     private static let probe = "ebbPROBE"
 
     /// Found by rendering a message in both forms. A template that takes neither alone counts as taking texts.
-    public init(_ template: ChatTemplate, timeLimit: Duration = .milliseconds(100)) {
+    public init(_ template: ChatTemplate) {
         func shows(_ content: JSONValue) -> Bool {
             let message = ChatTemplate.message(role: "user", content: content)
-            let text = try? template.render(messages: [message], addGenerationPrompt: true, timeLimit: timeLimit)
-            guard let text, text.contains(Self.probe) else { return false }
+            guard let text = template.probed(messages: [message], addGenerationPrompt: true), text.contains(Self.probe)
+            else { return false }
             // A list that was written out has its keys in quotes.
             return !["'type'", "\"type\"", "\\\"type"].contains { text.contains($0) }
         }

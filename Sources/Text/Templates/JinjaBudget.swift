@@ -13,6 +13,7 @@ final class JinjaBudget {
     /// Bytes that an element of a list or a dictionary takes, about.
     static let elementBytes = 64
 
+    private let workLimit: Int
     private var work = 0
     private var nextLook = 0
     private var held = 0
@@ -20,12 +21,15 @@ final class JinjaBudget {
     private let clock = ContinuousClock()
     private let deadline: ContinuousClock.Instant
 
-    init(timeLimit: Duration) { deadline = clock.now + timeLimit }
+    init(timeLimit: Duration, workLimit: Int = JinjaBudget.workLimit) {
+        deadline = clock.now + timeLimit
+        self.workLimit = workLimit
+    }
 
     /// Says that so much work is about to be done.
     func spend(_ units: Int) throws {
         let (sum, overflow) = work.addingReportingOverflow(max(0, units))
-        guard !overflow, sum <= Self.workLimit else { throw TextError("the chat template runs for too long") }
+        guard !overflow, sum <= workLimit else { throw TextError("the chat template runs for too long") }
         work = sum
         guard work >= nextLook else { return }
         nextLook = work + 1 << 16
