@@ -246,4 +246,21 @@ struct ChannelFamilyTests {
         #expect(read.answer == text)
         #expect(read.calls.isEmpty)
     }
+
+    @Test("Channel: a model that leaves its marks away calls the tools that were offered, and no others")
+    func unmarked() throws {
+        let format = try ChannelFormat.named(nil, "<tool_call>JSON")
+        let tools = [JSONValue.object(["function": .object(["name": .string("f")])])]
+        func read(_ text: String) -> [ChannelPiece] {
+            var reader = ChannelReader(format, prompt: MarkedText(trusting: ""), tools: tools)
+            return reader.append(text, isPrinted: true) + reader.finish()
+        }
+        let call = #"{"name": "f", "arguments": {"x": "}"}}"#
+        #expect(read(call).compactMap(\.call) == [ToolCall(name: "f", arguments: #"{"x": "}"}"#)])
+        #expect(read("\(call)\n\(call) Done").compactMap(\.call).count == 2)
+        #expect(read("\(call) Done").last?.channel == .answer)
+        let other = call.replacing("f", with: "g", maxReplacements: 1)
+        #expect(read(other) == [ChannelPiece(channel: .answer, text: other)])
+        #expect(read(call.replacing("}}", with: "")).map(\.channel) == [.toolCall])
+    }
 }

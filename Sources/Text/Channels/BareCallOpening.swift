@@ -26,14 +26,22 @@ struct BareCallOpening: Sendable {
         var token = 0
         /// Bytes of the token that have been read.
         var read = 0
+        /// The string that has been read, in its quotes.
+        var name: [UInt8] = []
     }
+
+    /// nil where a call may name any tool.
+    private let tools: OfferedTools?
 
     private var tries = Self.openings.map { Try(tokens: $0) }
     private var count = 0
     /// Several calls in a row are separated.
     private var mayBeginWithSeparator: Bool
 
-    init(isFirst: Bool) { mayBeginWithSeparator = !isFirst }
+    init(isFirst: Bool, of tools: OfferedTools? = nil) {
+        mayBeginWithSeparator = !isFirst
+        self.tools = tools
+    }
 
     mutating func step(_ byte: UInt8) -> Verdict {
         count += 1
@@ -44,7 +52,10 @@ struct BareCallOpening: Sendable {
         }
         tries = tries.compactMap { Self.advanced($0, byte) }
         if byte == UInt8(ascii: "{") { mayBeginWithSeparator = false }
-        if tries.contains(where: { $0.token == $0.tokens.count }) { return .call }
+        if let found = tries.first(where: { $0.token == $0.tokens.count }) {
+            let name = String(decoding: found.name.dropFirst().dropLast(), as: UTF8.self)
+            return tools?.contains(name) ?? true ? .call : .text
+        }
         return tries.isEmpty ? .text : .undecided
     }
 
@@ -60,6 +71,7 @@ struct BareCallOpening: Sendable {
         case .string:
             guard (byte == UInt8(ascii: "\"")) == (new.read == 0) || byte == UInt8(ascii: "\"") else { return nil }
             new.read += 1
+            new.name.append(byte)
             guard byte == UInt8(ascii: "\""), new.read > 1 else { return new }
         }
         new.token += 1

@@ -4,6 +4,8 @@ struct CallProgress: Sendable {
     var text: [UInt8] = []
     /// The name that a header gave.
     var name: String?
+    /// It has no mark, and ends with its value.
+    var isBare = false
     /// The last byte of a string was a backslash.
     var isEscaped = false
     private var braces = 0

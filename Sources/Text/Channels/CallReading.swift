@@ -1,7 +1,7 @@
 /// Reads the calls in what a model wrote between marks.
 struct CallReading: Sendable {
     let grammar: CallGrammar
-    let strings: StringParameters
+    let tools: OfferedTools
 
     /// The call whose JSON object became complete.
     /// - Parameters:
@@ -28,8 +28,8 @@ struct CallReading: Sendable {
     func calls(_ text: [UInt8]) -> [ToolCall] {
         switch grammar {
         case .object, .keyed, .named: []
-        case .tagged(let marks): TagReading(marks: marks, strings: strings).call(text).map { [$0] } ?? []
-        case .nested(let mark): NestedReading(mark: mark, strings: strings).call(text).map { [$0] } ?? []
+        case .tagged(let marks): TagReading(marks: marks, tools: tools).call(text).map { [$0] } ?? []
+        case .nested(let mark): NestedReading(mark: mark, tools: tools).call(text).map { [$0] } ?? []
         case .python: Self.python(text) ?? []
         case .gemma: Self.gemma(text) ?? []
         }

@@ -8,10 +8,16 @@ struct CallStyle: Sendable, Equatable {
     var grammar: CallGrammar
     /// Control tokens that belong to the text of a call beside the marks that the grammar names.
     var inner: [String] = []
-    /// Calls are also JSON objects that stand alone, without a mark.
-    var isBare = false
+    /// Whether calls are also JSON objects that stand alone, without a mark.
+    var bare = Bare.never
     /// What in a template says that a model writes such calls where the template itself never does.
     var evidence: [String] = []
+
+    enum Bare: Sendable, Equatable {
+        case never, always
+        /// Some models of the family leave the marks away: an object is a call if it names a tool that was offered.
+        case ofOfferedTools
+    }
 
     var endsWithValue: Bool { closes.isEmpty }
     /// The JSON value may be an array of calls.

@@ -180,7 +180,12 @@ extension ChannelFormat {
             CallStyle(opens: ["<|tools_prefix|>"], closes: ["<|tools_suffix|>"], grammar: .keyed)
         ),
         ("<tool_calls>JSON", objects("<tool_calls>", closes: ["</tool_calls>"])),
-        ("<tool_call>JSON", objects("<tool_call>", closes: ["</tool_call>"], evidence: ["<tool_call>"])),
+        (
+            "<tool_call>JSON",
+            CallStyle(
+                opens: ["<tool_call>"], closes: ["</tool_call>"], grammar: .object, bare: .ofOfferedTools,
+                evidence: ["<tool_call>"])
+        ),
         ("<TOOLCALL>JSON", objects("<TOOLCALL>", closes: ["</TOOLCALL>"], evidence: ["<TOOLCALL>"])),
         ("[TOOL_CALLS]JSON", objects("[TOOL_CALLS]", evidence: ["[TOOL_CALLS]"])),
         (
@@ -194,7 +199,7 @@ extension ChannelFormat {
         (
             "bare JSON",
             CallStyle(
-                opens: ["<|python_tag|>"], grammar: .object, isBare: true,
+                opens: ["<|python_tag|>"], grammar: .object, bare: .always,
                 evidence: ["{\"name\": function name, \"parameters\":"])
         ),
     ]

@@ -33,6 +33,7 @@ public struct ChannelReader: Sendable {
 
     private let format: ChannelFormat
     private let offersTools: Bool
+    private let tools: OfferedTools
     private let reading: CallReading?
     /// Control tokens that belong to the text of a call.
     private let inner: [String]
@@ -55,19 +56,20 @@ public struct ChannelReader: Sendable {
     ///     `<think>`). What a user wrote at its end says nothing.
     ///   - offersTools: the request had tools: formats without marks, such as Llama 3's bare JSON, are read only then.
     public init(_ format: ChannelFormat, prompt: MarkedText, offersTools: Bool) {
-        self.init(format, prompt: prompt, offersTools: offersTools, strings: StringParameters([]))
+        self.init(format, prompt: prompt, offersTools: offersTools, OfferedTools([]))
     }
 
     /// The same for a request with these tools: where a format does not say whether `5` is a number or a string, their
     /// schemas do.
     public init(_ format: ChannelFormat, prompt: MarkedText, tools: [JSONValue]) {
-        self.init(format, prompt: prompt, offersTools: !tools.isEmpty, strings: StringParameters(tools))
+        self.init(format, prompt: prompt, offersTools: !tools.isEmpty, OfferedTools(tools))
     }
 
-    private init(_ format: ChannelFormat, prompt: MarkedText, offersTools: Bool, strings: StringParameters) {
+    private init(_ format: ChannelFormat, prompt: MarkedText, offersTools: Bool, _ tools: OfferedTools) {
         self.format = format
         self.offersTools = offersTools
-        reading = format.calls.map { CallReading(grammar: $0.grammar, strings: strings) }
+        self.tools = tools
+        reading = format.calls.map { CallReading(grammar: $0.grammar, tools: tools) }
         inner = format.inner.filter { !$0.isEmpty }
         var places: [Place] = [.answer, .thinking, .header, .call]
         places += (format.calls?.grammar.protections ?? []).indices.map { .protected($0) }
@@ -91,7 +93,7 @@ public struct ChannelReader: Sendable {
     /// The rest: what was held back because it might have become a mark, and a call without an end.
     public mutating func finish() -> [ChannelPiece] {
         emit(held.count)
-        if place == .call, format.calls?.isBare == true { give(reading?.callsAtEnd(call.text) ?? []) }
+        if place == .call, format.calls?.bare == .always { give(reading?.callsAtEnd(call.text) ?? []) }
         call = CallProgress()
         return taken()
     }
@@ -218,7 +220,8 @@ extension ChannelReader {
         } else if !calls.isArray {
             return
         }
-        if calls.endsWithValue, !calls.isArray || call.isOutsideOfArrays { endBareCalls() }
+        let endsWithValue = calls.endsWithValue || call.isBare
+        if endsWithValue, !calls.isArray || call.isOutsideOfArrays { endBareCalls() }
     }
 
     private mutating func endBareCalls() {
@@ -229,7 +232,11 @@ extension ChannelReader {
     }
 
     private func bareOpening(isFirst: Bool) -> BareCallOpening? {
-        offersTools && format.calls?.isBare == true ? BareCallOpening(isFirst: isFirst) : nil
+        switch format.calls?.bare {
+        case .always? where offersTools: BareCallOpening(isFirst: isFirst)
+        case .ofOfferedTools? where offersTools: BareCallOpening(isFirst: isFirst, of: tools)
+        default: nil
+        }
     }
 
     private mutating func followBareCall(_ byte: UInt8) {
@@ -239,6 +246,7 @@ extension ChannelReader {
             held = []
             go(to: .call)
             call = CallProgress()
+            call.isBare = true
             for written in opening { step(written) }
         case .text: bare = nil
         case .undecided, nil: break

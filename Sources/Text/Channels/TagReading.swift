@@ -1,24 +1,27 @@
-/// Which parameters of which tools are strings, as their JSON schemas say: `<x>5</x>` does not say it itself.
-struct StringParameters: Sendable {
-    private var names: [String: Set<String>] = [:]
+/// Tools that a request offers, and which of their parameters are strings, as their JSON schemas say: `<x>5</x>` does not
+/// say it itself.
+struct OfferedTools: Sendable {
+    private var strings: [String: Set<String>] = [:]
 
     init(_ tools: [JSONValue]) {
         for tool in tools {
             let function = tool["function"] ?? tool
-            guard let name = function["name"]?.string,
-                case .object(let properties)? = function["parameters"]?["properties"]
-            else { continue }
-            names[name] = Set(properties.filter { $0.value["type"] == .string("string") }.keys)
+            guard let name = function["name"]?.string else { continue }
+            strings[name] = []
+            guard case .object(let properties)? = function["parameters"]?["properties"] else { continue }
+            strings[name] = Set(properties.filter { $0.value["type"] == .string("string") }.keys)
         }
     }
 
-    func contains(_ tool: String, _ parameter: String) -> Bool { names[tool]?.contains(parameter) ?? false }
+    func contains(_ tool: String) -> Bool { strings[tool] != nil }
+
+    func isString(_ parameter: String, of tool: String) -> Bool { strings[tool]?.contains(parameter) ?? false }
 }
 
 /// Reads calls in tags.
 struct TagReading {
     let marks: TagMarks
-    let strings: StringParameters
+    let tools: OfferedTools
 
     /// The call that a text is; nil where it is none.
     func call(_ text: [UInt8]) -> ToolCall? {
@@ -47,7 +50,7 @@ struct TagReading {
             let said = String(decoding: text[close.upperBound..<max(close.upperBound, value.lowerBound)], as: UTF8.self)
             let written = trimmed(String(decoding: text[value.upperBound..<end.lowerBound], as: UTF8.self))
             let isString =
-                strings.contains(name, key) || (!marks.saysString.isEmpty && said.contains(marks.saysString))
+                tools.isString(key, of: name) || (!marks.saysString.isEmpty && said.contains(marks.saysString))
             parts.append("\(JSONText.quoted(key)): \(isString ? JSONText.quoted(written) : Self.value(written))")
             at = end.upperBound
         }
@@ -76,7 +79,7 @@ struct NestedReading {
     private static let deepest = 64
 
     let mark: String
-    let strings: StringParameters
+    let tools: OfferedTools
 
     func call(_ text: [UInt8]) -> ToolCall? {
         var pieces: [[UInt8]] = []
@@ -88,7 +91,7 @@ struct NestedReading {
         }
         pieces.append(Array(text[at...]))
         var reader = Tags(pieces: pieces.dropFirst().map { String(decoding: $0, as: UTF8.self) })
-        return reader.call(strings)
+        return reader.call(tools)
     }
 
     private struct Tags {
@@ -106,12 +109,12 @@ struct NestedReading {
             return (piece[piece.index(after: piece.startIndex)..<end], piece[piece.index(after: end)...])
         }
 
-        mutating func call(_ strings: StringParameters) -> ToolCall? {
+        mutating func call(_ tools: OfferedTools) -> ToolCall? {
             guard let (tag, _) = next(), tag.hasPrefix("invoke name=\""), tag.hasSuffix("\"") else { return nil }
             at += 1
             let name = String(tag.dropFirst(13).dropLast())
             guard CallReading.isName(name),
-                let members = children(of: "invoke", 0, isString: { strings.contains(name, $0) })
+                let members = children(of: "invoke", 0, isString: { tools.isString($0, of: name) })
             else { return nil }
             return ToolCall(name: name, arguments: object(members))
         }

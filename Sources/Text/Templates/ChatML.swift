@@ -3,7 +3,7 @@ extension ChatTemplate {
     public static let chatML = """
         {%- for message in messages -%}
         <|im_start|>{{ message.role }}
-        {{ message.content }}<|im_end|>
+        {{ message.content or '' }}<|im_end|>
         {% endfor -%}
         {%- if add_generation_prompt -%}
         <|im_start|>assistant
