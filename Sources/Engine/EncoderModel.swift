@@ -25,8 +25,10 @@ public final class EncoderModel: LayeredModel {
     }
 
     /// Whether a file holds an encoder.
-    public static func isEncoder(_ file: EbbFile) -> Bool {
-        file.metadata.string("general.architecture") == Bert.architecture
+    public static func isEncoder(_ file: EbbFile) -> Bool { isEncoder(file.metadata) }
+
+    public static func isEncoder(_ metadata: Metadata) -> Bool {
+        metadata.string("general.architecture") == Bert.architecture
     }
 
     /// Tokens that one step takes at most.

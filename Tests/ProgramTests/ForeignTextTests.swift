@@ -130,6 +130,33 @@ struct ForeignTextTests {
         return pieces + [.finished(EbbFinished())]
     }
 
+    /// Thinking, an answer, a call, and half of another.
+    @Sendable private static func channels(_ request: FakeDaemon.Body) -> [FakeDaemon.Body] {
+        func delta(_ text: String, _ channel: EbbChannel, call: String? = nil) -> FakeDaemon.Body {
+            var delta = EbbDelta()
+            (delta.text, delta.channel) = (text, channel)
+            if let call { (delta.call.name, delta.call.argumentsJson) = (call, "{}") }
+            return .delta(delta)
+        }
+        return [
+            delta("Hm", .thinking), delta(".", .thinking), delta("So:", .answer), delta("{a}", .toolCall, call: "f"),
+            delta("{b", .toolCall), .finished(EbbFinished()),
+        ]
+    }
+
+    @Test("Thinking goes to standard error, all else to standard output; JSON has each apart, and loses nothing")
+    func channels() throws {
+        let outcome = try ebbctl(["run", "m", "a"], Self.channels)
+        #expect(outcome.output == "So:{a}{b\n" && outcome.errors.hasPrefix("Hm.\n\n"), "\(outcome)")
+        let hidden = try ebbctl(["run", "m", "a", "--hide-thinking"], Self.channels)
+        #expect(hidden.output == outcome.output && !hidden.errors.contains("Hm"))
+        let json = try ebbctl(["run", "m", "a", "--json"], Self.channels).output
+        let members = try #require(try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: Any])
+        #expect(members["text"] as? String == "So:" && members["thinking"] as? String == "Hm.")
+        #expect(members["unfinished_call"] as? String == "{b")
+        #expect((members["tool_calls"] as? [[String: String]])?.map { $0["name"] } == ["f"])
+    }
+
     @Test("What a model writes goes into a pipe as it is")
     func pipe() throws {
         let outcome = try ebbctl(["run", "m", "a"], Self.generation)

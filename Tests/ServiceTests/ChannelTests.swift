@@ -73,7 +73,7 @@ struct ChannelTests {
         let metadata = try EbbFile(path: folder.file("tiny.ebb")).metadata
         let model = try ModelText(metadata)
         let format = try #require(model.chat.channels)
-        let reader = ChannelReader(format, prompt: MarkedText(trusting: "abc"), tools: [])
+        let reader = ChannelReader(format, prompt: MarkedText(trusting: "abc"), offersTools: true)
         var answer = AnswerText(model.tokenizer, stop: stop, channels: reader)
         var parts: [AnswerPart] = []
         for id in model.tokenizer.encode(text, addSpecial: false, parseSpecial: false) { parts += answer.append(id) }

@@ -247,6 +247,18 @@ struct ChannelFamilyTests {
         #expect(read.calls.isEmpty)
     }
 
+    @Test(
+        "Channel: who writes about marks writes an answer: of thinking behind its first words, of calls without tools")
+    func prose() throws {
+        let format = try ChannelFormat.named("<think>", "<tool_call>JSON")
+        let about = "Models write <think> before they reason, and </think> behind it."
+        #expect(format.read(about).answer == about)
+        #expect(format.read(about).thinking.isEmpty)
+        let calls = #"They write <tool_call>{"name": "f", "arguments": {}}</tool_call>."#
+        #expect(format.read(calls, offersTools: false).answer == calls)
+        #expect(format.read(calls, offersTools: true).calls.count == 1)
+    }
+
     @Test("Channel: a model that leaves its marks away calls the tools that were offered, and no others")
     func unmarked() throws {
         let format = try ChannelFormat.named(nil, "<tool_call>JSON")

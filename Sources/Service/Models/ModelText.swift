@@ -1,3 +1,4 @@
+import Engine
 import ModelFormat
 import Text
 
@@ -25,18 +26,23 @@ struct ChatSupport: Sendable {
     let template: ChatTemplate?
     /// Why the template that the model has cannot be used.
     let problem: String?
-    let forms: ContentForms?
+    let forms: MessageForms?
     /// nil where the model marks neither thinking nor calls of tools.
     let channels: ChannelFormat?
+    private let isEncoder: Bool
 
     init(_ metadata: Metadata, _ tokenizer: Tokenizer) {
+        isEncoder = EncoderModel.isEncoder(metadata)
         (template, problem) = ChatTemplate.read(metadata, tokenizer: tokenizer)
-        forms = template.map { ContentForms($0) }
+        forms = template.map { MessageForms($0) }
         channels = template.flatMap { ChannelFormat.find($0, tokenizer) }
     }
 
     /// - Throws: ``ServiceError`` that says what to do instead.
     func demandTemplate(of model: String) throws -> ChatTemplate {
+        guard !isEncoder else {
+            throw ServiceError(.badRequest, "\(model) is an encoder: it makes embeddings and has no conversations")
+        }
         if let template { return template }
         let why =
             problem.map { "its chat template cannot be used (\($0))" } ?? "it is a base model without a chat template"

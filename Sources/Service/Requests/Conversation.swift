@@ -59,23 +59,17 @@ struct Conversation {
         _ model: String, _ support: ChatSupport, addGenerationPrompt: Bool = true, seconds: Double
     ) throws -> MarkedText {
         let template = try support.demandTemplate(of: model)
+        if support.forms?.takesParts != true { try demandTexts(model) }
         let prompt = try template.prompt(
-            messages: messages.map { Self.fitted($0, support.forms) }, tools: tools, variables: variables,
+            messages: messages.map { support.forms?.fitting($0) ?? $0 }, tools: tools, variables: variables,
             addGenerationPrompt: addGenerationPrompt, timeLimit: .seconds(seconds))
         return trustsText ? MarkedText(trusting: prompt.text) : prompt
-    }
-
-    /// A message whose content has a form that the template takes.
-    private static func fitted(_ message: JSONValue, _ forms: ContentForms?) -> JSONValue {
-        guard let forms, case .object(var members) = message, let content = members["content"] else { return message }
-        members["content"] = forms.fitting(content)
-        return .object(members)
     }
 
     /// - Throws: ``ServiceError`` where a message has a part that no model here can read.
     func demandTexts(_ model: String) throws {
         for case .array(let parts)? in messages.map({ $0["content"] }) {
-            guard let other = parts.first(where: { ContentForms.text($0) == nil }) else { continue }
+            guard let other = parts.first(where: { MessageForms.text($0) == nil }) else { continue }
             let kind = other["type"]?.string.map { "\"\($0.prefix(32))\"" } ?? "no type"
             throw ServiceError(
                 .badRequest,

@@ -35,11 +35,16 @@ extension RequestHandler {
                 let conversation = try Conversation(chat, settings: variables.of(model.name))
                 try conversation.demandTexts(model.name)
                 let prompt = try rendered(conversation, chat, bytes, model.name, model.text, job)
-                let channels = reader(request, model, prompt, tools: conversation.tools)
+                let channels = format(request, model).map {
+                    ChannelReader($0, prompt: prompt, tools: conversation.tools)
+                }
                 return (try self.tokens(prompt, model.text.tokenizer, job), channels)
             }
             try job.reserve(model.text.tokenizer.workingBytes(forUTF8Count: bytes), for: "a prompt of \(bytes) bytes")
-            let channels = reader(request, model, MarkedText(trusting: request.prompt), tools: [])
+            // Whether it offers tools only its writer knows.
+            let channels = format(request, model).map {
+                ChannelReader($0, prompt: MarkedText(trusting: request.prompt), offersTools: true)
+            }
             let tokens = try model.text.tokenizer.encode(
                 request.prompt, addSpecial: true, parseSpecial: true, isCancelled: { job.isCancelled })
             return (tokens, channels)
@@ -53,11 +58,9 @@ extension RequestHandler {
         return (tokens, channels)
     }
 
-    private func reader(
-        _ request: EbbGenerate, _ model: LoadedModel, _ prompt: MarkedText, tools: [JSONValue]
-    ) -> ChannelReader? {
-        guard request.channels, let format = model.text.chat.channels else { return nil }
-        return ChannelReader(format, prompt: prompt, tools: tools)
+    /// How the model marks channels, where the request asks for them.
+    private func format(_ request: EbbGenerate, _ model: LoadedModel) -> ChannelFormat? {
+        request.channels ? model.text.chat.channels : nil
     }
 
     /// Has the engine generate, and passes on what it says.

@@ -36,13 +36,16 @@ struct RequestBounds {
     func bytes(of chat: EbbChat) throws -> Int {
         guard chat.messages.count <= EbbProtocol.maxMessages else {
             throw ServiceError(
-                .badRequest, "\(chat.messages.count) messages: at most \(EbbProtocol.maxMessages) are possible")
+                .badRequest,
+                "\(chat.messages.count) messages: at most \(EbbProtocol.maxMessages) are possible; leave earlier ones away"
+            )
         }
         let json = chat.jsonBytes
         guard json <= Self.jsonBytes else {
             throw ServiceError(
                 .badRequest,
-                "\(json) bytes of tools_json, variables_json, parts_json and more_json: at most \(Self.jsonBytes) are possible"
+                "\(json) bytes of JSON in tools, variables, parts and further members (tools_json, variables_json, parts_json, "
+                    + "more_json): at most \(Self.jsonBytes) are possible"
             )
         }
         let text = chat.messages.reduce(json) { $0 + $1.role.utf8.count + $1.content.utf8.count + Self.messageOverhead }

@@ -13,10 +13,11 @@ public struct ChannelFormat: Sendable {
     }
 
     /// What may stand in each place.
-    func marks(_ place: ChannelReader.Place) -> [ChannelMark] {
+    /// - Parameter offersTools: without tools nothing is a call: a model that writes about the marks writes an answer.
+    func marks(_ place: ChannelReader.Place, offersTools: Bool) -> [ChannelMark] {
         switch place {
-        case .answer: answerMarks
-        case .thinking: thinkingMarks
+        case .answer: answerMarks(offersTools ? calls?.opens ?? [] : [])
+        case .thinking: thinkingMarks(offersTools ? calls?.opens ?? [] : [])
         case .header: headers.map { [ChannelMark($0.end, .endHeader)] } ?? []
         case .call: callMarks
         case .protected(let index):
@@ -25,18 +26,18 @@ public struct ChannelFormat: Sendable {
         }
     }
 
-    private var answerMarks: [ChannelMark] {
+    private func answerMarks(_ callOpens: [String]) -> [ChannelMark] {
         var marks = (thinking?.opens ?? []).map { ChannelMark($0, .beginThinking) }
         marks += (thinking?.closes ?? []).filter { !dropped.contains($0) }.map { ChannelMark($0, .endStray) }
-        marks += (calls?.opens ?? []).map { ChannelMark($0, .beginCall) }
+        marks += callOpens.map { ChannelMark($0, .beginCall) }
         marks += (headers?.opens ?? []).map { ChannelMark($0, .beginHeader) }
         return marks + (dropped + (headers?.messageEnds ?? [])).map { ChannelMark($0, .drop) }
     }
 
-    private var thinkingMarks: [ChannelMark] {
+    private func thinkingMarks(_ callOpens: [String]) -> [ChannelMark] {
         var marks = ((thinking?.closes ?? []) + (headers?.messageEnds ?? [])).map { ChannelMark($0, .endThinking) }
         // In words, a model may think about its marks; as control tokens they are ones.
-        marks += (calls?.opens ?? []).map { ChannelMark($0, .beginCall, onlyControl: true) }
+        marks += callOpens.map { ChannelMark($0, .beginCall, onlyControl: true) }
         return marks + (headers?.opens ?? []).map { ChannelMark($0, .beginHeader) }
     }
 

@@ -4,7 +4,7 @@
 /// of messages (`<|channel|>analysis<|message|>`) are no text either. All else comes out, once and in order, as soon as it
 /// cannot be the beginning of a mark any more; what looks like a call and is none stays text of the tool-call channel.
 /// A mark does not count where only another one can end what stands there: in a string of a call's JSON, in the value of a
-/// parameter. Within thinking the marks of calls count only as control tokens.
+/// parameter. Thinking begins before the answer, or with a control token. Within thinking the marks of calls count only as control tokens.
 ///
 /// What a byte costs depends on the format alone. A call is kept until it is complete, nothing else is.
 public struct ChannelReader: Sendable {
@@ -54,7 +54,7 @@ public struct ChannelReader: Sendable {
     /// - Parameters:
     ///   - prompt: the rendered prompt, whose end says whether the answer begins within thinking (a template that ends in
     ///     `<think>`). What a user wrote at its end says nothing.
-    ///   - offersTools: the request had tools: formats without marks, such as Llama 3's bare JSON, are read only then.
+    ///   - offersTools: the request had tools: calls are looked for only then.
     public init(_ format: ChannelFormat, prompt: MarkedText, offersTools: Bool) {
         self.init(format, prompt: prompt, offersTools: offersTools, OfferedTools([]))
     }
@@ -73,7 +73,8 @@ public struct ChannelReader: Sendable {
         inner = format.inner.filter { !$0.isEmpty }
         var places: [Place] = [.answer, .thinking, .header, .call]
         places += (format.calls?.grammar.protections ?? []).indices.map { .protected($0) }
-        finders = Dictionary(uniqueKeysWithValues: places.map { ($0, MarkFinder(format.marks($0))) })
+        finders = Dictionary(
+            uniqueKeysWithValues: places.map { ($0, MarkFinder(format.marks($0, offersTools: offersTools))) })
         let place = format.firstPlace(prompt)
         go(to: place)
         if place == .thinking { lines = Self.markLines }
@@ -144,8 +145,12 @@ extension ChannelReader {
     private mutating func perform(_ mark: ChannelMark, isControl: Bool) {
         if mark.onlyControl, !isControl { return }
         switch mark.action {
-        case .beginThinking: leave(mark, for: .thinking)
-        case .endThinking, .drop: leave(mark, for: .answer)
+        // Behind an answer's words it is one of them.
+        case .beginThinking: if isControl || answered == mark.count { leave(mark, for: .thinking) }
+        case .endThinking: leave(mark, for: .answer)
+        case .drop:
+            answered -= min(mark.count, answered)
+            leave(mark, for: .answer)
         case .endStray: if answered == mark.count { leave(mark, for: .answer) }
         case .beginCall: beginCall(mark)
         case .endCall: endCall(mark)

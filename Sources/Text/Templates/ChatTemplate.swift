@@ -61,6 +61,20 @@ public struct ChatTemplate: Sendable {
         ).text
     }
 
+    /// What the template writes between an assistant's answer and what its user says next: what ends a turn;
+    /// nil where it refuses such a conversation.
+    public var turnEnd: String? {
+        let answer = "ebbANSWER"
+        let messages = [("user", "q"), ("assistant", answer), ("user", "ebbNEXT")].map {
+            Self.message(role: $0.0, content: $0.1)
+        }
+        guard let text = probed(messages: messages, addGenerationPrompt: false) else { return nil }
+        let bytes = Array(text.utf8)
+        guard let start = TextSearch(answer).first(in: bytes)?.upperBound else { return nil }
+        let end = TextSearch("ebbNEXT").first(in: bytes, from: start)?.lowerBound ?? bytes.count
+        return String(decoding: bytes[start..<end], as: UTF8.self)
+    }
+
     /// Some tens of milliseconds; an eighth of it is enough for all of llama.cpp's templates.
     private static let probeWork = 1 << 22
 

@@ -56,6 +56,7 @@ struct Import: ParsableCommand {
         let template = try chatTemplate.map(Self.template)
         let source = try ModelSources.open(source)
         if let gguf = source as? GGUFSource { _ = try Self.check(gguf.file) }
+        let hasTemplate = template != nil
         if !force, access(destination, F_OK) == 0 {
             throw CommandError(
                 .badInput, "\(destination) exists already; --force replaces it, --name gives another name")
@@ -67,7 +68,7 @@ struct Import: ParsableCommand {
         var progress = ProgressLine("importing \(name)")
         var problem: String?
         try ModelImport(source, chatTemplate: template).write(
-            to: destination, checking: { problem = try Self.check($0) }
+            to: destination, checking: { problem = try Self.check($0, hasTemplate: hasTemplate) }
         ) {
             progress.update($0)
         }
@@ -98,23 +99,22 @@ struct Import: ParsableCommand {
     /// - Throws: an error for a file that cannot be read, or is no template that Ebb can use.
     private static func template(_ file: String) throws -> String {
         if file == "chatml" { return ChatTemplate.chatML }
-        guard let text = String(validating: try SmallFile.read(file, limit: templateBytes), as: UTF8.self) else {
-            throw CommandError(.badInput, "\(file) is not UTF-8")
-        }
+        let text = try UserFile.text(file, limit: templateBytes)
         do { _ = try ChatTemplate(text) } catch { throw CommandError(.badInput, "\(file): \(error)") }
         return text
     }
 
-    /// Says where a template ends turns with what the model does not know as a token: it would not end there.
+    /// Says where a template ends turns with what does not end the model's answers: it would go on with the next turn.
     private static func warn(of file: EbbFile) throws {
-        guard let source = file.metadata.string("tokenizer.chat_template"), source.contains("<|im_end|>") else {
-            return
-        }
         let tokenizer = try Tokenizer(file.metadata)
-        guard tokenizer.encode("<|im_end|>", addSpecial: false, parseSpecial: true).count > 1 else { return }
+        guard let template = ChatTemplate.read(file.metadata, tokenizer: tokenizer).template,
+            let end = template.turnEnd, !end.isEmpty
+        else { return }
+        let tokens = tokenizer.encode(end, addSpecial: false, parseSpecial: true)
+        guard !tokens.contains(where: tokenizer.endOfGeneration.contains) else { return }
         Terminal.error(
-            "notice: the model has no token <|im_end|>, with which the template ends turns: it may not end its answers "
-                + "there (ebbctl run --stop)")
+            "notice: the template ends turns with \(Human.cut(end, 40).debugDescription), which does not end the model's answers: "
+                + "it may write turns of its own (ebbctl run --stop)")
     }
 
     private static func firstUse(_ file: EbbFile, canChat: Bool) -> String {
@@ -123,7 +123,10 @@ struct Import: ParsableCommand {
 
     /// Everything but the values: the architecture, its tensors, the tokenizer, the chat template.
     /// - Returns: why the template cannot be used, which is no reason to refuse the model.
-    private static func check(_ description: some ModelDescription) throws -> String? {
+    private static func check(_ description: some ModelDescription, hasTemplate: Bool = false) throws -> String? {
+        if hasTemplate, EncoderModel.isEncoder(description.metadata) {
+            throw CommandError(.badInput, "an encoder has no conversations: leave --chat-template away")
+        }
         try ModelFamilies.check(description)
         let tokenizer = try Tokenizer(description.metadata)
         return ChatTemplate.read(description.metadata, tokenizer: tokenizer).problem

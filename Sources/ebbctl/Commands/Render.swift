@@ -35,6 +35,12 @@ struct Render: AsyncParsableCommand {
     @OptionGroup var template: TemplateArguments
     @OptionGroup var daemon: DaemonOptions
 
+    func validate() throws {
+        if messages == "-", template.tools == "-" {
+            throw ValidationError("Only one of --messages and --tools can be standard input.")
+        }
+    }
+
     private struct Result: Encodable {
         let prompt: String
         let tokens: [Int32]

@@ -60,7 +60,7 @@ struct Run: AsyncParsableCommand {
                 model, chat: messages, template: try template.options(), options: options)
         }
         let answer = try await AnswerView(shows: !json, showsThinking: !hideThinking).show(generation)
-        if json { try JSONOutput.line(AnswerView.Report(answer)) }
+        if json { try JSONOutput.line(AnswerView.Report(answer, hidesThinking: hideThinking)) }
     }
 }
 

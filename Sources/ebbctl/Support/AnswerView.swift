@@ -1,11 +1,12 @@
 import EbbClient
-import Glibc
 
 /// What a model has written, apart by what it is.
 struct Answer {
     var text = ""
     var thinking = ""
     var calls: [ToolCall] = []
+    /// What began as a call and is none, or not yet.
+    var openCall = ""
     var summary: GenerationSummary?
 }
 
@@ -16,8 +17,6 @@ struct AnswerView {
     let shows: Bool
     let showsThinking: Bool
 
-    private static let isTerminal = isatty(STDERR_FILENO) != 0
-
     func show(_ generation: Generation) async throws -> Answer {
         var answer = Answer()
         var isThinking = false
@@ -27,9 +26,9 @@ struct AnswerView {
                 switch event {
                 case .thinking(let piece):
                     answer.thinking += piece
-                    if !isThinking { begin(afterText: isWritten) }
+                    if !isThinking, isWritten, shows, showsThinking { Terminal.error("") }
                     isThinking = true
-                    if shows, showsThinking { Terminal.error(piece, newline: false) }
+                    if shows, showsThinking { Terminal.dimmed(piece) }
                 case .text(let piece):
                     end(&isThinking, answer)
                     answer.text += piece
@@ -37,6 +36,7 @@ struct AnswerView {
                     if shows { try Terminal.generated(piece) }
                 case .call(let piece, let call):
                     end(&isThinking, answer)
+                    answer.openCall = call == nil ? answer.openCall + piece : ""
                     if let call { answer.calls.append(call) }
                     isWritten = true
                     if shows { try Terminal.generated(piece) }
@@ -54,18 +54,11 @@ struct AnswerView {
         return answer
     }
 
-    private func begin(afterText: Bool) {
-        guard shows, showsThinking else { return }
-        if afterText { Terminal.error("") }
-        if Self.isTerminal { Terminal.control("\u{1b}[2m") }
-    }
-
     /// The end of what the model thinks: what follows begins a line of its own.
     private func end(_ isThinking: inout Bool, _ answer: Answer) {
         guard isThinking else { return }
         isThinking = false
         guard shows, showsThinking else { return }
-        if Self.isTerminal { Terminal.control("\u{1b}[0m") }
         Terminal.error(answer.thinking.hasSuffix("\n") ? "" : "\n")
     }
 
@@ -87,14 +80,17 @@ extension AnswerView {
 
         let text: String
         let thinking: String?
+        /// What began as a call and was cut off, or is none.
+        let unfinished_call: String?
         let tool_calls: [Call]?
         let reason: String
         let prompt_tokens, reused_tokens, generated_tokens, mode_changes: Int
         let prefill_tokens_per_second, decode_tokens_per_second: Double
 
-        init(_ answer: Answer) {
+        init(_ answer: Answer, hidesThinking: Bool) {
             text = answer.text
-            thinking = answer.thinking.isEmpty ? nil : answer.thinking
+            thinking = answer.thinking.isEmpty || hidesThinking ? nil : answer.thinking
+            unfinished_call = answer.openCall.allSatisfy(\.isWhitespace) ? nil : answer.openCall
             let calls = answer.calls.map { Call(id: $0.id, name: $0.name, arguments: $0.argumentsJSON) }
             tool_calls = calls.isEmpty ? nil : calls
             let summary = answer.summary

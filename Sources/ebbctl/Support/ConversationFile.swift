@@ -1,6 +1,4 @@
 import EbbClient
-import Glibc
-import ModelFormat
 import OrderedCollections
 import Text
 
@@ -46,39 +44,26 @@ enum ConversationFile {
     /// A list of tools, as one text.
     static func tools(_ path: String) throws -> String {
         let tools = try value(path)
-        guard case .array = tools else {
+        guard case .array(let list) = tools, list.allSatisfy({ if case .object = $0 { true } else { false } }) else {
             throw wrong(path, "no list of tools: [{\"type\": \"function\", …}] is expected")
         }
         return tools.text
     }
 
     private static func value(_ path: String) throws -> JSONValue {
-        let bytes = path == "-" ? try standardInput() : try SmallFile.read(path, limit: limit)
-        guard let text = String(validating: bytes, as: UTF8.self) else { throw wrong(path, "not UTF-8") }
+        let text = try UserFile.text(path, limit: limit)
         do { return try JSONValue(parsing: text) } catch { throw wrong(path, "\(error)") }
     }
 
-    private static func standardInput() throws -> [UInt8] {
-        var bytes: [UInt8] = []
-        var piece = [UInt8](repeating: 0, count: 65_536)
-        while true {
-            let count = read(STDIN_FILENO, &piece, piece.count)
-            if count < 0, errno == EINTR { continue }
-            guard count >= 0 else { throw FormatError.system("cannot read standard input") }
-            if count == 0 { return bytes }
-            bytes += piece[..<count]
-            guard bytes.count <= limit else { throw wrong("-", "longer than \(limit >> 10) KiB") }
-        }
-    }
-
     private static func wrong(_ path: String, _ why: String) -> CommandError {
-        CommandError(.badInput, "\(path == "-" ? "standard input" : path): \(why)")
+        CommandError(.badInput, "\(UserFile.name(path)): \(why)")
     }
 }
 
 extension Answer {
     /// As a template reads it in the next turn. What was thought is not part of it.
     var message: ChatMessage {
+        let text = text + openCall
         guard !calls.isEmpty else { return ChatMessage(role: "assistant", content: text) }
         let list = calls.map { call in
             let function: JSONValue = .object([

@@ -40,6 +40,10 @@ struct TemplateArguments: ParsableArguments {
             guard parts.count == 2, !parts[0].isEmpty else {
                 throw ValidationError("--var takes name=value: enable_thinking=false.")
             }
+            guard !ChatTemplate.ownVariables.contains(parts[0]) else {
+                throw ValidationError(
+                    "--var cannot set \(parts[0]): the conversation, other options or the model say that.")
+            }
             members[parts[0]] = (try? JSONValue(parsing: parts[1])) ?? .string(parts[1])
         }
         return members.isEmpty ? "" : JSONValue.object(members).text

@@ -26,6 +26,18 @@ enum Terminal {
         _ = write(STDERR_FILENO, text.printableLines + (newline ? "\n" : ""))
     }
 
+    /// Text on standard error that matters less, faint where it is a terminal that knows how; whoever interrupts it leaves
+    /// the terminal as it was.
+    static func dimmed(_ text: String) {
+        let text = text.printableLines
+        _ = write(STDERR_FILENO, dims ? "\u{1b}[2m\(text)\u{1b}[0m" : text)
+    }
+
+    /// https://no-color.org
+    private static let dims =
+        isatty(STDERR_FILENO) != 0 && (getenv("NO_COLOR").map { $0.pointee == 0 } ?? true)
+        && getenv("TERM").map { String(cString: $0) } != "dumb"
+
     /// The program's own control sequences on standard error.
     static func control(_ text: String) { _ = write(STDERR_FILENO, text) }
 
