@@ -3,13 +3,17 @@
 public struct EnvelopeOutline: Sendable, Equatable {
     /// 0 where there is none.
     public private(set) var id: UInt64 = 0
-    /// The field numbers of its bodies (ebb.proto); the last one counts.
+    /// The field number of its body (ebb.proto).
     public private(set) var body: UInt64?
+    /// Whether it says a body, or a body its conversation, more than once: each time all of it would be merged with what came
+    /// before, which takes the square of its bytes. No encoder writes that.
+    public private(set) var repeats = false
     /// Whether a body is among them that only the daemon sends.
     public private(set) var hasAnswer = false
-    public var isHello: Bool { body == Field.hello && !hasAnswer }
+    public var isHello: Bool { body == Field.hello && !hasAnswer && !repeats }
     /// Messages of its conversation.
     public private(set) var messages = 0
+    private var hasChat = false
     /// Texts to embed, and texts to stop at.
     public private(set) var texts = 0
 
@@ -36,7 +40,10 @@ public struct EnvelopeOutline: Sendable, Equatable {
             switch field.content {
             case .number(let value) where field.number == Field.id: id = value
             case .bytes(let content) where field.number > Field.id:
+                if body != nil { repeats = true }
                 body = field.number
+                // It is refused: how it goes on takes time to say.
+                guard !repeats else { return }
                 if Field.answers.contains(field.number) { hasAnswer = true }
                 switch field.number {
                 case Field.generate: try look(intoGenerate: content)
@@ -64,7 +71,9 @@ public struct EnvelopeOutline: Sendable, Equatable {
             if field.number == Field.stopsOfGenerate { texts += 1 }
             guard max(texts, messages) <= EbbProtocol.maxMessages else { return }
             guard field.number == Field.chatOfGenerate, case .bytes(let chat) = field.content else { continue }
+            if hasChat { repeats = true }
             try look(intoChat: chat)
+            guard !repeats else { return }
         }
     }
 
@@ -72,11 +81,14 @@ public struct EnvelopeOutline: Sendable, Equatable {
         var reader = WireReader(bytes)
         while messages <= EbbProtocol.maxMessages, let field = try reader.next() {
             guard field.number == Field.chatOfRender, case .bytes(let chat) = field.content else { continue }
+            if hasChat { repeats = true }
             try look(intoChat: chat)
+            guard !repeats else { return }
         }
     }
 
     private mutating func look(intoChat bytes: UnsafeRawBufferPointer) throws {
+        hasChat = true
         var reader = WireReader(bytes)
         while messages <= EbbProtocol.maxMessages, let member = try reader.next() {
             if member.number == Field.messagesOfChat { messages += 1 }

@@ -26,6 +26,23 @@ struct EnvelopeOutlineTests {
         #expect(try outline(EbbEnvelope(id: 1, .render(render))).messages == 300)
     }
 
+    @Test("A frame that says its request twice, or a request its conversation, is known by it")
+    func repeated() throws {
+        func bytes(_ envelope: EbbEnvelope) throws -> [UInt8] { try envelope.serializedBytes() }
+        let twice = try bytes(EbbEnvelope(id: 1, .ping(EbbPing()))) + bytes(EbbEnvelope(id: 1, .render(EbbRender())))
+        #expect(try twice.withUnsafeBytes { try EnvelopeOutline($0) }.repeats)
+        var render = EbbRender()
+        render.chat.messages = [EbbMessage()]
+        let once = try bytes(EbbEnvelope(id: 1, .render(render)))
+        #expect(try once.withUnsafeBytes { try EnvelopeOutline($0) }.repeats == false)
+        // id 1; a request of some length: its conversation, and that again.
+        for (request, chat) in [(UInt8(0x2a), UInt8(0x1a)), (0x8a, 0x12)] {
+            let tag: [UInt8] = request == 0x2a ? [request] : [request, 0x01]
+            let frame: [UInt8] = [0x08, 0x01] + tag + [0x08, chat, 0x02, 0x0a, 0x00, chat, 0x02, 0x0a, 0x00]
+            #expect(try frame.withUnsafeBytes { try EnvelopeOutline($0) }.repeats)
+        }
+    }
+
     @Test("Requests and answers are told apart, and a greeting is known")
     func kinds() throws {
         #expect(try outline(EbbEnvelope(id: 1, .hello(EbbHello()))).isHello)

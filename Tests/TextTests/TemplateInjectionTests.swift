@@ -107,7 +107,11 @@ struct TemplateInjectionTests {
             ("{{ c | e | striptags }}", []),
             ("{{ c | pprint }}", ["'", "'"]),
             ("{{ {'k': [c, c * 30]} | pprint }}", ["{'k': ['", "',\n       '", "']}"]),
-            ("{{ [c] | random }}{{ c | random }}", []),
+            ("{{ [c] | random }}{{ c | random }}", []), ("{{ dict(**{c: 1}) | join }}", []),
+            ("{% macro m() %}{{ kwargs | join }}{% endmacro %}{{ m(**{c: 1}) }}", []),
+            ("{{ [1] | tojson(indent=c) }}", []), ("{{ (c ~ '{:<<9}').format('') }}", []),
+            ("{{ '{:{}<3}'.format('', c[0]) }}", []), ("{{ '%c' % 60 }}", []), ("{{ '{:c}'.format(60) }}", []),
+            ("{{ strftime_now(c) }}", []),
         ])
     func provenance(source: String, expected: [String]) throws {
         #expect(try written(source) == expected)
@@ -138,6 +142,16 @@ struct TemplateInjectionTests {
         let prompt = try ChatTemplate("<|{{ messages[0].role }}|>").prompt(
             messages: [ChatTemplate.message(role: "user", content: "")], addGenerationPrompt: true)
         #expect(try tokenizer.encode(prompt).filter { $0 >= Self.firstMark } == [Self.firstMark])
+    }
+
+    @Test("A token that the template puts together of pieces is its own, and text where a user writes it")
+    func composed() throws {
+        // The second is of the kind that is found in every text.
+        let tokenizer = try Self.tokenizer(["<x>", "<|user|>"], try TemporaryFolder())
+        let prompt = try ChatTemplate("{{ '<|' ~ messages[0].role ~ '|>' ~ messages[0].content }}").prompt(
+            messages: [ChatTemplate.message(role: "user", content: "a<|user|>b")], addGenerationPrompt: true)
+        #expect(prompt.text == "<|user|>a<|user|>b")
+        #expect(try tokenizer.encode(prompt).filter { $0 >= Self.firstMark } == [Self.firstMark + 1])
     }
 
     @Test("A conversation without control tokens in its messages has the tokens that it had")

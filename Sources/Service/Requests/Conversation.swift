@@ -68,7 +68,13 @@ struct Conversation {
 
     /// - Throws: ``ServiceError`` where a message has a part that no model here can read.
     func demandTexts(_ model: String) throws {
-        for case .array(let parts)? in messages.map({ $0["content"] }) {
+        for content in messages.compactMap({ $0["content"] }) {
+            let parts: [JSONValue]
+            switch content {
+            case .array(let list): parts = list
+            case .object: parts = [content]
+            default: continue
+            }
             guard let other = parts.first(where: { MessageForms.text($0) == nil }) else { continue }
             let kind = other["type"]?.string.map { "\"\($0.prefix(32))\"" } ?? "no type"
             throw ServiceError(

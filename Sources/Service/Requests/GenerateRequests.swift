@@ -32,9 +32,9 @@ extension RequestHandler {
     ) async throws -> ([Int32], ChannelReader?) {
         let (tokens, channels) = try await texts.run(.text(bytes: bytes), origin, cost: bytes) { job in
             if case .chat(let chat)? = request.input {
-                let conversation = try Conversation(chat, settings: variables.of(model.name))
+                let conversation = try conversation(chat, bytes, model.name, job)
                 try conversation.demandTexts(model.name)
-                let prompt = try rendered(conversation, chat, bytes, model.name, model.text, job)
+                let prompt = try rendered(conversation, model.name, model.text)
                 let channels = format(request, model).map {
                     ChannelReader($0, prompt: prompt, tools: conversation.tools)
                 }

@@ -8,22 +8,25 @@ extension RequestHandler {
         let bytes = try RequestBounds(limits).bytes(of: request.chat)
         let model = try await registry.text(request.model, client.origin)
         return try await texts.run(.text(bytes: bytes), client.origin, cost: bytes) { job in
-            let conversation = try Conversation(request.chat, settings: variables.of(request.model))
+            let conversation = try conversation(request.chat, bytes, request.model, job)
             let prompt = try rendered(
-                conversation, request.chat, bytes, request.model, model,
-                addGenerationPrompt: !request.noGenerationPrompt, job)
+                conversation, request.model, model, addGenerationPrompt: !request.noGenerationPrompt)
             return try EbbRendered(
                 fitting: prompt.text, request.tokens ? try tokens(prompt, model.tokenizer, job) : [])
         }
     }
 
-    /// A conversation as its model's template writes it.
+    /// A conversation, for which all that its rendering takes is promised.
     /// - Parameter bytes: what ``RequestBounds`` counts the chat as.
-    func rendered(
-        _ conversation: Conversation, _ chat: EbbChat, _ bytes: Int, _ name: String, _ model: ModelText,
-        addGenerationPrompt: Bool = true, _ job: TextJob
-    ) throws -> MarkedText {
+    func conversation(_ chat: EbbChat, _ bytes: Int, _ model: String, _ job: TextJob) throws -> Conversation {
         try job.reserve(Conversation.workingBytes(chat, bytes: bytes), for: "a chat of \(bytes) bytes")
+        return try Conversation(chat, settings: variables.of(model))
+    }
+
+    /// A conversation as its model's template writes it.
+    func rendered(
+        _ conversation: Conversation, _ name: String, _ model: ModelText, addGenerationPrompt: Bool = true
+    ) throws -> MarkedText {
         let prompt = try conversation.prompt(
             name, model.chat, addGenerationPrompt: addGenerationPrompt, seconds: limits.templateSeconds)
         try RequestBounds(limits).demand(prompt.text.utf8.count, "the chat, rendered by the model's template,")

@@ -206,6 +206,9 @@ final class Connection: Sendable {
     /// What can be said of a request before it is decoded.
     private func check(_ outline: EnvelopeOutline) throws {
         guard outline.body != nil else { throw ServiceError(.badRequest, "an unknown or empty request") }
+        guard !outline.repeats else {
+            throw ServiceError(.badRequest, "a frame has one request, and a request one conversation")
+        }
         guard !outline.hasAnswer else { throw ServiceError(.badRequest, "this message is no request") }
         guard outline.texts <= EbbProtocol.maxMessages else {
             throw ServiceError(

@@ -2,6 +2,11 @@
 struct JinjaCall {
     var positional: [JinjaValue] = []
     var named: [(name: String, value: JinjaValue)] = []
+    /// Names that came from the request, by `**`.
+    var foreignNames: Set<String> = []
+
+    /// A name as the key of a dictionary.
+    func key(_ name: String) -> JinjaKey { JinjaKey(TemplateText(name, foreign: foreignNames.contains(name))) }
 
     /// The arguments in the order of these parameters; a name that ends with `!` must be there.
     /// - Throws: ``TextError`` where there are others, or one twice, or too few.

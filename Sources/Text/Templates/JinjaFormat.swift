@@ -58,7 +58,8 @@ struct JinjaFormat {
             guard let code = value.integer, let scalar = UInt32(exactly: code).flatMap(Unicode.Scalar.init) else {
                 throw TextError("%c takes a character")
             }
-            return try string(TemplateText(String(scalar)), spec)
+            // Where a number came from is not known.
+            return try string(TemplateText(foreign: String(scalar)), spec)
         case "d", "i", "u":
             guard let number = value.integer ?? value.number.flatMap({ Int(exactly: $0.rounded(.towardZero)) }) else {
                 throw TextError("%d takes a number, not a \(value.typeName)")
@@ -97,7 +98,8 @@ struct JinjaFormat {
     /// `text.format(…)`.
     func braces(_ text: TemplateText, _ call: JinjaCall) throws -> TemplateText {
         var next: Int? = 0
-        return try braces(text, call, &next, level: 0)
+        // Who writes the format writes what it fills up with.
+        return try braces(text, call, &next, level: 0).foreign(if: text.isForeign)
     }
 
     private func braces(_ text: TemplateText, _ call: JinjaCall, _ next: inout Int?, level: Int) throws -> TemplateText
@@ -160,7 +162,7 @@ struct JinjaFormat {
         }
         guard let colon else { return try value.text(budget) }
         let form = try braces(text.slice(colon + 1..<range.upperBound), call, &next, level: level + 1)
-        return try formatted(value, form.string)
+        return try formatted(value, form.string).foreign(if: form.isForeign || form.string.hasSuffix("c"))
     }
 
     private func value(_ name: String, _ call: JinjaCall, _ next: inout Int?) throws -> JinjaValue {

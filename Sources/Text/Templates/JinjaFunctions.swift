@@ -20,6 +20,7 @@ extension JinjaEvaluator {
                 }
                 try budget.spend(call.named.count * 8)
                 call.named.append((name.string, value))
+                if name.isForeign { call.foreignNames.insert(name.string) }
             }
         }
         try budget.elements(call.positional.count + call.named.count)
@@ -48,10 +49,9 @@ extension JinjaEvaluator {
             let why = try call.bound(to: ["message!"], name)[0]?.text(budget).string ?? ""
             throw TextError("the chat template refuses: \(why.prefix(1000))")
         case "strftime_now":
-            guard let text = now(try call.bound(to: ["format!"], name).need(0).string) else {
-                throw TextError("strftime_now() takes no such format")
-            }
-            return .text(text)
+            let format = try call.bound(to: ["format!"], name).need(0)
+            guard let text = now(format.string) else { throw TextError("strftime_now() takes no such format") }
+            return .string(TemplateText(text, foreign: format.isForeign))
         case "namespace":
             var members: [String: JinjaValue] = [:]
             for (key, value) in try dict(call) {
@@ -84,7 +84,7 @@ extension JinjaEvaluator {
                 members[try JinjaKey(items[0], budget)] = items[1]
             }
         }
-        for (name, value) in call.named { members[JinjaKey(TemplateText(name))] = value }
+        for (name, value) in call.named { members[call.key(name)] = value }
         try budget.elements(2 * members.count)
         return members
     }
@@ -151,7 +151,7 @@ extension JinjaEvaluator {
         }
         if definition.usesMoreNamed {
             var members: JinjaMembers = [:]
-            for (name, value) in named { members[JinjaKey(TemplateText(name))] = value }
+            for (name, value) in named { members[call.key(name)] = value }
             set("kwargs", try budget.dict(members))
         } else if let unknown = named.first {
             throw TextError("the macro \(definition.name) takes no argument \(unknown.name)")

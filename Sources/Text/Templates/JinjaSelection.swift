@@ -53,7 +53,7 @@ struct JinjaSelection {
         }
         guard call.positional.isEmpty else { throw TextError("format takes values with names or without") }
         var members: JinjaMembers = [:]
-        for (name, value) in call.named { members[JinjaKey(TemplateText(name))] = value }
+        for (name, value) in call.named { members[call.key(name)] = value }
         return try JinjaFormat(budget).percent(text, try budget.dict(members))
     }
 

@@ -92,8 +92,10 @@ struct JinjaValueFilters {
         var style = JinjaWriter.JSONStyle()
         style.isASCII = arguments.isTrue(0)
         style.sortsKeys = arguments.isTrue(3)
+        var isForeign = false
         if case .string(let text)? = arguments[1] {
             style.indent = text.string
+            isForeign = text.isForeign
         } else if let width = try arguments.integer(1) {
             style.indent = String(repeating: " ", count: min(max(width, 0), 64))
         }
@@ -107,6 +109,6 @@ struct JinjaValueFilters {
         }
         var writer = JinjaWriter(budget)
         try writer.json(value, style)
-        return writer.text
+        return writer.text.foreign(if: isForeign)
     }
 }

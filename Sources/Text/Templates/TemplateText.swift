@@ -18,6 +18,15 @@ struct TemplateText {
         self = isForeign ? TemplateText(foreign: string) : TemplateText(string)
     }
 
+    /// The same text, all of it from the request if `isForeign` says so.
+    func foreign(if isForeign: Bool) -> TemplateText {
+        guard isForeign else { return self }
+        var text = TemplateText(foreign: string)
+        text.isMarkup = isMarkup
+        return text
+    }
+
+    var isForeign: Bool { !foreign.isEmpty }
     var count: Int { string.utf8.count }
     var isEmpty: Bool { string.isEmpty }
     /// Bytes of memory, about.

@@ -4,6 +4,9 @@ import ModelFormat
 /// Darts-clone lays it out) from UTF-8 prefixes to texts that stand for them. It is used where it is mapped; a file may hold
 /// anything, so every step checks where it leads.
 struct CharacterMap: Sendable {
+    /// What replacements may make of a byte: more is left out, so that memory is bounded. U+FDFA, three bytes, is 33.
+    static let growth = 12
+
     private let bytes: Numbers<UInt8>
     /// Units of the trie, four bytes each, behind their length.
     private let units: Int
@@ -63,7 +66,7 @@ struct CharacterMap: Sendable {
                     append(found.replacement, to: &out)
                     at = end
                 }
-                while at < end {
+                while at < end, out.count <= limit {
                     let next = min(at + UTF8Text.length(bytes[at]), end)
                     if let found = prefix(bytes, at, next, shortest: true) {
                         append(found.replacement, to: &out)

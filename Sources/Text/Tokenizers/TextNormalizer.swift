@@ -14,42 +14,47 @@ struct TextNormalizer: Sendable {
     /// How many times longer a text may become.
     let growth: Double
     private static let growthLimit = 64.0
-    /// What compiled replacements may make of a byte: more is left out, so that memory is bounded.
-    private static let mapGrowth = 12
 
     var isEmpty: Bool { steps.isEmpty }
 
     /// - Parameter texts: names of steps, each followed by what it works with.
     init(_ texts: [String], _ metadata: Metadata) throws(TextError) {
-        var (steps, growth): ([Step], Double) = ([], 1)
+        // Bytes of one, and those that are put before a part of a text, which may be as short.
+        var (steps, growth, before): ([Step], Double, Double) = ([], 1, 0)
         var rest = texts[...]
         while let name = rest.popFirst() {
+            var factor = 1.0
             switch name {
             case NormalizerStep.replaceKey:
                 guard let pattern = rest.popFirst(), let content = rest.popFirst() else { throw Self.damaged }
                 steps.append(.replace(try TextSteps.matcher(pattern), Array(content.utf8)))
-                growth *= Double(max(1, content.utf8.count))
+                factor = Double(max(1, content.utf8.count))
             case NormalizerStep.prependKey:
                 guard let text = rest.popFirst(), text.utf8.count <= 1 << 10 else { throw Self.damaged }
                 steps.append(.prepend(Array(text.utf8)))
+                before += Double(text.utf8.count)
             case NormalizerStep.precompiledKey:
                 guard let bytes = metadata.numbers("tokenizer.ggml.precompiled_charsmap", UInt8.self) else {
                     throw Self.damaged
                 }
                 steps.append(.precompiled(try CharacterMap(bytes)))
-                growth *= Double(Self.mapGrowth)
+                factor = Double(CharacterMap.growth)
             default:
                 guard let step = NormalizerStep(rawValue: name) else {
                     throw TextError("the tokenizer's normalizer has the step \"\(name)\", which is not supported")
                 }
                 steps.append(.plain(Normalizer([step])))
-                growth *= Self.growth(step)
+                factor = Self.growth(step)
             }
-            guard growth <= Self.growthLimit else {
+            (growth, before) = (growth * factor, before * factor)
+            guard growth + before <= Self.growthLimit else {
                 throw TextError("the tokenizer's normalizer makes texts over \(Int(Self.growthLimit)) times longer")
             }
+            guard steps.count <= TextSteps.stepLimit else {
+                throw TextError("the tokenizer normalizes text in over \(TextSteps.stepLimit) steps")
+            }
         }
-        (self.steps, self.growth) = (steps, growth)
+        (self.steps, self.growth) = (steps, growth + before)
     }
 
     private static let damaged = TextError("the tokenizer's normalizer is damaged; import the model again")
@@ -87,7 +92,7 @@ struct TextNormalizer: Sendable {
                 text = Self.replacing(text, matcher, content)
             case .prepend(let prefix): if !text.isEmpty { text = prefix + text }
             case .precompiled(let map):
-                text = map.replacingGraphemes(text, text.indices, limit: text.count * Self.mapGrowth + 64)
+                text = map.replacingGraphemes(text, text.indices, limit: text.count * CharacterMap.growth + 64)
             }
         }
         return text

@@ -19,10 +19,13 @@ struct TextSplitter: Sendable {
     }
 
     private let steps: [Step]
+    /// How many times longer a text may become.
+    let growth: Double
+    private static let growthLimit = 16.0
 
     /// - Parameter texts: names of steps, each followed by what it works with.
     init(_ texts: [String]) throws(TextError) {
-        var steps: [Step] = []
+        var (steps, growth): ([Step], Double) = ([], 1)
         var rest = texts[...]
         while let name = rest.popFirst() {
             switch name {
@@ -37,16 +40,24 @@ struct TextSplitter: Sendable {
                     mark.unicodeScalars.count == 1
                 else { throw Self.damaged }
                 steps.append(.metaspace(mark: Array(mark.utf8), place))
-            case SplitBehavior.spaceKey: steps.append(.space)
+                // Pieces may be as short as a byte, and each gets a mark.
+                growth *= Double(1 + mark.utf8.count)
+            case SplitBehavior.spaceKey:
+                steps.append(.space)
+                growth *= 2
             default: throw TextError("the tokenizer splits text by \"\(name)\", which is not supported")
             }
         }
-        guard steps.count <= Self.stepLimit else { throw TextError("the tokenizer splits text in too many steps") }
-        self.steps = steps
+        guard steps.count <= TextSteps.stepLimit else {
+            throw TextError("the tokenizer splits text in over \(TextSteps.stepLimit) steps")
+        }
+        guard growth <= Self.growthLimit else {
+            throw TextError("the tokenizer's pre-tokenizer makes texts over \(Int(Self.growthLimit)) times longer")
+        }
+        (self.steps, self.growth) = (steps, growth)
     }
 
     private static let damaged = TextError("the tokenizer's way to split text is damaged; import the model again")
-    private static let stepLimit = 64
 
     /// - Parameter isFirst: the text stands at the beginning of all text.
     func pieces(_ text: [UInt8], isFirst: Bool, _ meter: inout WorkMeter) throws(CancellationError) -> Pieces {

@@ -4,6 +4,11 @@ import ModelFormat
 struct TextSteps: Sendable {
     let normalizer: TextNormalizer
     let splitter: TextSplitter
+    /// Of a normalizer, or of a splitter: a real one has a handful.
+    static let stepLimit = 64
+    /// How many times longer a text may become.
+    var growth: Double { normalizer.growth * splitter.growth }
+    private static let growthLimit = 128.0
 
     /// - Returns: nil where the container says it in another way.
     /// - Throws: ``TextError`` for a step that is not known, and for a pattern that is not supported.
@@ -11,6 +16,9 @@ struct TextSteps: Sendable {
         guard let splits = Self.texts(metadata, SplitBehavior.key) else { return nil }
         splitter = try TextSplitter(splits)
         normalizer = try TextNormalizer(Self.texts(metadata, NormalizerStep.key) ?? [], metadata)
+        guard growth <= Self.growthLimit else {
+            throw TextError("the tokenizer makes texts over \(Int(Self.growthLimit)) times longer")
+        }
     }
 
     private static func texts(_ metadata: Metadata, _ key: String) -> [String]? {

@@ -114,15 +114,22 @@ public struct Tokenizer: Sendable {
             }
             guard isFoundAlways(id), isNormalized(id) == (range == nil) else { return false }
             // Nor can whoever writes make the template's tokens by what normalizing does to a text.
-            if marks == nil { marks = try marked(text.marks, &meter) }
+            if marks == nil { marks = try marked(text, bytes, &meter) }
             return marks?.contains(id) == false
         }
         return ids
     }
 
-    /// The tokens that a template's source has, white space apart: that is in every source.
-    private func marked(_ source: String, _ meter: inout WorkMeter) throws(CancellationError) -> Set<Int32> {
-        try special.all(in: Array(source.utf8), &meter).filter { id in !vocabulary.bytes(id).allSatisfy { $0 <= 0x20 } }
+    /// The tokens that a template's source has, or that it has written, put together, into this prompt; white space apart:
+    /// that is in every source.
+    private func marked(
+        _ text: MarkedText, _ bytes: [UInt8], _ meter: inout WorkMeter
+    ) throws(CancellationError) -> Set<Int32> {
+        var found = try special.all(in: Array(text.marks.utf8), &meter)
+        for range in text.trusted {
+            found.formUnion(try special.all(in: Array(bytes[range.clamped(to: bytes.indices)]), &meter))
+        }
+        return found.filter { id in !vocabulary.bytes(id).allSatisfy { $0 <= 0x20 } }
     }
 
     /// Bytes of memory that encoding a text takes at most, its tokens included and the text itself not.
@@ -130,7 +137,7 @@ public struct Tokenizer: Sendable {
         let own = Self.ownBytes(forUTF8Count: count)
         guard let steps else { return own }
         // A text that steps make longer is there twice, once as scalars, and may be a piece a byte, in old pieces and new ones.
-        let normalized = Double(min(max(count, 0), Int.max >> 16)) * steps.normalizer.growth
+        let normalized = Double(min(max(count, 0), Int.max >> 16)) * steps.growth
         return own + Int(normalized) * 48 + MergeQueue.bytesPerByte * min(Int(normalized), MergeQueue.pieceLimit)
     }
 

@@ -108,7 +108,8 @@ struct UnigramEncoder: Sendable {
     ) throws(CancellationError) -> [UInt8] {
         try meter.add(range.count)
         guard splitsWords else { return spaced(mapped(bytes, range)) }
-        let mapped = map?.replacingGraphemes(bytes, range, limit: .max) ?? Array(bytes[range])
+        let mapped =
+            map?.replacingGraphemes(bytes, range, limit: range.count * CharacterMap.growth + 64) ?? Array(bytes[range])
         return mergesSpaces ? spaced(Self.withPlainSpaces(mapped)) : metaspaced(mapped)
     }
 
@@ -117,9 +118,10 @@ struct UnigramEncoder: Sendable {
         guard let map else { return Array(bytes[range]) }
         var out: [UInt8] = []
         out.reserveCapacity(range.count)
+        let limit = range.count * CharacterMap.growth + 64
         bytes.withUnsafeBufferPointer { bytes in
             var at = range.lowerBound
-            while at < range.upperBound {
+            while at < range.upperBound, out.count <= limit {
                 if let (length, replacement) = map.prefix(bytes, at, range.upperBound) {
                     map.append(replacement, to: &out)
                     at += length

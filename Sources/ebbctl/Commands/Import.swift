@@ -113,7 +113,7 @@ struct Import: ParsableCommand {
         let tokens = tokenizer.encode(end, addSpecial: false, parseSpecial: true)
         guard !tokens.contains(where: tokenizer.endOfGeneration.contains) else { return }
         Terminal.error(
-            "notice: the template ends turns with \(Human.cut(end, 40).debugDescription), which does not end the model's answers: "
+            "notice: the template ends turns with \"\(Human.cut(end, 40))\", which does not end the model's answers: "
                 + "it may write turns of its own (ebbctl run --stop)")
     }
 
