@@ -8,9 +8,9 @@ public struct EnvelopeOutline: Sendable, Equatable {
     /// Whether it says a body, or a body its conversation, more than once: each time all of it would be merged with what came
     /// before, which takes the square of its bytes. No encoder writes that.
     public private(set) var repeats = false
-    /// Whether a body is among them that only the daemon sends.
-    public private(set) var hasAnswer = false
-    public var isHello: Bool { body == Field.hello && !hasAnswer && !repeats }
+    /// Whether it is a body that only the daemon sends.
+    public var hasAnswer: Bool { body.map(Field.answers.contains) ?? false }
+    public var isHello: Bool { body == Field.hello && !repeats }
     /// Messages of its conversation.
     public private(set) var messages = 0
     private var hasChat = false
@@ -40,15 +40,16 @@ public struct EnvelopeOutline: Sendable, Equatable {
             switch field.content {
             case .number(let value) where field.number == Field.id: id = value
             case .bytes(let content) where field.number > Field.id:
-                if body != nil { repeats = true }
-                body = field.number
                 // It is refused: how it goes on takes time to say.
-                guard !repeats else { return }
-                if Field.answers.contains(field.number) { hasAnswer = true }
+                guard body == nil else {
+                    repeats = true
+                    return
+                }
+                body = field.number
                 switch field.number {
-                case Field.generate: try look(intoGenerate: content)
-                case Field.embed: try look(intoEmbed: content)
-                case Field.render: try look(intoRender: content)
+                case Field.generate: try look(into: content, chat: Field.chatOfGenerate, texts: Field.stopsOfGenerate)
+                case Field.embed: try look(into: content, texts: Field.textsOfEmbed)
+                case Field.render: try look(into: content, chat: Field.chatOfRender)
                 default: break
                 }
             default: break
@@ -56,38 +57,19 @@ public struct EnvelopeOutline: Sendable, Equatable {
         }
     }
 
-    private mutating func look(intoEmbed bytes: UnsafeRawBufferPointer) throws {
+    /// Counts what a request has, by the fields that it has it in. What is refused is not looked at to its end.
+    private mutating func look(
+        into bytes: UnsafeRawBufferPointer, chat chatField: UInt64? = nil, texts textField: UInt64? = nil
+    ) throws {
         var reader = WireReader(bytes)
-        while let field = try reader.next() {
-            if field.number == Field.textsOfEmbed { texts += 1 }
-            // It is refused: how many more there are takes time to say.
-            guard texts <= EbbProtocol.maxMessages else { return }
-        }
-    }
-
-    private mutating func look(intoGenerate bytes: UnsafeRawBufferPointer) throws {
-        var reader = WireReader(bytes)
-        while let field = try reader.next() {
-            if field.number == Field.stopsOfGenerate { texts += 1 }
-            guard max(texts, messages) <= EbbProtocol.maxMessages else { return }
-            guard field.number == Field.chatOfGenerate, case .bytes(let chat) = field.content else { continue }
-            if hasChat { repeats = true }
-            try look(intoChat: chat)
-            guard !repeats else { return }
-        }
-    }
-
-    private mutating func look(intoRender bytes: UnsafeRawBufferPointer) throws {
-        var reader = WireReader(bytes)
-        while messages <= EbbProtocol.maxMessages, let field = try reader.next() {
-            guard field.number == Field.chatOfRender, case .bytes(let chat) = field.content else { continue }
-            if hasChat { repeats = true }
-            try look(intoChat: chat)
-            guard !repeats else { return }
+        while !repeats, max(texts, messages) <= EbbProtocol.maxMessages, let field = try reader.next() {
+            if field.number == textField { texts += 1 }
+            if field.number == chatField, case .bytes(let chat) = field.content { try look(intoChat: chat) }
         }
     }
 
     private mutating func look(intoChat bytes: UnsafeRawBufferPointer) throws {
+        guard !hasChat else { return repeats = true }
         hasChat = true
         var reader = WireReader(bytes)
         while messages <= EbbProtocol.maxMessages, let member = try reader.next() {

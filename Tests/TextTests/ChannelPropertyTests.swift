@@ -60,7 +60,7 @@ struct ChannelPropertyTests {
         for format in ChannelFormat.all {
             for _ in 0..<150 {
                 let (parts, words) = Self.text(format, &random)
-                let prompts = [""] + (format.headers?.promptEnds ?? []) + (format.thinking?.promptEnds ?? [])
+                let prompts = [""] + (format.headers?.promptEnds ?? []) + (format.thinking?.opens ?? [])
                 let prompt = prompts.randomElement(using: &random) ?? ""
                 let whole = Self.read(format, [parts.joined()], prompt: prompt)
                 let scalars = parts.joined().unicodeScalars.map { String($0) }

@@ -206,7 +206,7 @@ struct ChannelTemplateTests {
         for (name, source) in try FetchedTemplates.sources() {
             let template = try ChatTemplate(source, bosText: "<bos>", eosText: "<eos>")
             guard let format = ChannelFormat.found(template)?.format else { continue }
-            let marks = (format.thinking?.promptEnds ?? []) + (format.headers?.promptEnds ?? [])
+            let marks = (format.thinking?.opens ?? []) + (format.headers?.promptEnds ?? [])
             func place(_ content: String, isPrompt: Bool) throws -> ChannelReader.Place? {
                 let prompt = try? template.prompt(
                     messages: [ChatTemplate.message(role: "user", content: content)], tools: [try Self.tool("f")],

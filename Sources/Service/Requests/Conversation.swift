@@ -11,7 +11,7 @@ struct Conversation {
 
     /// - Parameter settings: variables that count where the chat says nothing else.
     /// - Throws: ``ServiceError`` or `TextError` for JSON that is none, or none of the right kind.
-    init(_ chat: EbbChat, settings: OrderedDictionary<String, JSONValue> = [:]) throws {
+    init(_ chat: EbbChat, settings: OrderedDictionary<String, JSONValue>) throws {
         messages = try chat.messages.map(Self.message)
         tools = try Self.list(chat.toolsJson, "tools_json")
         let own = try Self.object(chat.variablesJson, "variables_json")

@@ -2,15 +2,11 @@ import Engine
 import Text
 
 /// Text of an answer that can be given out.
-struct AnswerPart: Sendable, Equatable {
+struct AnswerPart: Sendable {
     var text: String
     var channel = AnswerChannel.answer
     /// The call that became complete with it, and its number among those of the answer.
     var call: (number: Int, call: ToolCall)?
-
-    static func == (a: AnswerPart, b: AnswerPart) -> Bool {
-        a.text == b.text && a.channel == b.channel && a.call?.number == b.call?.number && a.call?.call == b.call?.call
-    }
 }
 
 /// Turns the tokens of an answer into its text, up to a stop text, and tells its channels apart where that is asked for.

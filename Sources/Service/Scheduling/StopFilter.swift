@@ -1,31 +1,20 @@
+import Text
+
 /// Watches what a model writes for stop texts, and holds back what may be the beginning of one. Special tokens count
 /// with their names, which are never given out. What a byte costs does not depend on what came before it: each stop text
-/// remembers how much of it has been seen (Knuth, Morris & Pratt 1977).
+/// remembers how much of it has been seen.
 struct StopFilter {
     private struct Stop {
-        let bytes: [UInt8]
-        /// For each length of a beginning, the longest shorter one that it ends with.
-        let fallback: [Int]
+        let search: TextSearch
         /// Bytes of it that have been seen last.
         var seen = 0
 
-        init(_ text: String) {
-            bytes = Array(text.utf8)
-            var fallback = [Int](repeating: 0, count: bytes.count + 1)
-            var length = 0
-            for index in bytes.indices.dropFirst() {
-                while length > 0, bytes[index] != bytes[length] { length = fallback[length] }
-                if bytes[index] == bytes[length] { length += 1 }
-                fallback[index + 1] = length
-            }
-            self.fallback = fallback
-        }
+        var count: Int { search.needle.count }
 
-        /// Whether it is complete with this byte.
+        /// Whether it is complete with this byte; then nothing follows.
         mutating func isComplete(with byte: UInt8) -> Bool {
-            while seen > 0, bytes[seen] != byte { seen = fallback[seen] }
-            if bytes[seen] == byte { seen += 1 }
-            return seen == bytes.count
+            seen = search.matched(seen, then: byte)
+            return seen == count
         }
     }
 
@@ -44,7 +33,7 @@ struct StopFilter {
     private var held: [Held] = []
     private(set) var hasStopped = false
 
-    init(_ stops: [String]) { self.stops = stops.filter { !$0.isEmpty }.map(Stop.init) }
+    init(_ stops: [String]) { self.stops = stops.filter { !$0.isEmpty }.map { Stop(search: TextSearch($0)) } }
 
     /// What can be given out after some text. Of two stop texts the one that is complete first counts, of those that are
     /// complete together the longest; nothing from its beginning on is given out.
@@ -56,7 +45,7 @@ struct StopFilter {
             held.append(Held(byte: byte, isPrinted: isPrinted))
             var longest = 0
             for index in stops.indices where stops[index].isComplete(with: byte) {
-                longest = max(longest, stops[index].bytes.count)
+                longest = max(longest, stops[index].count)
             }
             guard longest == 0 else {
                 hasStopped = true

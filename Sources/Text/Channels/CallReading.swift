@@ -50,6 +50,12 @@ struct CallReading: Sendable {
             }
     }
 
+    /// A tool's name as the request has it: some models write it as `functions.NAME`.
+    static func withoutNamespace(_ name: String) -> String {
+        let namespace = "functions."
+        return name.hasPrefix(namespace) ? String(name.dropFirst(namespace.count)) : name
+    }
+
     private static func object(_ text: String, isNested: Bool = false) -> ToolCall? {
         guard let members = JSONText.members(text) else { return nil }
         func string(_ keys: [String]) -> String? {
@@ -91,7 +97,7 @@ struct CallReading: Sendable {
             id = name
             if let colon = name.lastIndex(of: ":") { name = String(name[..<colon]) }
         }
-        if name.hasPrefix("functions.") { name.removeFirst(10) }
+        name = withoutNamespace(name)
         return isName(name) ? ToolCall(name: name, arguments: arguments, id: id) : nil
     }
 

@@ -105,9 +105,8 @@ struct TagMarks: Sendable, Equatable {
     var keyClose: String
     var valueOpen = ""
     var valueClose: String
-    /// Stands between key and value where the value is a string, or is none.
+    /// Stands between key and value where the value is a string.
     var saysString = ""
-    var saysOther = ""
     /// A line's end after the opening and before the closing mark of a value is not part of it.
     var trimsLines = false
 

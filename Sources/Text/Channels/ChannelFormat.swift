@@ -62,7 +62,7 @@ extension ChannelFormat {
         if let headers, headers.promptEnds.contains(where: { tail.ends(with: $0) }) { return .header }
         var text = tail
         while let byte = text.last, byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\n") { text.removeLast() }
-        if let thinking, thinking.promptEnds.contains(where: { text.ends(with: $0) }) { return .thinking }
+        if let thinking, thinking.opens.contains(where: { text.ends(with: $0) }) { return .thinking }
         return .answer
     }
 }

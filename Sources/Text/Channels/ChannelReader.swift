@@ -4,7 +4,8 @@
 /// of messages (`<|channel|>analysis<|message|>`) are no text either. All else comes out, once and in order, as soon as it
 /// cannot be the beginning of a mark any more; what looks like a call and is none stays text of the tool-call channel.
 /// A mark does not count where only another one can end what stands there: in a string of a call's JSON, in the value of a
-/// parameter. Thinking begins before the answer, or with a control token. Within thinking the marks of calls count only as control tokens.
+/// parameter. Thinking begins before the answer, or with a control token. Within thinking the marks of calls count only as
+/// control tokens.
 ///
 /// What a byte costs depends on the format alone. A call is kept until it is complete, nothing else is.
 public struct ChannelReader: Sendable {

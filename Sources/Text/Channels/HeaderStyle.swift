@@ -49,6 +49,6 @@ struct HeaderStyle: Sendable, Equatable {
         }
         if let channel = people[name] { return channel == .thinking ? .thinking : .answer }
         if name.isEmpty || marksCalls { return isThinking ? .thinking : recipient.isEmpty ? nil : .answer }
-        return .call(name.hasPrefix("functions.") ? String(name.dropFirst(10)) : name)
+        return .call(CallReading.withoutNamespace(name))
     }
 }

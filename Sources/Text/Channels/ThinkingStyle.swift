@@ -2,12 +2,9 @@
 struct ThinkingStyle: Sendable, Equatable {
     var opens: [String]
     var closes: [String]
-    /// What a prompt ends with whose answer begins within thinking.
-    var promptEnds: [String]
 
-    init(_ open: String, _ closes: String..., promptEnds: [String] = []) {
+    init(_ open: String, _ closes: String...) {
         opens = [open]
         self.closes = closes
-        self.promptEnds = [open] + promptEnds
     }
 }

@@ -1,10 +1,10 @@
 /// Finds a text in others, byte by byte, in time that grows with their length (Knuth, Morris, Pratt 1977).
-struct TextSearch {
-    let needle: [UInt8]
+package struct TextSearch: Sendable {
+    package let needle: [UInt8]
     /// For each place: how long the longest prefix is that ends there, short of all.
     private let borders: [Int32]
 
-    init(_ text: String) { self.init(Array(text.utf8)) }
+    package init(_ text: String) { self.init(Array(text.utf8)) }
 
     init(_ needle: [UInt8]) {
         self.needle = needle
@@ -36,7 +36,7 @@ struct TextSearch {
     }
 
     /// How much of the needle a text ends with once a byte follows one that ended with `count` bytes of it, but not all.
-    func matched(_ count: Int, then byte: UInt8) -> Int {
+    package func matched(_ count: Int, then byte: UInt8) -> Int {
         var count = count
         while count > 0, byte != needle[count] { count = Int(borders[count - 1]) }
         return byte == needle[count] ? count + 1 : count
