@@ -1,8 +1,10 @@
 """The decoder families: configurations, the spreads of their weights, and mutations that must be seen in the logits.
 
 A mutation is (label, config values) or (label, function of the model); `gguf_config` holds the config values that a reader of the
-GGUF alone is left with, where llama.cpp's converter drops or fixes a setting.
+GGUF alone is left with, where llama.cpp's converter drops or fixes a setting; `llama_context` and `llama_keys` tell llama.cpp what it does not read in the GGUF.
 """
+import math
+
 import torch
 
 BASE = dict(vocab_size=96, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
@@ -82,12 +84,14 @@ FAMILIES = {
         model="LlamaForCausalLM",
         config=dict(LLAMA, head_dim=32, max_position_embeddings=128, rope_theta=1000.0,
                     rope_scaling=dict(YARN, beta_fast=2.0, beta_slow=0.25)),
+        llama_context=dict(yarn_beta_fast=2.0, yarn_beta_slow=0.25),
         mutations=[("no scaling", dict(rope_scaling=None)), ("usual betas", dict(rope_scaling=YARN)),
                    ("usual beta fast", dict(rope_scaling=dict(YARN, beta_slow=0.25))),
                    ("usual beta slow", dict(rope_scaling=dict(YARN, beta_fast=2.0)))]),
     "llama-yarn-factor": dict(
         model="LlamaForCausalLM",
         config=dict(LLAMA, head_dim=32, max_position_embeddings=128, rope_scaling=dict(YARN, attention_factor=1.5)),
+        llama_keys={"llama.rope.scaling.attn_factor": 1.5 / (1 + 0.1 * math.log(4))},
         mutations=[("usual attention factor", dict(rope_scaling=YARN)),
                    ("attention factor 1", dict(rope_scaling=dict(YARN, attention_factor=1.0)))]),
     "mistral": dict(
@@ -128,7 +132,12 @@ FAMILIES = {
         mutations=[("no scaling", dict(rope_scaling=None)),
                    ("short factors 1", dict(rope_scaling=dict(longrope(8), short_factor=[1.0] * 8))),
                    ("long factors 1", dict(rope_scaling=dict(longrope(8), long_factor=[1.0] * 8))),
-                   ("length 256 (attention factor)", dict(max_position_embeddings=1024))]),
+                   ("attention factor of length 1024", dict(max_position_embeddings=1024))]),
+    "phi3-window": dict(
+        model="Phi3ForCausalLM",
+        config=dict(BASE, rope_theta=10000.0, original_max_position_embeddings=256, sliding_window=24, rope_scaling=None),
+        mutations=[("no window", dict(sliding_window=None)), ("window 23", dict(sliding_window=23)),
+                   ("window 25", dict(sliding_window=25))]),
     "phi3-partial": dict(
         model="Phi3ForCausalLM",
         config=dict(BASE, rope_theta=10000.0, max_position_embeddings=128, original_max_position_embeddings=32, sliding_window=None,

@@ -5,7 +5,6 @@ tensors: every one is its own pseudo-random sequence, so that one operation at m
 description alone, for the comparison with what the converter wrote and for llama.cpp to run.
 """
 import json
-import pathlib
 import sys
 
 import numpy as np
@@ -109,7 +108,8 @@ def describe(source, folder, weights, architecture):
     reader = gguf.GGUFReader(out)
     metadata = {}
     for key, field in reader.fields.items():
-        if key.startswith(("GGUF.", "tokenizer.")) or key.startswith("general.") and key != "general.architecture":
+        kept = ("general.architecture", "tokenizer.ggml.token_type_count")  # the latter tells of weights, too
+        if key.startswith(("GGUF.", "tokenizer.", "general.")) and key not in kept:
             continue
         kinds = [kind.name.lower() for kind in field.types]
         value = field.contents()
@@ -124,8 +124,11 @@ def describe(source, folder, weights, architecture):
     return {"metadata": metadata, "tensors": tensors}
 
 
-def rebuild(description, weights, vocab_size, path):
-    """A GGUF of float32 tensors made from the description alone, without a vocabulary."""
+def rebuild(description, weights, vocab_size, path, more, short=False):
+    """A GGUF of float32 tensors made from the description alone, without a vocabulary.
+
+    more: float values of further keys; short: whether RoPE's short factors stand in the place of the long ones, too.
+    """
     import gguf
 
     architecture = description["metadata"]["general.architecture"]["value"]
@@ -138,8 +141,12 @@ def rebuild(description, weights, vocab_size, path):
         writer.add_key_value(key, field["value"], kind, gguf.GGUFValueType[kinds[1].upper()] if len(kinds) > 1 else None)
     if f"{architecture}.vocab_size" not in description["metadata"]:
         writer.add_vocab_size(vocab_size)
+    for key, value in more.items():
+        writer.add_float32(key, value)
     writer.add_tokenizer_model("none")
     for entry in description["tensors"]:
+        if short and entry["name"] == "rope_factors_long.weight":
+            entry = dict(next(e for e in description["tensors"] if "factors_short" in e["name"]), name=entry["name"])
         writer.add_tensor(entry["name"], np.ascontiguousarray(apply(entry, [weights[name] for name in entry["from"]])))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -49,7 +49,7 @@ class Llama:
         lib.llama_free.argtypes = lib.llama_model_free.argtypes = [c_void_p]
         lib.llama_backend_init()
 
-    def run(self, path, tokens, width, pooling=None):
+    def run(self, path, tokens, width, pooling, settings):
         """Every token's logits [n, width]; with pooling, every token's hidden values or the pooled row."""
         lib = self.lib
         self.messages.clear()
@@ -60,6 +60,8 @@ class Llama:
         params.n_ctx = params.n_batch = params.n_ubatch = max(len(tokens), 1)
         params.n_threads = params.n_threads_batch = 1
         params.flash_attn_type, params.type_k, params.type_v = 0, 0, 0
+        for name, value in settings.items():
+            setattr(params, name, value)
         if pooling is not None:
             params.embeddings, params.pooling_type = True, pooling
         context = lib.llama_init_from_model(model, params)

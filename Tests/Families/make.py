@@ -14,7 +14,9 @@ from safetensors.numpy import save_file
 
 import decoders
 import description
+import encoders
 import libllama
+import nomic
 import weights as prng
 
 SHORT, LONG = 12, 80  # tokens of the two prompts
@@ -34,8 +36,10 @@ def rule(name, family):
             return mean, spread
 
 
-def load(folder, family, changes=None):
+def load(folder, family, arrays, changes=None):
     """The folder's model by transformers; changes: config values or a function of the model, of a mutation."""
+    if family["model"] == "NomicBertModel":
+        return nomic.load(folder, arrays, changes)
     model_class = getattr(transformers, family["model"])
     config = model_class.config_class.from_pretrained(folder)
     if isinstance(changes, dict):
@@ -57,23 +61,52 @@ def load(folder, family, changes=None):
 
 def make_folder(folder, family):
     """A folder as save_pretrained writes it, with the weights of the pseudo-random sequence; their names, shapes and rules."""
-    model_class = getattr(transformers, family["model"])
-    model_class(model_class.config_class(**family["config"])).save_pretrained(folder)
-    tensors, arrays = [], {}
     path = folder / "model.safetensors"
-    with safe_open(path, "np") as file:
-        for name in file.keys():
-            shape = file.get_slice(name).get_shape()
-            mean, spread = rule(name, family)
-            tensors.append({"name": name, "shape": shape, "mean": mean, "spread": spread})
-            arrays[name] = prng.values(name, shape, mean, spread)
+    if family["model"] == "NomicBertModel":
+        shapes = nomic.shapes(family["config"])
+        (folder / "config.json").write_text(json.dumps(family["config"]))
+    else:
+        model_class = getattr(transformers, family["model"])
+        model_class(model_class.config_class(**family["config"])).save_pretrained(folder)
+        with safe_open(path, "np") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}
+    tensors, arrays = [], {}
+    for name, shape in shapes.items():
+        mean, spread = rule(name, family)
+        tensors.append({"name": name, "shape": shape, "mean": mean, "spread": spread})
+        arrays[name] = prng.values(name, shape, mean, spread)
     save_file(arrays, path, metadata={"format": "pt"})
-    return tensors, arrays
+    config = json.loads((folder / "config.json").read_text()) | family.get("patch", {})
+    (folder / "config.json").write_text(json.dumps(config))
+    if "pooling" in family:  # as sentence-transformers says it
+        (folder / "1_Pooling").mkdir()
+        modes = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "lasttoken": "pooling_mode_lasttoken"}
+        (folder / "1_Pooling/config.json").write_text(json.dumps({modes[family["pooling"]]: True}))
+        module = {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
+        (folder / "modules.json").write_text(json.dumps([module]))
+    return tensors, arrays, config
 
 
-def logits(model, prompts):
+def results_of(model, family, prompts):
+    """Rows of results of each prompt: logits or hidden values of every token, or one score."""
+    found = []
     with torch.inference_mode():
-        return [model(torch.tensor([tokens]), use_cache=False).logits[0].numpy() for tokens in prompts]
+        for tokens, kinds in prompts:
+            more = {} if kinds is None else {"token_type_ids": torch.tensor([kinds])}
+            if kind_of(family) != "scores" and "Bert" not in family["model"] and "MPNet" not in family["model"]:
+                more["use_cache"] = False
+            output = model(torch.tensor([tokens]), **more)
+            rows = output.last_hidden_state[0] if kind_of(family) == "embeddings" else output.logits
+            found.append(rows.reshape(-1, rows.shape[-1]).numpy())
+    return found
+
+
+def kind_of(family):
+    return family.get("kind", "embeddings" if "pooling" in family else "logits")
+
+
+def pooled(rows, pooling):
+    return {"mean": rows.mean(0), "cls": rows[0], "lasttoken": rows[-1]}[pooling]
 
 
 def span(results):
@@ -88,85 +121,130 @@ def difference(results, others, reference=None):
 def sharpness(model, tokens):
     """The mean of the largest attention weight of every row beyond the 8th: 1/n where attention is uniform."""
     with torch.inference_mode():
-        maps = model(torch.tensor([tokens]), output_attentions=True, use_cache=False).attentions
+        maps = model(torch.tensor([tokens]), output_attentions=True).attentions
     return [round(float(layer[0, :, 8:, :].max(-1).values.mean()), 2) for layer in maps]
 
 
-def margin(model, prompts, router):
+def margin(model, family, prompts):
     """The least distance between the logits of the last expert that is used and the first that is not."""
     found, hooks = [], []
     used = model.config.num_experts_per_tok
+
+    def hook(module, inputs, output):
+        rows = inputs[0].reshape(-1, inputs[0].shape[-1])
+        scores = torch.nn.functional.linear(rows, module.weight, getattr(module, "bias", None)).sort(-1, True).values
+        found.append(float((scores[:, used - 1] - scores[:, used]).min()))
+
     for name, module in model.named_modules():
-        if name.endswith(router):
-            def hook(module, inputs, output):
-                x = inputs[0].reshape(-1, inputs[0].shape[-1])
-                scores = torch.nn.functional.linear(x, module.weight, getattr(module, "bias", None)).sort(-1, True).values
-                found.append(float((scores[:, used - 1] - scores[:, used]).min()))
+        if name.endswith(family["router"]):
             hooks.append(module.register_forward_hook(hook))
-    logits(model, prompts)
-    assert found, router
-    for hook in hooks:
-        hook.remove()
+    results_of(model, family, prompts)
+    assert found, family["router"]
+    for handle in hooks:
+        handle.remove()
     return min(found)
 
 
 def prompts_of(name, family, salt):
-    first, end = 4, family["config"]["vocab_size"]
-    return [prng.tokens(f"{name}/{which}/{salt}", count, first, end) for which, count in (("short", SHORT), ("long", LONG))]
+    """Pairs of tokens and token types; None: all types are 0."""
+    end = family["config"]["vocab_size"]
+    start, stop = family.get("ends", (None, None))
+
+    def words(which, count):
+        return prng.tokens(f"{name}/{which}/{salt}", count, 4, end)
+
+    if kind_of(family) == "logits":
+        return [(words("short", SHORT), None), (words("long", LONG), None)]
+    if kind_of(family) == "embeddings":
+        return [([start] + words("short", SHORT - 2) + [stop], None), ([start] + words("long", LONG - 2) + [stop], None)]
+    pairs = []
+    for which, (first, second) in {"short": (4, 5), "middle": (8, 16), "long": (12, 65)}.items():
+        tokens = [start] + words(f"{which} query", first) + [stop] + words(f"{which} text", second) + [stop]
+        pairs.append((tokens, None))
+        if "types" in family:
+            pairs.append((tokens, [0] * (first + 2) + [1] * (second + 1)))
+    return pairs
 
 
-def last_rows(rows):
-    return [[float(f"{value:.9g}") for value in row] for row in rows[-2:]]
+def digits(numbers):
+    return [float(f"{value:.9g}") for value in numbers]
 
 
-def make_decoder(name, family, source, llama, folder):
-    tensors, arrays = make_folder(folder, family)
-    model = load(folder, family)
+def answers(family, prompts, results):
+    """The fields of a file that hold results."""
+    if kind_of(family) == "scores":
+        return {"scores": digits(rows[0, 0] for rows in results)}
+    last = [[digits(row) for row in rows[-2:]] for rows in results]
+    if kind_of(family) == "logits":
+        return {"logits": last}
+    return {"hidden": last, "embeddings": [digits(pooled(rows, family["pooling"])) for rows in results]}
+
+
+def make_family(name, family, source, llama, folder):
+    """The content of a family's file, and the number of mutations that are not seen."""
+    tensors, arrays, config = make_folder(folder, family)
+    model = load(folder, family, arrays)
     salt = 0
     prompts = prompts_of(name, family, salt)
-    while "router" in family and (gap := margin(model, prompts, family["router"])) < LEAST_MARGIN:
+    while "router" in family and (gap := margin(model, family, prompts)) < LEAST_MARGIN:
         salt += 1
         prompts = prompts_of(name, family, salt)
-    results = logits(model, prompts)
-    print(f"{name}: logits {min(r.min() for r in results):.2f} ... {max(r.max() for r in results):.2f},",
-          f"largest attention weights {sharpness(model, prompts[1])}" + (f", experts' margin {gap:.4f}" if "router" in family else ""))
-    weak = prove(name, folder, family, prompts, results)
-    config = json.loads((folder / "config.json").read_text())
-    gguf = description.describe(source, folder, arrays, family["model"])
-    made = {"family": gguf["metadata"]["general.architecture"]["value"], "config": config, "tensors": tensors, "gguf": gguf,
-            "tokens": prompts, "rows": [[len(p) - 2, len(p) - 1] for p in prompts], "logits": [last_rows(r) for r in results]}
-    if "gguf_config" in family:
-        others = logits(load(folder, family, family["gguf_config"]), prompts)
-        gguf["differs"] = family["gguf_config"]
-        gguf["logits"] = [last_rows(r) for r in others]
-        print(f"  the GGUF says {family['gguf_config']}: {difference(results, others):.3g} from the folder")
-        results = others
-    second_opinion(name, gguf, arrays, config["vocab_size"], folder, llama, prompts, results)
+    results = results_of(model, family, prompts)
+    print(f"{name}: {kind_of(family)} {min(r.min() for r in results):.2f} ... {max(r.max() for r in results):.2f},",
+          f"largest attention weights {sharpness(model, prompts[-1][0])}" + (f", experts' margin {gap:.4f}" if "router" in family else ""))
+    weak = prove(folder, family, arrays, prompts, results)
+    made = {"family": None, "config": config, "tensors": tensors, "gguf": None}
+    if "pooling" in family:
+        made["pooling"] = family["pooling"]
+    made["tokens"] = [tokens for tokens, _ in prompts]
+    if any(kinds for _, kinds in prompts):
+        made["types"] = [kinds or [0] * len(tokens) for tokens, kinds in prompts]
+    if kind_of(family) != "scores":
+        made["rows"] = [[len(tokens) - 2, len(tokens) - 1] for tokens, _ in prompts]
+    made |= answers(family, prompts, results)
+    if family.get("converter", True):
+        made["gguf"] = gguf = description.describe(source, folder, arrays, config["architectures"][0])
+        made["family"] = gguf["metadata"]["general.architecture"]["value"]
+        if "gguf_config" in family:
+            others = results_of(load(folder, family, arrays, family["gguf_config"]), family, prompts)
+            gguf["differs"] = family.get("gguf_differs", family["gguf_config"])
+            gguf |= answers(family, prompts, others)
+            print(f"  the GGUF says {gguf['differs']}: {difference(results, others):.3g} from the folder")
+            results = others
+        second_opinion(family, gguf, arrays, config["vocab_size"], folder, llama, prompts, results)
+    else:
+        made["family"] = config["model_type"]
     return made, weak
 
 
-def prove(name, folder, family, prompts, results):
+def prove(folder, family, arrays, prompts, results):
     """Prints what every mutation changes; the number of those that change too little."""
     weak = 0
-    for label, change in family["mutations"]:
-        others = logits(load(folder, family, change), prompts)
+    for label, change, *least in family["mutations"]:
+        others = results_of(load(folder, family, arrays, change), family, prompts)
         each = [difference([a[-2:]], [b[-2:]], results) for a, b in zip(results, others)]
-        good = max(each) >= LEAST_EFFECT
+        good = max(each) >= (least[0] if least else LEAST_EFFECT)
         weak += not good
-        print(f"  {label}: {each[0]:.3g} and {each[1]:.3g} of the range" + ("" if good else "  TOO LITTLE"))
+        print(f"  {label}: {', '.join(f'{value:.3g}' for value in each)} of the range" + ("" if good else "  TOO LITTLE"))
     return weak
 
 
-def second_opinion(name, gguf, arrays, vocab_size, folder, llama, prompts, results):
-    path = folder / "rebuilt.gguf"
-    description.rebuild(gguf, arrays, vocab_size, path)
-    if llama is None:
-        return
-    try:
-        each = [difference([result], [llama.run(path, tokens, vocab_size)]) for tokens, result in zip(prompts, results)]
-        print("  llama.cpp: " + " and ".join(f"{value:.3g}" for value in each) + " of the range")
-    except RuntimeError as error:
-        print(f"  llama.cpp: {error}")
+def second_opinion(family, gguf, arrays, vocab_size, folder, llama, prompts, results):
+    """Makes a GGUF from the description, and prints how far llama.cpp's results with it are."""
+    path, each = folder / "rebuilt.gguf", []
+    pooling = {"logits": None, "embeddings": libllama.NO_POOLING, "scores": libllama.RANK}[kind_of(family)]
+    original = gguf["metadata"].get("phi3.rope.scaling.original_context_length", {}).get("value", 0)
+    for (tokens, kinds), result in zip(prompts, results):
+        # Its contexts are at least 256 tokens long, so that it always takes the long factors.
+        description.rebuild(gguf, arrays, vocab_size, path, family.get("llama_keys", {}), short=len(tokens) <= original)
+        if llama is None or kinds is not None:
+            continue
+        try:
+            found = llama.run(path, tokens, result.shape[1], pooling, family.get("llama_context", {}))
+            each.append(difference([result], [found.reshape(result.shape)], results))
+        except RuntimeError as error:
+            print(f"  llama.cpp: {error}")
+    print("  llama.cpp: " + ", ".join(f"{value:.3g}" for value in each) + " of the range")
 
 
 def text(made):
@@ -196,11 +274,11 @@ def all_families(out, names, source, library):
         print(f"no {library}: llama.cpp is not asked")
     out.mkdir(parents=True, exist_ok=True)
     weak = 0
-    for name, family in decoders.FAMILIES.items():
+    for name, family in (decoders.FAMILIES | encoders.FAMILIES).items():
         if names and name not in names:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            made, few = make_decoder(name, family, source, llama, pathlib.Path(folder))
+            made, few = make_family(name, family, source, llama, pathlib.Path(folder))
         weak += few
         (out / f"{name}.json").write_text(text(made))
         print(f"  {(out / f'{name}.json').stat().st_size >> 10} KiB", flush=True)
