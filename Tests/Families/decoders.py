@@ -1,7 +1,8 @@
 """The decoder families: configurations, the spreads of their weights, and mutations that must be seen in the logits.
 
-A mutation is (label, config values) or (label, function of the model); `gguf_config` holds the config values that a reader of the
-GGUF alone is left with, where llama.cpp's converter drops or fixes a setting; `llama_context` and `llama_keys` tell llama.cpp what it does not read in the GGUF.
+A mutation is (label, config values) or (label, function of the model). `gguf_config` holds the config values that a reader of
+the GGUF alone is left with, where llama.cpp's converter drops or fixes a setting; `llama_context` and `llama_keys` tell
+llama.cpp what it does not read in the GGUF.
 """
 import math
 
@@ -65,11 +66,13 @@ FAMILIES = {
                    ("norms 1", fill("norm.weight", 1.0))]),
     "llama-bias": dict(
         model="LlamaForCausalLM", config=dict(LLAMA, attention_bias=True),
-        mutations=[("no biases", no_biases), ("no bias of o", fill("o_proj.bias", 0.0)), ("no bias of q", fill("q_proj.bias", 0.0)),
-                   ("no bias of k", fill("k_proj.bias", 0.0)), ("no bias of v", fill("v_proj.bias", 0.0))]),
+        mutations=[("no biases", no_biases), ("no bias of o", fill("o_proj.bias", 0.0)),
+                   ("no bias of q", fill("q_proj.bias", 0.0)), ("no bias of k", fill("k_proj.bias", 0.0)),
+                   ("no bias of v", fill("v_proj.bias", 0.0))]),
     "llama-linear": dict(
         model="LlamaForCausalLM", config=dict(LLAMA, rope_scaling=dict(rope_type="linear", factor=4.0)),
-        mutations=[("no scaling", dict(rope_scaling=None)), ("factor 2", dict(rope_scaling=dict(rope_type="linear", factor=2.0)))]),
+        mutations=[("no scaling", dict(rope_scaling=None)),
+                   ("factor 2", dict(rope_scaling=dict(rope_type="linear", factor=2.0)))]),
     "llama-llama3": dict(
         model="LlamaForCausalLM", config=dict(LLAMA, head_dim=32, rope_scaling=LLAMA3),
         mutations=[("no scaling", dict(rope_scaling=None)), ("factor 4", dict(rope_scaling=dict(LLAMA3, factor=4.0))),
@@ -100,17 +103,19 @@ FAMILIES = {
                    ("window 25", dict(sliding_window=25))]),
     "qwen2": dict(
         model="Qwen2ForCausalLM", config=dict(BASE, rope_theta=10000.0, tie_word_embeddings=True), weights=TIED,
-        mutations=[("no biases", no_biases), ("no bias of q", fill("q_proj.bias", 0.0)), ("no bias of k", fill("k_proj.bias", 0.0)),
-                   ("RoPE base 1000", dict(rope_theta=1000.0))]),
+        mutations=[("no biases", no_biases), ("no bias of q", fill("q_proj.bias", 0.0)),
+                   ("no bias of k", fill("k_proj.bias", 0.0)), ("RoPE base 1000", dict(rope_theta=1000.0))]),
     "qwen3": dict(
         model="Qwen3ForCausalLM", config=dict(LLAMA, head_dim=32, tie_word_embeddings=True), weights=TIED,
-        mutations=[("q norms 1", fill("q_norm", 1.0)), ("k norms 1", fill("k_norm", 1.0)), ("RoPE base 1000", dict(rope_theta=1000.0))]),
+        mutations=[("q norms 1", fill("q_norm", 1.0)), ("k norms 1", fill("k_norm", 1.0)),
+                   ("RoPE base 1000", dict(rope_theta=1000.0))]),
     "gemma2": dict(
         model="Gemma2ForCausalLM",
         config=dict(LLAMA, num_hidden_layers=4, head_dim=32, tie_word_embeddings=True, query_pre_attn_scalar=16,
                     attn_logit_softcapping=2.0, final_logit_softcapping=3.0, sliding_window=24, layer_types=WINDOWS * 2),
         gguf_config=dict(query_pre_attn_scalar=32), weights=GEMMA,
-        mutations=[("no cap of scores", dict(attn_logit_softcapping=None)), ("no cap of logits", dict(final_logit_softcapping=None)),
+        mutations=[("no cap of scores", dict(attn_logit_softcapping=None)),
+                   ("no cap of logits", dict(final_logit_softcapping=None)),
                    ("scale of queries", dict(query_pre_attn_scalar=32)), ("window 23", dict(sliding_window=23)),
                    ("windows in the other layers", dict(layer_types=WINDOWS[::-1] * 2)),
                    ("no windows", dict(layer_types=["full_attention"] * 4)),
@@ -118,8 +123,9 @@ FAMILIES = {
                    ("norm after feed-forward 1", fill("post_feedforward_layernorm", 0.0))]),
     "gemma3": dict(
         model="Gemma3ForCausalLM",
-        config=dict(LLAMA, num_hidden_layers=6, head_dim=32, tie_word_embeddings=True, query_pre_attn_scalar=16, sliding_window=24,
-                    rope_theta=1000000.0, rope_local_base_freq=10000.0, rope_scaling=dict(rope_type="linear", factor=8.0)),
+        config=dict(LLAMA, num_hidden_layers=6, head_dim=32, tie_word_embeddings=True, query_pre_attn_scalar=16,
+                    sliding_window=24, rope_theta=1000000.0, rope_local_base_freq=10000.0,
+                    rope_scaling=dict(rope_type="linear", factor=8.0)),
         gguf_config=dict(query_pre_attn_scalar=32), weights=GEMMA,
         mutations=[("global base 10000", dict(rope_theta=10000.0)), ("local base 1000000", dict(rope_local_base_freq=1000000.0)),
                    ("no scaling", dict(rope_scaling=None)), ("scale of queries", dict(query_pre_attn_scalar=32)),
@@ -140,8 +146,9 @@ FAMILIES = {
                    ("window 25", dict(sliding_window=25))]),
     "phi3-partial": dict(
         model="Phi3ForCausalLM",
-        config=dict(BASE, rope_theta=10000.0, max_position_embeddings=128, original_max_position_embeddings=32, sliding_window=None,
-                    partial_rotary_factor=0.75, tie_word_embeddings=True, rope_scaling=longrope(6)), weights=TIED,
+        config=dict(BASE, rope_theta=10000.0, max_position_embeddings=128, original_max_position_embeddings=32,
+                    sliding_window=None, partial_rotary_factor=0.75, tie_word_embeddings=True, rope_scaling=longrope(6)),
+        weights=TIED,
         mutations=[("no scaling", dict(rope_scaling=None)),
                    ("all dimensions", dict(partial_rotary_factor=1.0, rope_scaling=longrope(8))),
                    ("short factors 1", dict(rope_scaling=dict(longrope(6), short_factor=[1.0] * 6))),
@@ -156,7 +163,8 @@ FAMILIES = {
         model="SmolLM3ForCausalLM",
         config=dict(BASE, rope_theta=10000.0, num_hidden_layers=4, tie_word_embeddings=True, use_sliding_window=False,
                     no_rope_layers=[1, 1, 1, 0]), weights=TIED,
-        mutations=[("RoPE in all layers", dict(no_rope_layers=[1, 1, 1, 1])), ("no RoPE in the first", dict(no_rope_layers=[0, 1, 1, 1]))]),
+        mutations=[("RoPE in all layers", dict(no_rope_layers=[1, 1, 1, 1])),
+                   ("no RoPE in the first", dict(no_rope_layers=[0, 1, 1, 1]))]),
     "olmo2": dict(
         model="Olmo2ForCausalLM", config=dict(BASE, rope_theta=10000.0),
         mutations=[("q norms 1", fill("q_norm", 1.0)), ("k norms 1", fill("k_norm", 1.0)),

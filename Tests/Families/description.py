@@ -31,8 +31,6 @@ def apply(entry, sources):
         return permute(tensor, entry["heads"])
     if op == "rows":
         return tensor[entry["first"]:entry["first"] + entry["count"]]
-    if op == "row":
-        return tensor.reshape(-1)
     if op == "transpose":
         return tensor.swapaxes(-1, -2)
     if op == "columns":
@@ -51,8 +49,6 @@ def candidates(weights, heads):
             if weights[name].ndim and weights[name].shape[0] % (2 * count) == 0:
                 yield {"from": [name], "op": "permute", "heads": count}
         yield {"from": [name], "op": "rows", "first": 2, "count": weights[name].shape[0] - 2}
-        if weights[name].ndim == 2 and weights[name].shape[0] == 1:
-            yield {"from": [name], "op": "row"}
         if weights[name].ndim > 1:
             yield {"from": [name], "op": "transpose"}
         for first in (0, 1):
@@ -79,7 +75,6 @@ def explain(name, tensor, weights, heads):
 def describe(source, folder, weights, architecture):
     """gguf's metadata and tensors for the folder, by the converter in llama.cpp's source tree `source`."""
     sys.path.insert(0, str(source))
-    sys.dont_write_bytecode = True
     import conversion
     import gguf
     import torch
@@ -104,7 +99,7 @@ def describe(source, folder, weights, architecture):
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     out = folder / "converted.gguf"
     with torch.inference_mode():
-        Quiet(folder, gguf.LlamaFileType.ALL_F32, out, eager=True).write()
+        Quiet(folder, gguf.LlamaFileType.ALL_F32, out, eager=True, sentence_transformers_dense_modules=True).write()
     reader = gguf.GGUFReader(out)
     metadata = {}
     for key, field in reader.fields.items():

@@ -1,7 +1,8 @@
 """The encoder families: embeddings, and the scores of pairs. Written like decoders.py, and with these:
 
-`kind`: "embeddings" or "scores"; `pooling`: what makes an embedding of the tokens' rows; `ends`: the first and the last token of every
-prompt; `patch`: what config.json says other than save_pretrained; a mutation's third part: its least effect.
+`kind`: "scores", where not embeddings; `pooling`: what makes an embedding of the tokens' rows; `dense`: the widths of layers
+after it; `ends`: the first and the last token of every prompt; `types`: whether pairs have token types; `patch`: what config.json says
+other than save_pretrained; `converter`: whether llama.cpp's knows the family; a mutation's third part: its least effect.
 """
 from decoders import BASE, GEMMA, LLAMA, fill
 
@@ -9,6 +10,10 @@ BERT = dict(vocab_size=96, hidden_size=64, intermediate_size=128, num_hidden_lay
             max_position_embeddings=128, type_vocab_size=2, pad_token_id=0)
 # Positions count from the padding token's id + 1.
 ROBERTA = dict(BERT, max_position_embeddings=130, type_vocab_size=1, pad_token_id=1, bos_token_id=0, eos_token_id=2)
+MODERNBERT = dict(
+    vocab_size=96, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4, max_position_embeddings=128,
+    local_attention=16, global_attn_every_n_layers=3, global_rope_theta=160000.0, local_rope_theta=10000.0, pad_token_id=0,
+    bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2, reference_compile=False)
 WEIGHTS = [(r"(LayerNorm|norm\d?|_ln)\.weight$", 1, 0.5), (r"word_embeddings|tok_embeddings", 0, 1),
            (r"(position|token_type)_embeddings", 0, 0.5), (r"relative_attention_bias", 0, 2)]
 HEAD = [(r"^classifier\.(out_proj\.)?weight$", 0, 1)] + WEIGHTS
@@ -56,15 +61,12 @@ FAMILIES = {
                    ("buckets of 64 positions", near_buckets)]),
     "modernbert": dict(
         model="ModernBertModel",
-        config=dict(vocab_size=96, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
-                    max_position_embeddings=128, local_attention=16, global_attn_every_n_layers=3, global_rope_theta=160000.0,
-                    local_rope_theta=10000.0, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2,
-                    reference_compile=False),
+        config=MODERNBERT,
         patch=dict(layer_norm_eps=1e-5),  # as published; only it is what the converter reads
         pooling="cls", ends=(1, 2), weights=WEIGHTS,
         mutations=[("local attention 14", dict(local_attention=14)), ("local attention 18", dict(local_attention=18)),
-                   ("all local but one", dict(global_attn_every_n_layers=4)), ("global base 10000", dict(global_rope_theta=10000.0)),
-                   ("local base 160000", dict(local_rope_theta=160000.0)),
+                   ("all local but one", dict(global_attn_every_n_layers=4)),
+                   ("global base 10000", dict(global_rope_theta=10000.0)), ("local base 160000", dict(local_rope_theta=160000.0)),
                    ("GELU by tanh", dict(hidden_activation="gelu_new"), 1e-6)]),
     "bert-score": dict(
         kind="scores", model="BertForSequenceClassification", config=dict(BERT, num_labels=1), ends=(1, 2), types=True,
@@ -77,8 +79,11 @@ FAMILIES = {
         mutations=[("no positions", fill("position_embeddings", 0.0)), ("no dense bias", fill("classifier.dense.bias", 0.0)),
                    ("no bias of the head", fill("classifier.out_proj.bias", 0.0))]),
     "modernbert-score": dict(
-        kind="scores", model="ModernBertForSequenceClassification", patch=dict(layer_norm_eps=1e-5), ends=(1, 2),
-        weights=WEIGHTS, mutations=[]),
+        kind="scores", model="ModernBertForSequenceClassification",
+        config=dict(MODERNBERT, num_labels=1, classifier_pooling="mean"), patch=dict(layer_norm_eps=1e-5), ends=(1, 2),
+        weights=WEIGHTS,
+        mutations=[("pooling by the first token", dict(classifier_pooling="cls")),
+                   ("norm of the head 1", fill("head.norm", 1.0))]),
     "embeddinggemma": dict(
         model="Gemma3TextModel",
         config=dict(LLAMA, num_hidden_layers=6, head_dim=32, query_pre_attn_scalar=32, sliding_window=24, rope_theta=1000000.0,
@@ -86,11 +91,11 @@ FAMILIES = {
         patch=dict(sliding_window=24), pooling="mean", ends=(1, 2), weights=GEMMA,
         mutations=[("causal", dict(use_bidirectional_attention=False, sliding_window=24)), ("window 22", dict(sliding_window=22)),
                    ("window 26", dict(sliding_window=26)), ("no windows", dict(layer_types=["full_attention"] * 6)),
-                   ("global base 10000", dict(rope_theta=10000.0)), ("local base 1000000", dict(rope_local_base_freq=1000000.0))]),
+                   ("global base 10000", dict(rope_theta=10000.0)),
+                   ("local base 1000000", dict(rope_local_base_freq=1000000.0))]),
     "qwen3-embedding": dict(
-        model="Qwen3Model", config=dict(LLAMA, head_dim=32, tie_word_embeddings=True), patch=dict(architectures=["Qwen3ForCausalLM"]),
-        pooling="lasttoken", ends=(1, 2), mutations=[("RoPE base 1000", dict(rope_theta=1000.0)), ("q norms 1", fill("q_norm", 1.0))]),
+        model="Qwen3Model", config=dict(LLAMA, head_dim=32, tie_word_embeddings=True),
+        patch=dict(architectures=["Qwen3ForCausalLM"]), pooling="lasttoken", ends=(1, 2),
+        mutations=[("RoPE base 1000", dict(rope_theta=1000.0)), ("q norms 1", fill("q_norm", 1.0))]),
 }
-SCORE = FAMILIES["modernbert-score"]
-SCORE["config"] = dict(FAMILIES["modernbert"]["config"], num_labels=1, classifier_pooling="mean")
-SCORE["mutations"] = [("pooling by the first token", dict(classifier_pooling="cls")), ("norm of the head 1", fill("head.norm", 1.0))]
+FAMILIES["embeddinggemma-dense"] = dict(FAMILIES["embeddinggemma"], dense=[128, 64], mutations=[])

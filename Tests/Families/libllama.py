@@ -12,7 +12,8 @@ def fields(text):
 
 class ModelParams(ctypes.Structure):
     _fields_ = fields("""p:devices p:overrides i:n_gpu_layers i:split_mode i:load_mode i:lazy_mode i:main_gpu p:tensor_split
-        p:progress p:progress_data p:kv_overrides b:vocab_only b:check_tensors b:use_extra_bufts b:no_host b:no_alloc b:load_mtp""")
+        p:progress p:progress_data p:kv_overrides b:vocab_only b:check_tensors b:use_extra_bufts
+        b:no_host b:no_alloc b:load_mtp""")
 
 
 class ContextParams(ctypes.Structure):
@@ -29,7 +30,8 @@ class Batch(ctypes.Structure):
 
 
 LOGGER = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
-NO_POOLING, MEAN, CLS, LAST, RANK = 0, 1, 2, 3, 4
+NO_POOLING, RANK = 0, 4
+POOLINGS = {"mean": 1, "cls": 2, "lasttoken": 3}
 
 
 class Llama:

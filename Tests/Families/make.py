@@ -78,13 +78,36 @@ def make_folder(folder, family):
     save_file(arrays, path, metadata={"format": "pt"})
     config = json.loads((folder / "config.json").read_text()) | family.get("patch", {})
     (folder / "config.json").write_text(json.dumps(config))
-    if "pooling" in family:  # as sentence-transformers says it
-        (folder / "1_Pooling").mkdir()
-        modes = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "lasttoken": "pooling_mode_lasttoken"}
-        (folder / "1_Pooling/config.json").write_text(json.dumps({modes[family["pooling"]]: True}))
-        module = {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
-        (folder / "modules.json").write_text(json.dumps([module]))
-    return tensors, arrays, config
+    files, modules = make_modules(folder, family, arrays) if "pooling" in family else ({}, [])
+    return tensors, arrays, {"config": config, "files": files, "modules": modules}
+
+
+def make_modules(folder, family, arrays):
+    """What sentence-transformers puts behind the encoder: its files of JSON, and its tensors, which come to the arrays, too."""
+    kinds = ["Transformer", "Pooling"] + ["Dense"] * len(family.get("dense", [])) + ["Normalize"]
+    paths = ["" if i == 0 else f"{i}_{kind}" for i, kind in enumerate(kinds)]
+    files = {"modules.json": [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, path) in enumerate(zip(kinds, paths))]}
+    width = family["config"].get("hidden_size") or family["config"]["n_embd"]
+    modes = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "lasttoken": "pooling_mode_lasttoken"}
+    files["1_Pooling/config.json"] = {"word_embedding_dimension": width} | {
+        mode: pooling == family["pooling"] for pooling, mode in modes.items()}
+    made = []
+    for path, outputs in zip(paths[2:], family.get("dense", [])):
+        files[f"{path}/config.json"] = {
+            "in_features": width, "out_features": outputs, "bias": False,
+            "activation_function": "torch.nn.modules.linear.Identity"}
+        seed, shape, width = f"{path}/linear.weight", [outputs, width], outputs
+        arrays[seed] = prng.values(seed, shape, 0, 0.25)
+        made.append({"path": f"{path}/model.safetensors", "tensors": [
+            {"name": "linear.weight", "seed": seed, "shape": shape, "mean": 0, "spread": 0.25}]})
+        (folder / path).mkdir()
+        save_file({"linear.weight": arrays[seed]}, folder / path / "model.safetensors")
+    for path, content in files.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(json.dumps(content))
+    return files, made
 
 
 def results_of(model, family, prompts):
@@ -105,8 +128,12 @@ def kind_of(family):
     return family.get("kind", "embeddings" if "pooling" in family else "logits")
 
 
-def pooled(rows, pooling):
-    return {"mean": rows.mean(0), "cls": rows[0], "lasttoken": rows[-1]}[pooling]
+def pooled(rows, family, arrays):
+    """The embedding that pooling and the dense layers after it make of all rows, before it is normalized."""
+    found = {"mean": rows.mean(0), "cls": rows[0], "lasttoken": rows[-1]}[family["pooling"]]
+    for layer in range(len(family.get("dense", []))):
+        found = arrays[f"{layer + 2}_Dense/linear.weight"] @ found
+    return found
 
 
 def span(results):
@@ -170,19 +197,20 @@ def digits(numbers):
     return [float(f"{value:.9g}") for value in numbers]
 
 
-def answers(family, prompts, results):
+def answers(family, arrays, results):
     """The fields of a file that hold results."""
     if kind_of(family) == "scores":
         return {"scores": digits(rows[0, 0] for rows in results)}
     last = [[digits(row) for row in rows[-2:]] for rows in results]
     if kind_of(family) == "logits":
         return {"logits": last}
-    return {"hidden": last, "embeddings": [digits(pooled(rows, family["pooling"])) for rows in results]}
+    return {"hidden": last, "embeddings": [digits(pooled(rows, family, arrays)) for rows in results]}
 
 
 def make_family(name, family, source, llama, folder):
     """The content of a family's file, and the number of mutations that are not seen."""
-    tensors, arrays, config = make_folder(folder, family)
+    tensors, arrays, files = make_folder(folder, family)
+    config = files["config"]
     model = load(folder, family, arrays)
     salt = 0
     prompts = prompts_of(name, family, salt)
@@ -191,29 +219,28 @@ def make_family(name, family, source, llama, folder):
         prompts = prompts_of(name, family, salt)
     results = results_of(model, family, prompts)
     print(f"{name}: {kind_of(family)} {min(r.min() for r in results):.2f} ... {max(r.max() for r in results):.2f},",
-          f"largest attention weights {sharpness(model, prompts[-1][0])}" + (f", experts' margin {gap:.4f}" if "router" in family else ""))
+          f"largest attention weights {sharpness(model, prompts[-1][0])}" +
+          (f", experts' margin {gap:.4f}" if "router" in family else ""))
     weak = prove(folder, family, arrays, prompts, results)
-    made = {"family": None, "config": config, "tensors": tensors, "gguf": None}
+    made = {"family": config["model_type"], "config": config, "tensors": tensors, "gguf": None}
     if "pooling" in family:
-        made["pooling"] = family["pooling"]
+        made |= {"pooling": family["pooling"], "files": files["files"], "modules": files["modules"]}
     made["tokens"] = [tokens for tokens, _ in prompts]
     if any(kinds for _, kinds in prompts):
         made["types"] = [kinds or [0] * len(tokens) for tokens, kinds in prompts]
     if kind_of(family) != "scores":
         made["rows"] = [[len(tokens) - 2, len(tokens) - 1] for tokens, _ in prompts]
-    made |= answers(family, prompts, results)
+    made |= answers(family, arrays, results)
     if family.get("converter", True):
         made["gguf"] = gguf = description.describe(source, folder, arrays, config["architectures"][0])
         made["family"] = gguf["metadata"]["general.architecture"]["value"]
         if "gguf_config" in family:
             others = results_of(load(folder, family, arrays, family["gguf_config"]), family, prompts)
             gguf["differs"] = family.get("gguf_differs", family["gguf_config"])
-            gguf |= answers(family, prompts, others)
+            gguf |= answers(family, arrays, others)
             print(f"  the GGUF says {gguf['differs']}: {difference(results, others):.3g} from the folder")
             results = others
         second_opinion(family, gguf, arrays, config["vocab_size"], folder, llama, prompts, results)
-    else:
-        made["family"] = config["model_type"]
     return made, weak
 
 
@@ -231,7 +258,7 @@ def prove(folder, family, arrays, prompts, results):
 
 def second_opinion(family, gguf, arrays, vocab_size, folder, llama, prompts, results):
     """Makes a GGUF from the description, and prints how far llama.cpp's results with it are."""
-    path, each = folder / "rebuilt.gguf", []
+    path, each, embeddings = folder / "rebuilt.gguf", [], []
     pooling = {"logits": None, "embeddings": libllama.NO_POOLING, "scores": libllama.RANK}[kind_of(family)]
     original = gguf["metadata"].get("phi3.rope.scaling.original_context_length", {}).get("value", 0)
     for (tokens, kinds), result in zip(prompts, results):
@@ -240,11 +267,18 @@ def second_opinion(family, gguf, arrays, vocab_size, folder, llama, prompts, res
         if llama is None or kinds is not None:
             continue
         try:
-            found = llama.run(path, tokens, result.shape[1], pooling, family.get("llama_context", {}))
-            each.append(difference([result], [found.reshape(result.shape)], results))
+            if "dense" not in family:  # it would run them on every row
+                found = llama.run(path, tokens, result.shape[1], pooling, family.get("llama_context", {}))
+                each.append(difference([result], [found.reshape(result.shape)], results))
+            if "pooling" in family:
+                expected = pooled(result, family, arrays)
+                found = llama.run(path, tokens, len(expected), libllama.POOLINGS[family["pooling"]], {})
+                embeddings.append(difference([expected], [found]))
         except RuntimeError as error:
             print(f"  llama.cpp: {error}")
-    print("  llama.cpp: " + ", ".join(f"{value:.3g}" for value in each) + " of the range")
+    parts = [f"{', '.join(f'{value:.3g}' for value in found)} of the range{what}"
+             for found, what in ((each, ""), (embeddings, " of the embedding")) if found]
+    print(f"  llama.cpp: {'; '.join(parts)}")
 
 
 def text(made):
