@@ -1,10 +1,11 @@
 """The encoder families: embeddings, and the scores of pairs. Written like decoders.py, and with these:
 
 `kind`: "scores", where not embeddings; `pooling`: what makes an embedding of the tokens' rows; `dense`: the widths of layers
-after it; `ends`: the first and the last token of every prompt; `types`: whether pairs have token types; `patch`: what config.json says
-other than save_pretrained; `converter`: whether llama.cpp's knows the family; a mutation's third part: its least effect.
+after it; `ends`: the first and the last token of every prompt; `types`: whether pairs have token types; `patch`: what
+config.json says other than save_pretrained; `converter`: whether llama.cpp's knows the family; a mutation's third part: its
+least effect.
 """
-from decoders import BASE, GEMMA, LLAMA, fill
+from decoders import GEMMA, LLAMA, fill
 
 BERT = dict(vocab_size=96, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
             max_position_embeddings=128, type_vocab_size=2, pad_token_id=0)

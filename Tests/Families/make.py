@@ -3,7 +3,6 @@ import json
 import logging
 import pathlib
 import re
-import sys
 import tempfile
 
 import numpy as np
