@@ -6,7 +6,8 @@
 #define EBB_KERNELS(NAME, QUANTIZE, QUANTIZE_STATIC) \
     .name = NAME, .quantize = QUANTIZE, .pack = pack, .matmul_q = matmul_q, .matmul_f = matmul_f, .expand = expand, \
     .rms_norm = rms_norm, .rope = rope, .softmax = softmax, .attention = attention, .silu_gate = silu_gate, \
-    .gelu_gate = gelu_gate, .add = add, .store_kv = store_kv, .kv_to_int8 = kv_to_int8, .kv_from_int8 = kv_from_int8, \
+    .gelu_gate = gelu_gate, .clamped_gate = clamped_gate, .add = add, .store_kv = store_kv, .kv_to_int8 = kv_to_int8, \
+    .kv_from_int8 = kv_from_int8, .soft_cap = soft_cap, \
     .quantize_static = QUANTIZE_STATIC, .matmul_s = matmul_s, .layer_norm = layer_norm, .gelu = gelu, .range = range, \
     .encode = encode, .block_sums = block_sums, .axpy = axpy, .peak_int8 = peak_int8, .peak_float = peak_float, \
     .read = read_memory

@@ -40,7 +40,7 @@ public final class DecoderModel: LayeredModel {
     public override var contextLimit: Int { limit }
     private let limit: Int
     private let family: any DecoderFamily
-    private let step: Step
+    private let step: DecoderStep
     public let kvPool: KVPool
     private let rings: [Int]
     private var logitsMemory: AnonymousMemory
@@ -70,7 +70,9 @@ public final class DecoderModel: LayeredModel {
         kvPool = try KVPool(
             kvHeads: config.kvHeads, headDim: config.headDim,
             capacity: blocks * config.layers * max(1, options.sequences), kernels: kernels)
-        step = try Step(config: config, cache: kvPool, kernels: kernels, pool: pool)
+        var turned = config
+        turned.rotaries = config.rotaries.map { $0.chosen(contextLimit: limit) }
+        step = try DecoderStep(config: turned, cache: kvPool, kernels: kernels, pool: pool)
         logitsMemory = try AnonymousMemory(byteCount: Self.logitsRows * config.vocabulary * 4)
         super.init(
             file, loader.weights, layers: config.layers + 1, precision: options.precision, kernels: kernels, pool: pool)
@@ -80,7 +82,7 @@ public final class DecoderModel: LayeredModel {
     public func makeSequence() -> KVSequence { KVSequence(pool: kvPool, rings: rings, limit: contextLimit) }
 
     /// Rows that one step takes at most.
-    public var rowLimit: Int { Step.rowLimit }
+    public var rowLimit: Int { DecoderStep.rowLimit }
 
     /// Runs a batch through all layers. `onLogits` is called for every row that wants logits, in order, with the
     /// input's index, the token's index in it, and the logits [vocabulary], which are valid during the call only.
@@ -101,8 +103,8 @@ public final class DecoderModel: LayeredModel {
     ) throws {
         let rows = batch.reduce(0) { $0 + $1.tokens.count }
         guard rows > 0 else { return }
-        guard rows <= Step.rowLimit else {
-            throw EngineError("a step of \(rows) tokens: at most \(Step.rowLimit) are possible")
+        guard rows <= DecoderStep.rowLimit else {
+            throw EngineError("a step of \(rows) tokens: at most \(DecoderStep.rowLimit) are possible")
         }
         for input in batch {
             for token in input.tokens where token < 0 || token >= config.vocabulary {
@@ -189,7 +191,7 @@ public final class DecoderModel: LayeredModel {
             let rows = 0..<min(step.rowCount, Self.logitsRows)
             let out = logitsMemory.base.assumingMemoryBound(to: Float.self)
             lastLogits = UnsafeMutableBufferPointer(start: out, count: rows.count * config.vocabulary)
-            return try step.logits(rows, norm: family.outer.outputNorm, head: family.outer.head, out: out)
+            return try step.logits(rows, of: family, out: out)
         }
         family.run(layer, step)
         step.settle()
@@ -219,12 +221,12 @@ public final class DecoderModel: LayeredModel {
         for start in stride(from: 0, to: wanted.count, by: Self.logitsRows) {
             let end = min(start + Self.logitsRows, wanted.count)
             try pieceThreads.run(isLayer: false) {
-                try step.logits(start..<end, norm: family.outer.outputNorm, head: family.outer.head, out: out)
+                try step.logits(start..<end, of: family, out: out)
             }
             for index in start..<end where !failed.contains(wanted[index].input) {
                 let row = UnsafeMutableBufferPointer(
                     start: out + (index - start) * config.vocabulary, count: config.vocabulary)
-                if Step.isSound(UnsafeBufferPointer(row)) {
+                if DecoderStep.isSound(UnsafeBufferPointer(row)) {
                     onLogits(wanted[index].input, wanted[index].token, row)
                 } else {
                     failed.insert(wanted[index].input)

@@ -117,7 +117,8 @@ final class EncoderStep {
         _ b: BiasedLinear? = nil, to bOut: UnsafeMutablePointer<Float>? = nil, _ c: BiasedLinear? = nil,
         to cOut: UnsafeMutablePointer<Float>? = nil
     ) {
-        products.run(rows: rows, (a.weight, aOut), b?.weight, bOut, c?.weight, cOut) { _ in input }
+        let (b, c) = (b.flatMap { b in bOut.map(b.weight.to) }, c.flatMap { c in cOut.map(c.weight.to) })
+        products.run(rows: rows, a.weight.to(aOut), b, c) { _ in input }
     }
 
     /// out = gelu(input + bias) W^T; changes the input.
@@ -126,7 +127,7 @@ final class EncoderStep {
         to out: UnsafeMutablePointer<Float>
     ) {
         let width = config.feedForward
-        products.run(rows: rows, (a.weight, out)) { range in
+        products.run(rows: rows, a.weight.to(out)) { range in
             for row in range { kernels.pointee.gelu(input + row * width, bias, UInt32(width)) }
             return input
         }
@@ -194,7 +195,7 @@ final class EncoderStep {
             }
         }
         for (dense, shape) in zip(family.denses, config.denses) {
-            products.run(rows: slices.count, (dense.weight, to)) { _ in from }
+            products.run(rows: slices.count, dense.weight.to(to)) { _ in from }
             for row in 0..<slices.count { activate(to + row * shape.outputs, dense.bias, shape) }
             swap(&from, &to)
         }
@@ -222,7 +223,7 @@ final class EncoderStep {
 
     /// The embedding with length 1 where the model wants that; nil where it is no numbers.
     private func finished(_ embedding: [Float]) -> [Float]? {
-        guard embedding.withUnsafeBufferPointer({ Step.isSound($0) }) else { return nil }
+        guard embedding.withUnsafeBufferPointer({ DecoderStep.isSound($0) }) else { return nil }
         guard config.normalize else { return embedding }
         var length: Float = 0
         for value in embedding { length += value * value }
@@ -231,5 +232,5 @@ final class EncoderStep {
     }
 
     /// Whether all rows are numbers.
-    func isSound() -> Bool { Step.isSound(UnsafeBufferPointer(start: hidden, count: rows * config.hidden)) }
+    func isSound() -> Bool { DecoderStep.isSound(UnsafeBufferPointer(start: hidden, count: rows * config.hidden)) }
 }

@@ -134,20 +134,18 @@ public class LayeredModel {
     /// Output and input channels of a matrix.
     /// - Throws: ``EngineError`` for an unknown name.
     public func shape(of name: String) throws -> (n: Int, k: Int) {
-        guard let linear = weights.linear(name) else {
+        let parts = weights.parts(of: name)
+        guard let first = parts.first else {
             throw EngineError(.unusable, "the model has no matrix named \(name)")
         }
-        return (linear.pointee.outputs, Int(linear.pointee.mapped.k))
+        return (parts.reduce(0) { $0 + $1.ref.pointee.outputs }, Int(first.ref.pointee.mapped.k))
     }
 
     /// Computes with other values of a matrix, f32, until ``restore(_:)``: `fill` writes channel `i` (k values).
     /// - Throws: ``EngineError`` for an unknown name, or where the system refuses the memory.
     public func substitute(_ name: String, fill: (Int, UnsafeMutablePointer<Float>) throws -> Void) throws {
-        guard let linear = weights.linear(name) else {
-            throw EngineError(.unusable, "the model has no matrix named \(name)")
-        }
         let (n, k) = try shape(of: name)
-        let memory = try AnonymousMemory(byteCount: linear.pointee.tiles * 16 * k * 4)
+        let memory = try AnonymousMemory(byteCount: (n + 15) / 16 * 16 * k * 4)
         let tiles = memory.base.assumingMemoryBound(to: Float.self)
         let row = UnsafeMutablePointer<Float>.allocate(capacity: k)
         defer { row.deallocate() }
@@ -156,17 +154,17 @@ public class LayeredModel {
             let lane = tiles + channel / 16 * 16 * k + channel % 16
             for i in 0..<k { lane[i * 16] = row[i] }
         }
-        linear.pointee.substitute(memory.base)
+        for part in weights.parts(of: name) { part.ref.pointee.substitute(memory.base + part.firstChannel * k * 4) }
         substitutes[name] = memory
     }
 
     /// Ends a substitution.
     public func restore(_ name: String) {
-        guard let linear = weights.linear(name) else { return }
-        linear.pointee.dropExpansion()
+        let parts = Set(weights.parts(of: name).map(\.ref))
+        for part in parts { part.pointee.dropExpansion() }
         substitutes[name] = nil
         for expanded in expansions.compactMap({ $0 }) {
-            for (ref, base) in zip(weights.linears(of: expanded.layer), expanded.bases) where ref == linear {
+            for (ref, base) in zip(weights.linears(of: expanded.layer), expanded.bases) where parts.contains(ref) {
                 if let base { ref.pointee.use(expansion: base, precision) }
             }
         }

@@ -40,32 +40,34 @@ final class MatrixProducts {
     ///   - block: values of the input that share a scale where it is quantized on the fly.
     ///   - source: computes rows of a row block and says where row 0 lies; rows follow each other without gaps.
     func run(
-        rows: Int, _ a: (LinearRef, UnsafeMutablePointer<Float>), _ b: LinearRef? = nil,
-        _ bOut: UnsafeMutablePointer<Float>? = nil, _ c: LinearRef? = nil, _ cOut: UnsafeMutablePointer<Float>? = nil,
-        block: Int = 32, _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
+        rows: Int, _ a: Projection, _ b: Projection? = nil, _ c: Projection? = nil, block: Int = 32,
+        _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
     ) {
         var forms = Forms()
-        for weight in [a.0, b, c] {
-            guard let weight else { continue }
-            if weight.pointee.readsIntegers {
-                forms.integers = true
-                forms.fixed = weight.pointee.fixedInput
-            } else if hasPairs && weight.pointee.readsPairs {
-                forms.pairs = true
-            } else {
-                forms.floats = true
-            }
-        }
-        let k = Int(a.0.pointee.mapped.k)
+        forms.add(a.weight, hasPairs)
+        if let b { forms.add(b.weight, hasPairs) }
+        if let c { forms.add(c.weight, hasPairs) }
+        let k = Int(a.weight.pointee.mapped.k)
         pack(rows: rows, k: k, forms, block: block, source)
-        if let probe { probe.input(source(0..<0), count: rows, k: k, of: [a.0, b, c].compactMap { $0 }) }
-        multiply(a.0, a.1, b, bOut, c, cOut)
+        if let probe { probe.input(source(0..<0), count: rows, k: k, of: [a, b, c].compactMap { $0?.weight }) }
+        multiply(a, b, c)
     }
 
     /// What the weights of an input read it as.
     private struct Forms {
         var (integers, floats, pairs) = (false, false, false)
         var fixed: FixedInput?
+
+        mutating func add(_ weight: LinearRef, _ hasPairs: Bool) {
+            if weight.pointee.readsIntegers {
+                integers = true
+                fixed = weight.pointee.fixedInput
+            } else if hasPairs && weight.pointee.readsPairs {
+                pairs = true
+            } else {
+                floats = true
+            }
+        }
     }
 
     private var hasPairs: Bool { kernels.pointee.matmul_bf16 != nil }
@@ -95,17 +97,14 @@ final class MatrixProducts {
         }
     }
 
-    private func multiply(
-        _ a: LinearRef, _ aOut: UnsafeMutablePointer<Float>, _ b: LinearRef?, _ bOut: UnsafeMutablePointer<Float>?,
-        _ c: LinearRef?, _ cOut: UnsafeMutablePointer<Float>?
-    ) {
-        let aEnd = a.pointee.tiles
-        let bEnd = aEnd + (b?.pointee.tiles ?? 0)
-        let end = bEnd + (c?.pointee.tiles ?? 0)
+    private func multiply(_ a: Projection, _ b: Projection?, _ c: Projection?) {
+        let aEnd = a.weight.pointee.tiles
+        let bEnd = aEnd + (b?.weight.pointee.tiles ?? 0)
+        let end = bEnd + (c?.weight.pointee.tiles ?? 0)
         pool.run(items: end, grain: grain(tiles: end, rows: activations.view.rows)) { range, thread in
-            self.multiply(a, aOut, range, 0, aEnd, thread)
-            if let b, let bOut { self.multiply(b, bOut, range, aEnd, bEnd, thread) }
-            if let c, let cOut { self.multiply(c, cOut, range, bEnd, end, thread) }
+            self.multiply(a, range, 0, aEnd, thread)
+            if let b { self.multiply(b, range, aEnd, bEnd, thread) }
+            if let c { self.multiply(c, range, bEnd, end, thread) }
         }
     }
 
@@ -119,9 +118,9 @@ final class MatrixProducts {
 
     /// The part of `range` that lies in a matrix whose tiles are numbered from `start`.
     private func multiply(
-        _ weight: LinearRef, _ out: UnsafeMutablePointer<Float>, _ range: Range<Int>, _ start: Int, _ end: Int,
-        _ thread: Int
+        _ projection: Projection, _ range: Range<Int>, _ start: Int, _ end: Int, _ thread: Int
     ) {
+        let (weight, out) = (projection.weight, projection.out)
         let first = max(range.lowerBound, start)
         let last = min(range.upperBound, end)
         guard first < last else { return }

@@ -1,25 +1,36 @@
 import Glibc
 
-/// The angles of rotary embeddings: position * base^(-2i / head_dim), as ``Rotary`` says, for each of some embeddings and
-/// each i below head_dim / 2.
+/// The angles of a model's rotary embeddings: position * frequency, embedding by embedding.
 struct Rotations: Sendable {
+    /// Where one embedding's angles lie among a row's, and how many values of a head they turn.
+    struct Turn {
+        let firstAngle, dimensions: Int
+    }
+
     /// What a position turns, embedding by embedding.
     private let frequencies: [Double]
     /// Each frequency's cosine and sine: what one position adds.
     private let turns: [(cosine: Double, sine: Double)]
+    /// What the cosines and sines of each are multiplied by.
+    private let amplitudes: [Double]
+    private let embeddings: [Turn]
 
     /// Angles of a row.
     var angles: Int { frequencies.count }
 
-    init(_ rotaries: [Rotary], headDim: Int) {
-        frequencies = rotaries.flatMap { rotary in
-            (0..<headDim / 2).map { i in
-                let factor = Double(rotary.factor) * Double(i < rotary.factors.count ? rotary.factors[i] : 1)
-                return pow(Double(rotary.base), -Double(2 * i) / Double(headDim)) / factor
-            }
+    init(_ rotaries: [Rotary]) {
+        var embeddings: [Turn] = []
+        for rotary in rotaries {
+            let first = embeddings.last.map { $0.firstAngle + $0.dimensions / 2 } ?? 0
+            embeddings.append(Turn(firstAngle: first, dimensions: rotary.dimensions))
         }
+        self.embeddings = embeddings
+        frequencies = rotaries.flatMap(\.frequencies)
+        amplitudes = rotaries.flatMap { Array(repeating: Double($0.amplitude), count: $0.dimensions / 2) }
         turns = frequencies.map { (cos($0), sin($0)) }
     }
+
+    func turn(of embedding: Int) -> Turn { embeddings[embedding] }
 
     /// Positions from one exact angle to the next.
     private static let stride = 8
@@ -31,7 +42,7 @@ struct Rotations: Sendable {
         position: (Int) -> Int
     ) {
         for (index, frequency) in frequencies.enumerated() {
-            let turn = turns[index]
+            let (turn, amplitude) = (turns[index], amplitudes[index])
             var (cosine, sine, at) = (1.0, 0.0, 0)
             for row in rows {
                 let place = position(row)
@@ -43,8 +54,8 @@ struct Rotations: Sendable {
                     (cosine, sine) = (cosine * turn.cosine - sine * turn.sine, sine * turn.cosine + cosine * turn.sine)
                     at += 1
                 }
-                cosines[row * angles + index] = Float(cosine)
-                sines[row * angles + index] = Float(sine)
+                cosines[row * angles + index] = Float(cosine * amplitude)
+                sines[row * angles + index] = Float(sine * amplitude)
             }
         }
     }

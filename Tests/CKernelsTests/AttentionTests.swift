@@ -1,4 +1,5 @@
 import CKernels
+import Glibc
 import Testing
 import TestKit
 
@@ -36,7 +37,7 @@ struct AttentionTests {
     ///   - inBf16: by the kernel that rounds to bf16.
     private func run(
         _ table: ebb_kernels, _ c: Case, keys: [Float], values: [Float], queries: [Float], int8: Bool = false,
-        inBf16: Bool = false
+        inBf16: Bool = false, softcap: Float = 0, sinks: [Float] = []
     ) -> [Float] {
         let rowsAtOnce = Int(inBf16 ? EBB_QUERY_ROWS : EBB_ROW_BLOCK)
         let headBytes = c.headDim * 32 * 2
@@ -73,6 +74,9 @@ struct AttentionTests {
         }
         let ld = c.group * kvHeads * c.headDim
         var out = [Float](repeating: .nan, count: queries.count)
+        let sinkMemory = UnsafeMutablePointer<Float>.allocate(capacity: c.group)
+        for index in 0..<c.group { (sinkMemory + index).initialize(to: sinks.isEmpty ? 0 : sinks[index % sinks.count]) }
+        defer { sinkMemory.deallocate() }
         for head in 0..<kvHeads {
             var view = ebb_kv_view(
                 base: pool, blocks: nil, block_bytes: blockBytes, key_offset: head * headBytes,
@@ -90,6 +94,7 @@ struct AttentionTests {
                                 rows: UInt32(min(rowsAtOnce, c.tokens * c.group - first)), first: UInt32(first),
                                 group: UInt32(c.group),
                                 position: UInt32(c.position), window: UInt32(c.window), scale: 0.3,
+                                softcap: softcap, sinks: sinks.isEmpty ? nil : sinkMemory,
                                 q: queries.baseAddress.map { $0 + start }, out: out.baseAddress.map { $0 + start },
                                 ld: ld)
                             if inBf16 { table.attention_bf16?(&view, &q) } else { table.attention(&view, &q) }
@@ -113,6 +118,56 @@ struct AttentionTests {
         for (name, table) in KernelTables.others {
             let found = run(table, c, keys: keys, values: values, queries: queries)
             #expect(relativeError(expected, found) < 1e-4, "\(name)")
+        }
+    }
+
+    /// Softmax over what a token sees, in double precision and without blocks.
+    private func simple(
+        _ c: Case, keys: [Float], values: [Float], queries: [Float], softcap: Float, sinks: [Float]
+    ) -> [Float] {
+        let (width, ld) = (kvHeads * c.headDim, c.group * kvHeads * c.headDim)
+        var out = [Float](repeating: 0, count: queries.count)
+        for token in 0..<c.tokens {
+            for head in 0..<kvHeads * c.group {
+                let (end, kv) = (c.position + token + 1, head / c.group * c.headDim)
+                let seen = (c.window > 0 ? max(0, end - c.window) : 0)..<end
+                let q = token * ld + head * c.headDim
+                var scores = seen.map { place -> Double in
+                    let dot = (0..<c.headDim).reduce(0.0) {
+                        $0 + Double(queries[q + $1]) * Double(Float(Float16(keys[place * width + kv + $1])))
+                    }
+                    return softcap > 0 ? Double(softcap) * tanh(dot * 0.3 / Double(softcap)) : dot * 0.3
+                }
+                if !sinks.isEmpty { scores.append(Double(sinks[head % c.group % sinks.count])) }
+                let most = scores.max() ?? 0
+                let weights = scores.map { exp($0 - most) }
+                let sum = weights.reduce(0, +)
+                for (place, weight) in zip(seen, weights) {
+                    for d in 0..<c.headDim {
+                        out[q + d] += Float(weight / sum * Double(Float(Float16(values[place * width + kv + d]))))
+                    }
+                }
+            }
+        }
+        return out
+    }
+
+    @Test("A soft cap bounds the scores, and sinks take their share of the weights", arguments: cases)
+    private func softcapAndSinks(c: Case) {
+        var random = TestRandom(seed: 10)
+        let width = kvHeads * c.headDim
+        let (keys, values) = (
+            random.floats((c.position + c.tokens) * width), random.floats((c.position + c.tokens) * width)
+        )
+        let queries = random.floats(c.tokens * c.group * width)
+        for (softcap, sinks) in [(Float(0.8), [Float]()), (0, [1, -2, 3]), (1.5, [0.5])] {
+            let expected = simple(
+                c, keys: keys, values: values, queries: queries, softcap: softcap, sinks: sinks)
+            for (name, table) in [("plain", KernelTables.plain)] + KernelTables.others {
+                let found = run(
+                    table, c, keys: keys, values: values, queries: queries, softcap: softcap, sinks: sinks)
+                #expect(relativeError(expected, found) < 1e-4, "\(name), soft cap \(softcap), sinks \(sinks)")
+            }
         }
     }
 

@@ -63,6 +63,26 @@ struct VectorKernelTests {
         }
     }
 
+    @Test("The clamped gate agrees with plain C, on both sides of its bounds")
+    func clampedGate() {
+        compare { table, gate, up in
+            var out = gate
+            let (gate, up) = (gate.map { $0 * 4 }, up.map { $0 * 12 })
+            table.clamped_gate(gate, up, &out, UInt32(gate.count))
+            return out
+        }
+    }
+
+    @Test("The soft cap agrees with plain C, and keeps values below it")
+    func softCap() {
+        compare { table, x, _ in
+            var out = x.map { $0 * 10 }
+            table.soft_cap(&out, 3, UInt32(x.count))
+            #expect(out.allSatisfy { abs($0) <= 3 })
+            return out
+        }
+    }
+
     @Test("Gates stay finite at the ends of the range")
     func gatesStayFinite() {
         let gate: [Float] = [-1e4, -200, -90, -88, 0, 88, 90, 200, 1e4]
@@ -70,7 +90,9 @@ struct VectorKernelTests {
             var (silu, gelu) = (gate, gate)
             table.silu_gate(gate, Array(repeating: 1, count: gate.count), &silu, UInt32(gate.count))
             table.gelu_gate(gate, Array(repeating: 1, count: gate.count), &gelu, UInt32(gate.count))
-            #expect(!(silu + gelu).contains { !$0.isFinite }, "\(name): \(silu) \(gelu)")
+            var clamped = gate
+            table.clamped_gate(gate, gate, &clamped, UInt32(gate.count))
+            #expect(!(silu + gelu + clamped).contains { !$0.isFinite }, "\(name): \(silu) \(gelu) \(clamped)")
         }
     }
 

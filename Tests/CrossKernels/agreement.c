@@ -282,6 +282,8 @@ static void vectors(const ebb_kernels *plain, const ebb_kernels *table) {
         BOTH("softmax", 1e-5f, t->softmax(out, n));
         BOTH("silu_gate", 1e-5f, t->silu_gate(x, y, out, n));
         BOTH("gelu_gate", 1e-5f, t->gelu_gate(x, y, out, n));
+        BOTH("clamped_gate", 1e-5f, t->clamped_gate(x, y, out, n));
+        BOTH("soft_cap", 1e-5f, t->soft_cap(out, 0.7f, n));
         BOTH("gelu", 1e-5f, t->gelu(out, y, n));
         BOTH("add", 1e-6f, t->add(out, y, n));
         BOTH("axpy", 1e-6f, t->axpy(out, y, -0.7f, n));
@@ -336,6 +338,14 @@ static void attention(const ebb_kernels *plain, const ebb_kernels *table) {
             rows.out = b;
             table->attention(&view, &rows);
             compare("attention", a, b, count, 1e-4f);
+            const float sinks[] = {0.3f, -2, 1.5f};
+            rows.softcap = 0.7f;
+            rows.sinks = sinks;
+            rows.out = a;
+            plain->attention(&view, &rows);
+            rows.out = b;
+            table->attention(&view, &rows);
+            compare("attention with soft cap and sinks", a, b, count, 1e-4f);
         }
         // The same with the second block in int8.
         size_t head_bytes = ebb_kv_int8_bytes(hd);

@@ -66,8 +66,12 @@ struct BadModelTests {
 
     @Test("What would change the mathematics unseen is refused")
     func scaling() {
-        #expect(throws: FormatError.self) { try check(set("llama.rope.scaling.type", .string("yarn"))) }
-        #expect(throws: FormatError.self) { try check(set("llama.rope.dimension_count", .uint32(8))) }
+        #expect(throws: FormatError.self) { try check(set("llama.rope.scaling.type", .string("dynamic"))) }
+        let error = #expect(throws: FormatError.self) { try check(set("llama.rope.scaling.type", .string("longrope"))) }
+        #expect(error?.description.contains("rope_factors_short.weight is missing") == true)
+        for dimensions: UInt32 in [0, 7, 18] {
+            #expect(throws: FormatError.self) { try check(set("llama.rope.dimension_count", .uint32(dimensions))) }
+        }
     }
 
     @Test("EBB_ISA with an unknown name says which there are")

@@ -152,9 +152,9 @@ struct SettingsTests {
     @Test(
         "A setting that Ebb does not know, or knows and does not compute, is refused by name",
         arguments: [
-            ("llama.rope.scaling.type", .string("yarn")), ("llama.rope.scaling.type", .string("longrope")),
+            ("llama.rope.scaling.type", .string("dynamic")), ("llama.rope.scaling.yarn_ext_factor", .float32(0.5)),
             ("llama.expert_count", .uint32(8)), ("llama.attention.causal", .bool(false)),
-            ("llama.rope.scaling.attn_factor", .float32(1.2)), ("llama.logit_scale", .float32(0.5)),
+            ("llama.rope.scaling.attn_factor", .float32(-1)), ("llama.logit_scale", .float32(0.5)),
             ("llama.something.new", .uint32(1)), ("tokenizer.ggml.precompiled_charsmap", .int32s([1])),
             ("tokenizer.ggml.add_sep_token", .bool(true)), ("adapter.type", .string("lora")),
             ("general.type", .string("adapter")), ("general.quantization_version", .uint32(3)),

@@ -109,14 +109,21 @@ def make_modules(folder, family, arrays):
     return files, made
 
 
-def results_of(model, family, prompts):
+class HalfCache(transformers.DynamicCache):
+    """Keys and values rounded to float16, as Ebb keeps them."""
+
+    def update(self, keys, values, *arguments, **more):
+        return super().update(keys.half().float(), values.half().float(), *arguments, **more)
+
+
+def results_of(model, family, prompts, half_cache=False):
     """Rows of results of each prompt: logits or hidden values of every token, or one score."""
     found = []
     with torch.inference_mode():
         for tokens, kinds in prompts:
             more = {} if kinds is None else {"token_type_ids": torch.tensor([kinds])}
             if kind_of(family) != "scores" and "Bert" not in family["model"] and "MPNet" not in family["model"]:
-                more["use_cache"] = False
+                more |= {"use_cache": half_cache} | ({"past_key_values": HalfCache()} if half_cache else {})
             output = model(torch.tensor([tokens]), **more)
             rows = output.last_hidden_state[0] if kind_of(family) == "embeddings" else output.logits
             found.append(rows.reshape(-1, rows.shape[-1]).numpy())
@@ -196,13 +203,15 @@ def digits(numbers):
     return [float(f"{value:.9g}") for value in numbers]
 
 
-def answers(family, arrays, results):
+def answers(family, arrays, model, prompts, results):
     """The fields of a file that hold results."""
     if kind_of(family) == "scores":
         return {"scores": digits(rows[0, 0] for rows in results)}
     last = [[digits(row) for row in rows[-2:]] for rows in results]
     if kind_of(family) == "logits":
-        return {"logits": last}
+        rounded = results_of(model, family, prompts, half_cache=True)
+        print(f"  keys and values in float16: {difference(results, rounded):.3g} of the range")
+        return {"logits": last, "logits_half_cache": [[digits(row) for row in rows[-2:]] for rows in rounded]}
     return {"hidden": last, "embeddings": [digits(pooled(rows, family, arrays)) for rows in results]}
 
 
@@ -229,14 +238,15 @@ def make_family(name, family, source, llama, folder):
         made["types"] = [kinds or [0] * len(tokens) for tokens, kinds in prompts]
     if kind_of(family) != "scores":
         made["rows"] = [[len(tokens) - 2, len(tokens) - 1] for tokens, _ in prompts]
-    made |= answers(family, arrays, results)
+    made |= answers(family, arrays, model, prompts, results)
     if family.get("converter", True):
         made["gguf"] = gguf = description.describe(source, folder, arrays, config["architectures"][0])
         made["family"] = gguf["metadata"]["general.architecture"]["value"]
         if "gguf_config" in family:
-            others = results_of(load(folder, family, arrays, family["gguf_config"]), family, prompts)
+            other = load(folder, family, arrays, family["gguf_config"])
+            others = results_of(other, family, prompts)
             gguf["differs"] = family.get("gguf_differs", family["gguf_config"])
-            gguf |= answers(family, arrays, others)
+            gguf |= answers(family, arrays, other, prompts, others)
             print(f"  the GGUF says {gguf['differs']}: {difference(results, others):.3g} from the folder")
             results = others
         second_opinion(family, gguf, arrays, config["vocab_size"], folder, llama, prompts, results)

@@ -19,6 +19,26 @@ public struct GGUFBuilder {
             (self.name, self.type, self.dimensions, self.data, self.offset) = (name, type, dimensions, data, offset)
         }
 
+        /// The same values in 8 bits where ggml's Q8_0 holds them exactly: matrices whose values are whole multiples of
+        /// `unit`, -127...127 times. What has no rows of blocks of 32 stays as it is.
+        public func q8(unit: Float) -> Tensor {
+            guard type == 0, dimensions.count > 1, dimensions[0] % 32 == 0 else { return self }
+            let scale = Float16(unit).bitPattern
+            var packed: [UInt8] = []
+            for (index, value) in floats.enumerated() {
+                if index % 32 == 0 { packed += bytes(scale) }
+                packed.append(UInt8(bitPattern: Int8(value / unit)))
+            }
+            return Tensor(name, type: 8, dimensions: dimensions, data: packed)
+        }
+
+        /// The values of an f32 tensor.
+        public var floats: [Float] {
+            stride(from: 0, to: data.count, by: 4).map { at in
+                Float(bitPattern: (0..<4).reduce(0) { $0 | UInt32(data[at + $1]) << UInt32($1 * 8) })
+            }
+        }
+
         public static func f32(_ name: String, _ dimensions: [UInt64], _ values: [Float]) -> Tensor {
             Tensor(name, type: 0, dimensions: dimensions, data: values.flatMap { bytes($0.bitPattern) })
         }
@@ -34,12 +54,7 @@ public struct GGUFBuilder {
 
     /// The values of an f32 tensor.
     public subscript(name: String) -> [Float] {
-        get {
-            let data = tensors.first { $0.name == name }?.data ?? []
-            return stride(from: 0, to: data.count, by: 4).map { at in
-                Float(bitPattern: (0..<4).reduce(0) { $0 | UInt32(data[at + $1]) << UInt32($1 * 8) })
-            }
-        }
+        get { tensors.first { $0.name == name }?.floats ?? [] }
         set {
             guard let index = tensors.firstIndex(where: { $0.name == name }) else { return }
             tensors[index].data = newValue.flatMap { bytes($0.bitPattern) }

@@ -95,6 +95,8 @@ typedef struct {
     uint32_t position;  // of token 0; a token sees itself and what lies before it
     uint32_t window;    // it sees only the last `window` tokens, itself included; 0: all
     float scale;        // multiplied into the queries, usually head_dim^-1/2
+    float softcap;      // scores s become softcap * tanh(s / softcap) (Gemma Team 2024); 0: they stay
+    const float *sinks; // [group]: a score that takes part in each softmax with no value (Xiao et al. 2024); NULL: none
     const float *q;     // [token][ld]: the group's heads, head_dim values each
     float *out;         // the same shape
     size_t ld;
@@ -177,12 +179,16 @@ typedef struct ebb_kernels {
     void (*softmax)(float *x, uint32_t n);
     // Attention with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022) over KV blocks.
     void (*attention)(const ebb_kv_view *kv, const ebb_queries *queries);
-    // The same for many rows, with queries, keys, values and weights rounded to bf16 and sums in float; NULL where the
-    // CPU has no such products.
+    // The same for many rows without softcap and sinks, with queries, keys, values and weights rounded to bf16 and sums in
+    // float; NULL where the CPU has no such products.
     void (*attention_bf16)(const ebb_kv_view *kv, const ebb_queries *queries);
     // out = silu(gate) * up, and gelu_tanh(gate) * up; n values; out may be gate or up.
     void (*silu_gate)(const float *gate, const float *up, float *out, uint32_t n);
     void (*gelu_gate)(const float *gate, const float *up, float *out, uint32_t n);
+    // out = g sigmoid(1.702 g) * (u + 1) with g = min(gate, 7) and u = up clamped to +-7 (gpt-oss; OpenAI 2025).
+    void (*clamped_gate)(const float *gate, const float *up, float *out, uint32_t n);
+    // x = cap * tanh(x / cap), n values in place.
+    void (*soft_cap)(float *x, float cap, uint32_t n);
     // x += y, n values.
     void (*add)(float *x, const float *y, uint32_t n);
     // Writes one token's keys and values (kv_heads heads of head_dim floats each) as f16 into place

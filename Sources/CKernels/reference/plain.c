@@ -210,12 +210,17 @@ static void attention(const ebb_kv_view *kv, const ebb_queries *queries) {
     for (uint32_t r = 0; r < queries->rows; r++) {
         float o[EBB_MAX_HEAD_DIM] = {0}, largest = -1e30f, sum = 0;
         query_row row = query_row_at(queries, r, hd);
+        if (queries->sinks) {
+            largest = queries->sinks[(queries->first + r) % queries->group];
+            sum = 1;
+        }
         for (uint32_t t = row.begin; t < row.end; t++) {
             uint32_t block = kv_block(kv, t);
             uint32_t slot = t % EBB_KV_BLOCK;
             float score = 0;
             for (uint32_t d = 0; d < hd; d++)
                 score += queries->q[row.offset + d] * queries->scale * kv_key(kv, block, d, slot);
+            if (queries->softcap) score = queries->softcap * tanhf(score / queries->softcap);
             float now = fmaxf(largest, score), keep = expf(largest - now), p = expf(score - now);
             sum = sum * keep + p;
             for (uint32_t d = 0; d < hd; d++)
@@ -345,6 +350,17 @@ static void gelu_gate(const float *gate, const float *up, float *out, uint32_t n
         float g = gate[i], inner = 0.7978845608028654f * (g + 0.044715f * g * g * g);
         out[i] = 0.5f * g * (1.0f + tanhf(inner)) * up[i];
     }
+}
+
+static void clamped_gate(const float *gate, const float *up, float *out, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        float g = fminf(gate[i], 7.0f), u = fminf(fmaxf(up[i], -7.0f), 7.0f);
+        out[i] = g / (1.0f + expf(-1.702f * g)) * (u + 1.0f);
+    }
+}
+
+static void soft_cap(float *x, float cap, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) x[i] = cap * tanhf(x[i] / cap);
 }
 
 static void add(float *x, const float *y, uint32_t n) {

@@ -18,17 +18,11 @@ public struct DecoderConfig: Sendable {
     /// For each layer, how many tokens it sees (itself included), or 0 for all.
     public var windows: [Int]
 
+    /// Where layers are mixtures of experts.
+    public var experts: ExpertConfig?
+
     var queryWidth: Int { heads * headDim }
     var keyWidth: Int { kvHeads * headDim }
-}
-
-/// A rotary embedding (Su et al. 2021): pair i of a head turns by position * base^(-2i / head_dim) / (factor * factors[i]).
-public struct Rotary: Sendable {
-    public var base: Float
-    /// Linear scaling (Chen et al. 2023): positions are divided by this.
-    public var factor: Float = 1
-    /// What each frequency is divided by besides, as llama 3 has it, [head_dim / 2]; empty for 1.
-    public var factors: [Float] = []
 }
 
 /// A model family: which weights it has, and its equations. One file each; ``ModelFamilies`` lists them.
@@ -42,21 +36,30 @@ protocol DecoderFamily: SendableMetatype {
     var outer: OuterWeights { get }
     /// Multiplied into the input embedding.
     var embeddingScale: Float { get }
+    /// Multiplied into the logits.
+    var logitScale: Float { get }
+    /// Logits z become softcap * tanh(z / softcap) (Gemma Team 2024); 0 for none.
+    var logitSoftcap: Float { get }
 
     /// Reads the hyperparameters and asks for every weight with the shape they demand.
     /// - Throws: ``FormatError`` where the metadata and the tensors contradict each other.
     init(_ weights: WeightLoader) throws
     /// Runs layer `layer` on the rows of a step.
-    func run(_ layer: Int, _ step: Step)
+    func run(_ layer: Int, _ step: DecoderStep)
 }
 
 extension DecoderFamily {
     var embeddingScale: Float { 1 }
+    var logitScale: Float { 1 }
+    var logitSoftcap: Float { 0 }
 }
 
 /// The families that this engine knows: the decoders, and ``Bert``.
 public enum ModelFamilies {
-    static let all: [any DecoderFamily.Type] = [Llama.self, Qwen2.self, Gemma3.self]
+    static let all: [any DecoderFamily.Type] = [
+        Llama.self, Qwen2.self, Qwen3.self, Qwen3Moe.self, Olmo2.self, Olmoe.self, Gemma2.self, Gemma3.self, Phi3.self,
+        Granite.self, SmolLM3.self, GptOss.self,
+    ]
 
     static func family(_ description: some ModelDescription) throws -> any DecoderFamily.Type {
         let name = description.metadata.string("general.architecture") ?? "none"

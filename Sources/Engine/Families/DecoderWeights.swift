@@ -2,6 +2,7 @@ import ModelFormat
 
 /// The weights that llama and its relatives share, under GGUF's names. The equations stay in each family's file.
 struct AttentionWeights {
+    /// Before it; of no use in families without it.
     let norm: VectorRef
     let query, key, value, output: LinearRef
     /// nil where the file has none.
@@ -13,6 +14,7 @@ struct AttentionWeights {
 
 /// Gated feed-forward (Shazeer 2020): down(activation(gate x) * up x).
 struct FeedForwardWeights {
+    /// Before it; of no use in families without it.
     let norm: VectorRef
     let gate, up, down: LinearRef
 }
@@ -31,16 +33,19 @@ extension WeightLoader {
         try matrix("blk.\(layer).\(name).weight", n: n, k: k, layer: layer)
     }
 
-    /// - Parameter biases: whether the family may have biases; others have to do without.
-    func attention(_ layer: Int, _ c: DecoderConfig, biases: Bool = false) throws -> AttentionWeights {
+    /// - Parameters:
+    ///   - biases: whether the family may have biases; others have to do without.
+    ///   - norm: the name of the norm before the attention; nil for none.
+    func attention(
+        _ layer: Int, _ c: DecoderConfig, biases: Bool = false, norm: String? = "attn_norm"
+    ) throws -> AttentionWeights {
         func bias(_ name: String, _ n: Int) throws -> VectorRef? {
             biases ? try optionalVector("blk.\(layer).\(name).bias", n: n) : nil
         }
+        let (query, key, value) = try queryKeyValue(layer, c)
         let weights = AttentionWeights(
-            norm: try vector("blk.\(layer).attn_norm.weight", n: c.hidden),
-            query: try matrix("attn_q", of: layer, n: c.queryWidth, k: c.hidden),
-            key: try matrix("attn_k", of: layer, n: c.keyWidth, k: c.hidden),
-            value: try matrix("attn_v", of: layer, n: c.keyWidth, k: c.hidden),
+            norm: try norm.map { try vector("blk.\(layer).\($0).weight", n: c.hidden) } ?? WeightSet.nothing,
+            query: query, key: key, value: value,
             output: try matrix("attn_output", of: layer, n: c.hidden, k: c.queryWidth),
             queryBias: try bias("attn_q", c.queryWidth), keyBias: try bias("attn_k", c.keyWidth),
             valueBias: try bias("attn_v", c.keyWidth), outputBias: try bias("attn_output", c.hidden))
@@ -48,14 +53,59 @@ extension WeightLoader {
         return weights
     }
 
-    func feedForward(_ layer: Int, _ c: DecoderConfig) throws -> FeedForwardWeights {
+    /// Three matrices, or one that holds all of them.
+    private func queryKeyValue(_ layer: Int, _ c: DecoderConfig) throws -> (LinearRef, LinearRef, LinearRef) {
+        let fused = "blk.\(layer).attn_qkv.weight"
+        guard has(fused) else {
+            return (
+                try matrix("attn_q", of: layer, n: c.queryWidth, k: c.hidden),
+                try matrix("attn_k", of: layer, n: c.keyWidth, k: c.hidden),
+                try matrix("attn_v", of: layer, n: c.keyWidth, k: c.hidden)
+            )
+        }
+        func part(_ first: Int, _ n: Int) throws -> LinearRef {
+            try self.part(fused, of: c.queryWidth + 2 * c.keyWidth, first: first, n: n, k: c.hidden, layer: layer)
+        }
+        return (
+            try part(0, c.queryWidth), try part(c.queryWidth, c.keyWidth),
+            try part(c.queryWidth + c.keyWidth, c.keyWidth)
+        )
+    }
+
+    /// - Parameter norm: the name of the norm before it; nil for none.
+    func feedForward(_ layer: Int, _ c: DecoderConfig, norm: String? = "ffn_norm") throws -> FeedForwardWeights {
+        let up = "blk.\(layer).ffn_up.weight"
+        // Where there is no gate of its own, the first half of `ffn_up` is it.
+        let isFused = !has("blk.\(layer).ffn_gate.weight") && outputs(up) == 2 * c.feedForward
+        func half(_ first: Int) throws -> LinearRef {
+            try part(up, of: 2 * c.feedForward, first: first, n: c.feedForward, k: c.hidden, layer: layer)
+        }
         let weights = FeedForwardWeights(
-            norm: try vector("blk.\(layer).ffn_norm.weight", n: c.hidden),
-            gate: try matrix("ffn_gate", of: layer, n: c.feedForward, k: c.hidden),
-            up: try matrix("ffn_up", of: layer, n: c.feedForward, k: c.hidden),
+            norm: try norm.map { try vector("blk.\(layer).\($0).weight", n: c.hidden) } ?? WeightSet.nothing,
+            gate: isFused ? try half(0) : try matrix("ffn_gate", of: layer, n: c.feedForward, k: c.hidden),
+            up: isFused ? try half(c.feedForward) : try matrix("ffn_up", of: layer, n: c.feedForward, k: c.hidden),
             down: try matrix("ffn_down", of: layer, n: c.hidden, k: c.feedForward))
         try shareInput(weights.gate, weights.up)
         return weights
+    }
+
+    /// - Parameter biases: whether router and experts have biases.
+    func experts(_ layer: Int, _ c: DecoderConfig, biases: Bool = false) throws -> ExpertWeights {
+        guard let e = c.experts else { throw FormatError("\(path): the model says nothing of its experts") }
+        func stacked(_ name: String, n: Int, k: Int) throws -> [LinearRef] {
+            try self.stacked("blk.\(layer).\(name).weight", experts: e.count, n: n, k: k, layer: layer)
+        }
+        func bias(_ name: String, n: Int) throws -> LinearRef? {
+            biases ? try matrix("blk.\(layer).\(name).bias", n: e.count, k: n, layer: -1) : nil
+        }
+        return ExpertWeights(
+            router: try matrix("ffn_gate_inp", of: layer, n: e.count, k: c.hidden),
+            routerBias: biases ? try vector("blk.\(layer).ffn_gate_inp.bias", n: e.count) : nil,
+            gate: try stacked("ffn_gate_exps", n: e.feedForward, k: c.hidden),
+            up: try stacked("ffn_up_exps", n: e.feedForward, k: c.hidden),
+            down: try stacked("ffn_down_exps", n: c.hidden, k: e.feedForward),
+            gateBias: try bias("ffn_gate_exps", n: e.feedForward), upBias: try bias("ffn_up_exps", n: e.feedForward),
+            downBias: try bias("ffn_down_exps", n: c.hidden))
     }
 
     func outer(_ c: DecoderConfig) throws -> OuterWeights {

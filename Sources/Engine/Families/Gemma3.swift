@@ -31,12 +31,11 @@ struct Gemma3: DecoderFamily {
 
     init(_ weights: WeightLoader) throws {
         var c = try weights.config("gemma3")
-        let window = try weights.metadata.requiredCount("gemma3.attention.sliding_window", limit: c.contextLength)
-        c.windows = try Self.isLocal(weights.metadata, c.layers).map { $0 ? window : 0 }
+        c.windows = try weights.alternatingWindows("gemma3", c, pattern: Self.pattern)
         // Linear scaling is for global layers.
         let base = weights.metadata.float("gemma3.rope.freq_base_swa") ?? Self.localBase
         guard base > 1, base.isFinite else { throw FormatError("gemma3.rope.freq_base_swa is impossible") }
-        c.rotaries.append(Rotary(base: base))
+        c.rotaries.append(Rotary(base: base, dimensions: c.headDim))
         config = c
         scale = c.layers == Self.largest ? 1 / (Float(c.hidden) / Float(c.heads)).squareRoot() : nil
         embeddingScale = Float(c.hidden).squareRoot()
@@ -52,32 +51,19 @@ struct Gemma3: DecoderFamily {
         outer = try weights.outer(c)
     }
 
-    /// Which layers see a window: all but each `pattern`th, or as a list says.
-    private static func isLocal(_ metadata: Metadata, _ layers: Int) throws -> [Bool] {
-        let key = "gemma3.attention.sliding_window_pattern"
-        if let list = metadata.array(key) {
-            guard let flags = list.integers(), flags.count == layers else {
-                throw FormatError("\(key) is no list of a flag for each of \(layers) layers")
-            }
-            return flags.map { $0 != 0 }
-        }
-        let pattern = metadata[key] == nil ? pattern : try metadata.requiredCount(key, limit: 1024)
-        return (0..<layers).map { $0 % pattern != pattern - 1 }
-    }
-
-    func run(_ layer: Int, _ s: Step) {
+    func run(_ layer: Int, _ s: DecoderStep) {
         let w = layers[layer]
         let (a, f) = (w.attention, w.feedForward)
         let window = config.windows[layer]
-        s.project(.normalized(a.norm), a.query, to: s.q, a.key, to: s.k, a.value, to: s.v)
+        s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
         s.attend(
             Attention(
                 layer: layer, pairing: .halves, isExact: a.isExact, rope: window > 0 ? 1 : 0, window: window,
                 queryNorm: w.queryNorm, keyNorm: w.keyNorm, scale: scale))
-        s.project(.rows(s.attended), a.output, to: s.part)
+        s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part, norm: w.attentionPostNorm)
-        s.project(.normalized(f.norm), f.gate, to: s.gate, f.up, to: s.up)
-        s.project(.gated(.gelu), f.down, to: s.part)
+        s.project(.normalized(f.norm), f.gate.to(s.gate), f.up.to(s.up))
+        s.project(.gated(.gelu), f.down.to(s.part))
         s.addResidual(s.part, norm: w.feedForwardPostNorm)
     }
 }

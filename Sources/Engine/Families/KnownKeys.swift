@@ -16,21 +16,31 @@ struct KnownKeys {
             "block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count",
             "attention.head_count_kv", "attention.key_length", "attention.value_length",
             "attention.layer_norm_rms_epsilon", "rope.dimension_count", "rope.freq_base", "rope.scaling.type",
-            "rope.scaling.factor", "rope.scale_linear",
+            "rope.scaling.factor", "rope.scale_linear", "rope.scaling.attn_factor",
+            "rope.scaling.original_context_length", "rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow",
+            "rope.scaling.yarn_attn_factor",
         ],
         harmless: [
             // What the embedding's shape says.
             "vocab_size",
             // How the file was made.
             "tensor_data_layout",
-            // Only other kinds of RoPE scaling read these.
-            "rope.scaling.original_context_length", "rope.scaling.finetuned",
+            "rope.scaling.finetuned",
         ],
         neutral: [
-            "rope.scaling.attn_factor": [1], "expert_count": [0], "expert_used_count": [0], "pooling_type": [0],
+            "rope.scaling.yarn_ext_factor": [1], "rope.scaling.yarn_log_multiplier": [0], "expert_count": [0],
+            "expert_used_count": [0], "pooling_type": [0],
             "attention.causal": [1], "attention.max_alibi_bias": [0], "attention.clamp_kqv": [0],
             "attention.scale": [0], "embedding_scale": [0, 1], "residual_scale": [0, 1], "logit_scale": [0, 1],
             "attn_logit_softcapping": [0], "final_logit_softcapping": [0], "use_parallel_residual": [0],
+        ])
+
+    /// Those of mixtures of experts.
+    static let mixtures = relatives.adding(
+        used: ["expert_count", "expert_used_count", "expert_feed_forward_length"],
+        neutral: [
+            "expert_shared_count": [0], "expert_group_count": [0, 1], "expert_group_used_count": [0, 1],
+            "expert_weights_scale": [0, 1],
         ])
 
     /// These and more.

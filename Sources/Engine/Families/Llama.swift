@@ -28,17 +28,17 @@ struct Llama: DecoderFamily {
         outer = try weights.outer(c)
     }
 
-    func run(_ layer: Int, _ s: Step) {
+    func run(_ layer: Int, _ s: DecoderStep) {
         let (a, f) = (layers[layer].attention, layers[layer].feedForward)
-        s.project(.normalized(a.norm), a.query, to: s.q, a.key, to: s.k, a.value, to: s.v)
+        s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
         s.attend(
             Attention(
                 layer: layer, pairing: .interleaved, isExact: a.isExact, window: config.windows[layer],
                 queryBias: a.queryBias, keyBias: a.keyBias, valueBias: a.valueBias))
-        s.project(.rows(s.attended), a.output, to: s.part)
+        s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part, bias: a.outputBias)
-        s.project(.normalized(f.norm), f.gate, to: s.gate, f.up, to: s.up)
-        s.project(.gated(.silu), f.down, to: s.part)
+        s.project(.normalized(f.norm), f.gate.to(s.gate), f.up.to(s.up))
+        s.project(.gated(.silu), f.down.to(s.part))
         s.addResidual(s.part)
     }
 }

@@ -30,18 +30,18 @@ struct Qwen2: DecoderFamily {
         outer = try weights.outer(c)
     }
 
-    func run(_ layer: Int, _ s: Step) {
+    func run(_ layer: Int, _ s: DecoderStep) {
         let w = layers[layer]
         let (a, f) = (w.attention, w.feedForward)
-        s.project(.normalized(a.norm), a.query, to: s.q, a.key, to: s.k, a.value, to: s.v)
+        s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
         s.attend(
             Attention(
                 layer: layer, pairing: .halves, isExact: a.isExact, queryBias: w.queryBias, keyBias: w.keyBias,
                 valueBias: w.valueBias))
-        s.project(.rows(s.attended), a.output, to: s.part)
+        s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part)
-        s.project(.normalized(f.norm), f.gate, to: s.gate, f.up, to: s.up)
-        s.project(.gated(.silu), f.down, to: s.part)
+        s.project(.normalized(f.norm), f.gate.to(s.gate), f.up.to(s.up))
+        s.project(.gated(.silu), f.down.to(s.part))
         s.addResidual(s.part)
     }
 }

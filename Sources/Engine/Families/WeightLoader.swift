@@ -4,7 +4,7 @@ import ModelFormat
 /// Hands a family its weights, each checked against the shape that the family expects.
 final class WeightLoader {
     let metadata: Metadata
-    private let path: String
+    let path: String
     private let shapes: [String: TensorShape]
     private let file: EbbFile?
     /// What the family has asked for.
@@ -27,6 +27,9 @@ final class WeightLoader {
         path = description.path
         shapes = Dictionary(description.shapes.map { ($0.name, $0) }) { first, _ in first }
     }
+
+    /// Whether vectors have values.
+    var isForRunning: Bool { file != nil }
 
     /// Builds a family, and demands that it knows all of the file's settings and uses all of its tensors.
     func covered<Family>(_ architecture: String, _ keys: KnownKeys, _ build: () throws -> Family) throws -> Family {
@@ -60,6 +63,33 @@ final class WeightLoader {
         guard let matrix = file.matrix(name) else { throw FormatError("\(path): the tensor \(name) is missing") }
         let fixed = try scale.map { try fixedInput(name, matrix, scale: $0[0], smoothing) }
         return weights.add(Linear(matrix, fixedInput: fixed), layer: layer, name: name)
+    }
+
+    /// Output channels first..<first + n of a matrix of `total` channels that holds several weights.
+    /// - Throws: ``FormatError``, also where the channels do not begin at a tile.
+    func part(_ name: String, of total: Int, first: Int, n: Int, k: Int, layer: Int) throws -> LinearRef {
+        let shape = try shape(name)
+        guard case .matrix(let encoding) = shape.layout, shape.n == total, shape.k == k else {
+            throw FormatError("\(path): \(name) is [\(shape.n), \(shape.k)], but the metadata demands [\(total), \(k)]")
+        }
+        let tile = Int(EBB_TILE)
+        guard first % tile == 0, first + n == total || n % tile == 0 else {
+            throw FormatError("\(path): \(name) holds weights of \(n) channels, which is no multiple of \(tile)")
+        }
+        guard let file else { return weights.add(Linear(ebb_matrix()), layer: layer) }
+        guard var matrix = file.matrix(name), let data = matrix.data,
+            let tileBytes = encoding.byteCount(n: tile, k: k)
+        else { throw FormatError("\(path): the tensor \(name) is missing") }
+        matrix.data = data + first / tile * tileBytes
+        matrix.n = UInt32(n)
+        return weights.add(Linear(matrix), layer: layer, name: name, firstChannel: first)
+    }
+
+    /// A matrix of stacked weights, one for each expert.
+    func stacked(_ name: String, experts: Int, n: Int, k: Int, layer: Int) throws -> [LinearRef] {
+        try (0..<experts).map {
+            try part(name, of: experts * n, first: $0 * n, n: n, k: k, layer: layer)
+        }
     }
 
     /// A weight's calibrated input, `NAME.input_scale` [1] and `NAME.input_smoothing` [k].
@@ -120,6 +150,42 @@ final class WeightLoader {
 
     func optionalVector(_ name: String, n: Int) throws -> VectorRef? { has(name) ? try vector(name, n: n) : nil }
 
+    /// A number that must be positive and finite where the file has it, and is not 0, which stands for none.
+    func positive(_ key: String) throws -> Float? {
+        guard metadata[key] != nil, metadata.float(key) != 0 else { return nil }
+        guard let value = metadata.float(key), value > 0, value.isFinite else {
+            throw FormatError("\(path): \(key) is impossible")
+        }
+        return value
+    }
+
+    /// Windows [layers] where layers alternate: all but each `pattern`th see `PREFIX.attention.sliding_window` tokens, or
+    /// those that `….sliding_window_pattern` lists or counts.
+    func alternatingWindows(_ prefix: String, _ config: DecoderConfig, pattern usual: Int) throws -> [Int] {
+        let window = try metadata.requiredCount(
+            "\(prefix).attention.sliding_window", limit: config.contextLength)
+        let key = "\(prefix).attention.sliding_window_pattern"
+        if let list = metadata.array(key) {
+            guard let flags = list.integers(), flags.count == config.layers else {
+                throw FormatError("\(path): \(key) is no list of a flag for each of \(config.layers) layers")
+            }
+            return flags.map { $0 != 0 ? window : 0 }
+        }
+        let pattern = metadata[key] == nil ? usual : try metadata.requiredCount(key, limit: 1024)
+        return (0..<config.layers).map { $0 % pattern != pattern - 1 ? window : 0 }
+    }
+
+    /// The numbers of a mixture of experts; nil where the file has none.
+    func experts(_ prefix: String) throws -> ExpertConfig {
+        let count = try metadata.requiredCount("\(prefix).expert_count", limit: 1024)
+        let used = try metadata.requiredCount("\(prefix).expert_used_count", limit: 1024)
+        guard used <= count else { throw FormatError("\(path): \(used) of \(count) experts cannot be used") }
+        let (own, all) = ("\(prefix).expert_feed_forward_length", "\(prefix).feed_forward_length")
+        return ExpertConfig(
+            count: count, used: used,
+            feedForward: try metadata.requiredCount(metadata[own] != nil ? own : all, limit: 1 << 20))
+    }
+
     /// The hyperparameters that llama's relatives share, from `PREFIX.*` keys.
     func config(_ prefix: String) throws -> DecoderConfig {
         let layers = try metadata.requiredCount("\(prefix).block_count", limit: 1024)
@@ -144,8 +210,8 @@ final class WeightLoader {
             throw FormatError("\(path): values of \(values) beside keys of \(headDim) are not supported")
         }
         let rotated = metadata.integer("\(prefix).rope.dimension_count") ?? headDim
-        guard rotated == headDim else {
-            throw FormatError("\(path): rotating \(rotated) of \(headDim) dimensions is not supported")
+        guard rotated > 0, rotated <= headDim, rotated % 2 == 0 else {
+            throw FormatError("\(path): \(rotated) of \(headDim) dimensions of a head cannot be rotated")
         }
         guard let epsilon = metadata.float("\(prefix).attention.layer_norm_rms_epsilon"), epsilon > 0, epsilon < 1
         else {
@@ -160,42 +226,29 @@ final class WeightLoader {
         }
         return DecoderConfig(
             layers: layers, hidden: hidden, heads: heads, kvHeads: kvHeads, headDim: headDim,
-            feedForward: try metadata.requiredCount("\(prefix).feed_forward_length", limit: 1 << 20),
+            // A model of experts alone may say their length only.
+            feedForward: metadata["\(prefix).feed_forward_length"] == nil
+                && metadata["\(prefix).expert_feed_forward_length"] != nil
+                ? 1 : try metadata.requiredCount("\(prefix).feed_forward_length", limit: 1 << 20),
             vocabulary: vocabulary,
             contextLength: try metadata.requiredCount("\(prefix).context_length", limit: 1 << 24),
-            epsilon: epsilon, rotaries: [try rotary(prefix, headDim: headDim)],
+            epsilon: epsilon, rotaries: [try rotary(prefix, dimensions: rotated)],
             windows: Array(repeating: 0, count: layers))
-    }
-
-    /// The rotary embedding, with linear scaling in its present and its older spelling, and llama 3's factors.
-    private func rotary(_ prefix: String, headDim: Int) throws -> Rotary {
-        let base = metadata.float("\(prefix).rope.freq_base") ?? 10_000
-        guard base > 1, base.isFinite else { throw FormatError("\(path): \(prefix).rope.freq_base is impossible") }
-        var rotary = Rotary(base: base)
-        // A factor without a type is linear (llama.cpp, llama_model::load_hparams); 0 is none.
-        let type = metadata.string("\(prefix).rope.scaling.type") ?? "linear"
-        guard type == "none" || type == "linear" else {
-            throw FormatError(
-                "\(path): \(prefix).rope.scaling.type \"\(type.prefix(80))\" is not supported (linear and none are)")
-        }
-        for name in ["rope.scaling.factor", "rope.scale_linear"] where type == "linear" && rotary.factor == 1 {
-            guard metadata["\(prefix).\(name)"] != nil, metadata.float("\(prefix).\(name)") != 0 else { continue }
-            guard let factor = metadata.float("\(prefix).\(name)"), factor > 0, factor.isFinite else {
-                throw FormatError("\(path): \(prefix).\(name) is impossible")
-            }
-            rotary.factor = factor
-        }
-        if let factors = try optionalVector("rope_freqs.weight", n: headDim / 2) {
-            try demandScales(factors, count: headDim / 2, "rope_freqs.weight")
-            if file != nil { rotary.factors = (0..<headDim / 2).map { factors[$0] } }
-        }
-        return rotary
     }
 }
 
 /// The matrices of a model, in memory that does not move.
 final class WeightSet {
-    private(set) var linears: [(ref: LinearRef, layer: Int, name: String)] = []
+    /// A matrix, or some channels of one that holds several weights.
+    struct Entry {
+        let ref: LinearRef
+        let layer: Int
+        /// The tensor's name, and the first of its channels.
+        let name: String
+        let firstChannel: Int
+    }
+
+    private(set) var linears: [Entry] = []
     private var owned: [UnsafeMutablePointer<Float>] = []
 
     /// Stands for vectors of a model that is only checked.
@@ -210,10 +263,10 @@ final class WeightSet {
         for memory in owned { memory.deallocate() }
     }
 
-    func add(_ linear: Linear, layer: Int, name: String = "") -> LinearRef {
+    func add(_ linear: Linear, layer: Int, name: String = "", firstChannel: Int = 0) -> LinearRef {
         let ref = LinearRef.allocate(capacity: 1)
         ref.initialize(to: linear)
-        linears.append((ref, layer, name))
+        linears.append(Entry(ref: ref, layer: layer, name: name, firstChannel: firstChannel))
         return ref
     }
 
@@ -225,7 +278,8 @@ final class WeightSet {
         return UnsafePointer(memory)
     }
 
-    func linear(_ name: String) -> LinearRef? { linears.first { $0.name == name }?.ref }
+    /// What lies in the tensor of that name, in the order of its channels.
+    func parts(of name: String) -> [Entry] { linears.filter { $0.name == name } }
 
     func name(of ref: LinearRef) -> String { linears.first { $0.ref == ref }?.name ?? "" }
 

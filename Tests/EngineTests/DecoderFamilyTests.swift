@@ -1,0 +1,145 @@
+import Engine
+import Foundation
+import ModelFormat
+import TestKit
+import Testing
+
+@Suite("Families of decoders")
+struct DecoderFamilyTests {
+    static let names = [
+        "llama", "llama-bias", "llama-linear", "llama-llama3", "llama-yarn", "llama-yarn-set", "llama-yarn-factor",
+        "mistral", "qwen2", "qwen3", "qwen3moe", "olmo2", "olmoe", "gemma2", "gemma3", "phi3", "phi3-partial",
+        "phi3-window", "granite", "smollm3", "gpt-oss",
+    ]
+
+    static func reference(_ name: String) throws -> FamilyReference {
+        try FamilyReference(
+            Bundle.module.url(forResource: name, withExtension: "json", subdirectory: "Reference/families"))
+    }
+
+    /// What the GGUF is to give, with keys and values as they are or in f16. It loses what gpt-oss says of its YaRN, which
+    /// is the same for all of that family.
+    private static func expected(_ name: String, _ reference: FamilyReference, halfCache: Bool) -> [[Float]] {
+        let gguf = name == "gpt-oss" ? nil : reference.gguf
+        let found =
+            halfCache
+            ? gguf?.logits_half_cache ?? reference.logits_half_cache : gguf?.logits ?? reference.logits
+        return found?.flatMap(\.self) ?? []
+    }
+
+    /// Logits of the rows that a reference names; each prompt in a context of its length, which is what the reference
+    /// chose LongRoPE's factors by.
+    private static func logits(
+        _ file: EbbFile, _ reference: FamilyReference, expanded: Bool, precision: ExpandedPrecision = .f32
+    ) throws -> [[[Float]]] {
+        try zip(reference.tokens, reference.rows ?? []).map { tokens, rows in
+            let model = try DecoderModel(
+                file, pool: try Models.pool(), kernels: try Kernels.fromEnvironment(),
+                options: ModelOptions(contextLimit: max(tokens.count, 32), precision: precision))
+            try model.setAll(expanded: expanded)
+            var found: [[Float]] = []
+            let sequence = model.makeSequence()
+            try model.run([StepInput(sequence: sequence, tokens: tokens, logits: .all)]) { _, token, logits in
+                if rows.contains(token) { found.append(Array(logits)) }
+            }
+            return found
+        }
+    }
+
+    private static func imported(
+        _ reference: FamilyReference, eightBit: Bool = false, change: (inout GGUFBuilder) -> Void = { _ in }
+    ) throws -> EbbFile {
+        let folder = try TemporaryFolder()
+        let complete = { (builder: inout GGUFBuilder) in
+            builder.set("tokenizer.ggml.model", .string("gpt2"))
+            builder.set("tokenizer.ggml.pre", .string("smollm"))
+            builder.set("tokenizer.ggml.tokens", .strings((0..<96).map { "token\($0)" }))
+            builder.set("tokenizer.ggml.merges", .strings([]))
+            change(&builder)
+        }
+        let bytes = try eightBit ? reference.eightBitGGUF(change: complete) : reference.gguf(change: complete)
+        let source = try GGUFFile(path: try folder.write("family.gguf", bytes))
+        try ModelFamilies.check(source)
+        try ModelImport(GGUFSource(source)).write(to: folder.file("family.ebb"))
+        return try EbbFile(path: folder.file("family.ebb"))
+    }
+
+    /// The largest difference of a row, as a share of its range.
+    private static func error(_ expected: [[Float]], _ found: [[[Float]]]) -> Float {
+        let found = found.flatMap(\.self)
+        guard expected.count == found.count, !found.isEmpty else { return .infinity }
+        return zip(expected, found).map(shareOfRange).max() ?? .infinity
+    }
+
+    @Test("In floats a family's logits are those of transformers, within 1e-4 of their range", arguments: names)
+    func equalsTransformers(name: String) throws {
+        let reference = try Self.reference(name)
+        let found = try Self.logits(try Self.imported(reference), reference, expanded: false)
+        // Keys and values are kept in f16, which the reference does here as well.
+        let error = Self.error(Self.expected(name, reference, halfCache: true), found)
+        #expect(error < 1e-4)
+        // Without that it is what f16 rounds by, 2^-11, over some layers; a setting that is left out changes hundredths.
+        #expect(Self.error(Self.expected(name, reference, halfCache: false), found) < 4e-3)
+    }
+
+    @Test("Weights in 8 bits that hold them exactly give the same logits in dequantized mode", arguments: names)
+    func dequantized(name: String) throws {
+        let reference = try Self.reference(name)
+        let file = try Self.imported(reference, eightBit: true)
+        let found = try Self.logits(file, reference, expanded: true)
+        #expect(Self.error(Self.expected(name, reference, halfCache: true), found) < 1e-4)
+    }
+
+    /// What activations in 8 bits may change. A block's values are rounded by 1/254 of its largest at most, so that a product
+    /// of k random terms is off by about 1/254 / sqrt(3) of them: some thousandths of a row's spread at each of the products
+    /// on the way, of which these models have 14 to 28, and soft caps or norms keep most of them from growing. The sum of
+    /// these as if they were independent is 0.03 of the spread, and the largest of 96 values may be three times that; a row's
+    /// range is five of its spreads.
+    private static let activationBound: Float = 0.06
+
+    @Test("In memory_low only activations are rounded", arguments: names)
+    func memoryLow(name: String) throws {
+        let reference = try Self.reference(name)
+        let file = try Self.imported(reference, eightBit: true)
+        let found = try Self.logits(file, reference, expanded: false)
+        let error = Self.error(Self.expected(name, reference, halfCache: true), found)
+        #expect(error < Self.activationBound)
+        #expect(error > 1e-5, "nothing was rounded")
+    }
+
+    @Test("A prompt in pieces, beside another one, for its last logits gives what it gives alone", arguments: names)
+    func inPieces(name: String) throws {
+        let reference = try Self.reference(name)
+        let model = try DecoderModel(
+            try Self.imported(reference), pool: try Models.pool(), kernels: try Kernels.fromEnvironment(),
+            options: ModelOptions(precision: .f32))
+        let (short, long) = (reference.tokens[0], reference.tokens[1])
+        let whole = try model.lastLogits(model.makeSequence(), long)
+        let (first, second) = (model.makeSequence(), model.makeSequence())
+        var pieces: [Float] = []
+        for range in [0..<33, 33..<34, 34..<63, 63..<long.count] {
+            let batch = [
+                StepInput(sequence: second, tokens: short.prefix(range.lowerBound == 0 ? 5 : 2), logits: .none),
+                StepInput(sequence: first, tokens: long[range], logits: range.upperBound == long.count ? .last : .none),
+            ]
+            try model.run(batch) { _, _, logits in pieces = Array(logits) }
+        }
+        #expect(shareOfRange(whole, pieces) < 1e-4)
+    }
+
+    @Test("Contradictions in what a mixture of experts says are refused")
+    func badExperts() throws {
+        let reference = try Self.reference("qwen3moe")
+        func refusal(_ change: @escaping (inout GGUFBuilder) -> Void) -> String {
+            let error = #expect(throws: FormatError.self) {
+                try Self.imported(reference, change: change)
+            }
+            return error?.description ?? ""
+        }
+        #expect(refusal { $0.set("qwen3moe.expert_used_count", .uint32(5)) }.contains("5 of 4 experts"))
+        #expect(refusal { $0.set("qwen3moe.expert_count", .uint32(0)) }.contains("expert_count"))
+        #expect(refusal { $0.set("qwen3moe.expert_count", .uint32(8)) }.contains("ffn_gate_inp"))
+        #expect(refusal { $0.set("qwen3moe.expert_feed_forward_length", .uint32(48)) }.contains("ffn_gate_exps"))
+        #expect(refusal { $0.set("qwen3moe.expert_shared_count", .uint32(1)) }.contains("expert_shared_count"))
+    }
+}
