@@ -62,7 +62,12 @@ public struct GGUFSource: ModelSource {
             return try copyFloats(tensor, as: tensor.encoding, to: writer, progress: progress)
         }
         let (stored, data) = try data(tensor)
-        try copyQuantized(stored, data, scheme, to: writer, progress: progress)
+        let rowBytes = stored.k / stored.type.blockLength * stored.type.blockBytes
+        try copyCodes(tensor, scheme, to: writer, progress: progress) { channel, code in
+            let start = channel * rowBytes
+            let row = UnsafeRawBufferPointer(rebasing: data[start..<start + rowBytes])
+            GGMLBlocks.read(row, type: stored.type, into: code)
+        }
     }
 
     private func data(_ tensor: SourceTensor) throws -> (GGUFTensor, UnsafeRawBufferPointer) {
@@ -70,27 +75,5 @@ public struct GGUFSource: ModelSource {
             throw FormatError("\(path): the tensor \(tensor.name) is missing")
         }
         return (stored, file.data(stored))
-    }
-
-    private func copyQuantized(
-        _ tensor: GGUFTensor, _ data: UnsafeRawBufferPointer, _ scheme: Scheme, to writer: EbbWriter,
-        progress: (Int) -> Void
-    ) throws {
-        let rowBytes = tensor.k / tensor.type.blockLength * tensor.type.blockBytes
-        let tiles = TileWriter(scheme: scheme, k: tensor.k)
-        let code = ChannelCode(scheme: scheme, k: tensor.k)
-        let tile = UnsafeMutableRawBufferPointer.allocate(byteCount: tiles.tileBytes, alignment: 64)
-        defer { tile.deallocate() }
-        for first in stride(from: 0, to: tensor.n, by: 16) {
-            tile.initializeMemory(as: UInt8.self, repeating: 0)
-            for lane in 0..<min(16, tensor.n - first) {
-                let start = (first + lane) * rowBytes
-                let row = UnsafeRawBufferPointer(rebasing: data[start..<start + rowBytes])
-                GGMLBlocks.read(row, type: tensor.type, into: code)
-                tiles.write(code, lane: lane, into: tile)
-            }
-            try writer.append(UnsafeRawBufferPointer(tile))
-            progress(first)
-        }
     }
 }

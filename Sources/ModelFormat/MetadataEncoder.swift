@@ -50,6 +50,10 @@ public struct MetadataEncoder {
         for value in values { value.appendEncoded(to: &bytes) }
     }
 
+    public mutating func set(_ key: String, _ values: [Bool]) {
+        values.map { $0 ? 1 : 0 as UInt8 }.withUnsafeBytes { setArray(key, .bool, count: values.count, $0) }
+    }
+
     public mutating func set(_ key: String, _ values: [Int32]) { set(key, Numbers(values)) }
 
     public mutating func set(_ key: String, floats values: [Float]) {

@@ -35,6 +35,8 @@ public protocol ModelSource: Sendable {
     /// For messages and provenance: `gguf`, `safetensors`, `ebb`.
     var format: String { get }
     var tensors: [SourceTensor] { get }
+    /// What users should know of the model before they use it; sentences without a full stop.
+    var notices: [String] { get }
     /// The model's own metadata, to which provenance is added.
     /// - Parameter except: keys that are left out.
     func encodedMetadata(except: Set<String>) throws -> MetadataEncoder
@@ -46,6 +48,8 @@ public protocol ModelSource: Sendable {
 
 extension ModelSource {
     public func encodedMetadata() throws -> MetadataEncoder { try encodedMetadata(except: []) }
+
+    public var notices: [String] { [] }
 
     public var floatBytes: Int { tensors.reduce(0) { $0 + $1.floatBytes } }
 
@@ -69,6 +73,28 @@ extension ModelSource {
                 try read(tensor, channel: first + lane, into: row)
             }
             try writer.append(tiles.bytes)
+            progress(first)
+        }
+    }
+}
+
+extension ModelSource {
+    /// Copies a matrix that is quantized as it is. `code` fills in a channel; what it leaves out is zero.
+    func copyCodes(
+        _ tensor: SourceTensor, _ scheme: Scheme, to writer: EbbWriter, progress: (Int) -> Void,
+        code read: (Int, ChannelCode) -> Void
+    ) throws {
+        let tiles = TileWriter(scheme: scheme, k: tensor.k)
+        let code = ChannelCode(scheme: scheme, k: tensor.k)
+        let tile = UnsafeMutableRawBufferPointer.allocate(byteCount: tiles.tileBytes, alignment: 64)
+        defer { tile.deallocate() }
+        for first in stride(from: 0, to: tensor.n, by: 16) {
+            tile.initializeMemory(as: UInt8.self, repeating: 0)
+            for lane in 0..<min(16, tensor.n - first) {
+                read(first + lane, code)
+                tiles.write(code, lane: lane, into: tile)
+            }
+            try writer.append(UnsafeRawBufferPointer(tile))
             progress(first)
         }
     }

@@ -8,8 +8,7 @@ struct SubwordJSON: FolderTokenizer {
     private let model: Model
     private let steps: TextStepsJSON
     private let decoder: DecoderJSON
-    private let first: Int?
-    private let last: Int?
+    let ends: TextEndTokens
 
     private enum Model: Sendable {
         case bytePair(BytePairJSON)
@@ -17,22 +16,23 @@ struct SubwordJSON: FolderTokenizer {
         case wordPiece(WordPieceJSON)
     }
 
-    init(_ file: JSONMembers, folder: String) throws {
+    /// - Parameter rows: tokens that the model has; those that the tokenizer lacks are unused.
+    init(_ file: JSONMembers, folder: String, rows: Int) throws {
         guard let model = try file.members("model") else { throw file.refusal("model", "is missing") }
         steps = try TextStepsJSON(file)
         added = try AddedTokens(file, isNormalized: !steps.normalizer.isEmpty)
         let type = try model.string("type")
         if type == "Unigram" {
-            let unigram = try UnigramJSON(model, added, file.what)
+            let unigram = try UnigramJSON(model, added, file.what, rows: rows)
             vocabulary = unigram.vocabulary
             // What SentencePiece itself does has a way of its own.
             self.model = .unigram(unigram, added.hasNormalized ? nil : try? UnigramText(file))
         } else if type == "BPE" {
-            let bytePair = try BytePairJSON(model, added, file.what, isByteLevel: steps.isByteLevel)
+            let bytePair = try BytePairJSON(model, added, file.what, rows: rows, isByteLevel: steps.isByteLevel)
             vocabulary = bytePair.vocabulary
             self.model = .bytePair(bytePair)
         } else {
-            let wordPiece = try WordPieceJSON(model, added, file.what)
+            let wordPiece = try WordPieceJSON(model, added, file.what, rows: rows)
             vocabulary = wordPiece.vocabulary
             self.model = .wordPiece(wordPiece)
         }
@@ -40,15 +40,18 @@ struct SubwordJSON: FolderTokenizer {
             throw file.refusal("pre_tokenizer", "is ByteLevel, which is not supported with \(type ?? "none")")
         }
         decoder = try DecoderJSON(file, marksSpaces: steps.marksSpaces)
-        (first, last) = try Self.ends(file, vocabulary)
+        ends = try Self.ends(file, vocabulary)
         let plain = steps.normalizer.compactMap(NormalizerStep.init)
         maxTokens = try TokenizerJSON.configuration(folder, plain) ?? TokenizerJSON.truncation(file)
     }
 
     // MARK: Tokens around a text
 
-    private static func ends(_ file: JSONMembers, _ vocabulary: Vocabulary) throws -> (Int?, Int?) {
-        guard let processor = try file.members("post_processor") else { return (nil, nil) }
+    func id(_ token: String) -> Int? { vocabulary.id(Array(token.utf8)).map { Int($0) } }
+
+    private static func ends(_ file: JSONMembers, _ vocabulary: Vocabulary) throws -> TextEndTokens {
+        let none = TextEndTokens(first: nil, last: nil, says: false)
+        guard let processor = try file.members("post_processor") else { return none }
         func id(_ name: String?) throws -> Int? {
             guard let name else { return nil }
             guard let id = vocabulary.id(Array(name.utf8)) else {
@@ -57,12 +60,15 @@ struct SubwordJSON: FolderTokenizer {
             return Int(id)
         }
         // ByteLevel only moves offsets.
-        let steps = try JSONMembers.sequence(processor, "processors").filter { try $0.string("type") != "ByteLevel" }
-        guard let step = steps.first else { return (nil, nil) }
+        let all = try JSONMembers.sequence(processor, "processors")
+        let steps = try all.filter { try $0.string("type") != "ByteLevel" }
+        guard let step = steps.first else { return TextEndTokens(first: nil, last: nil, says: !all.isEmpty) }
         guard steps.count == 1 else { throw processor.refusal("processors", "has more than one that adds tokens") }
         switch try step.string("type") {
         case "BertProcessing", "RobertaProcessing":
-            return (try id(step["cls"]?.array?.first?.string), try id(step["sep"]?.array?.first?.string))
+            return TextEndTokens(
+                first: try id(step["cls"]?.array?.first?.string), last: try id(step["sep"]?.array?.first?.string),
+                says: true)
         case "TemplateProcessing":
             let parts = (step["single"]?.array ?? []).map { part in
                 part.object?["SpecialToken"]?.object?["id"]?.string ?? (part.object?["Sequence"] == nil ? "" : nil)
@@ -70,20 +76,20 @@ struct SubwordJSON: FolderTokenizer {
             guard let text = parts.firstIndex(of: nil), parts.count <= 3, text <= 1, parts.count - text <= 2 else {
                 throw step.refusal("single", "is not a text with a token before and after it at most: not supported")
             }
-            return (try id(text == 1 ? parts[0] : nil), try id(parts.count - text == 2 ? parts[text + 1] : nil))
+            return TextEndTokens(
+                first: try id(text == 1 ? parts[0] : nil),
+                last: try id(parts.count - text == 2 ? parts[text + 1] : nil),
+                says: false)
         case let type:
             throw step.refusal("type", "is \"\(type ?? "none")\", which is not supported")
         }
     }
 
-    func encode(into metadata: inout MetadataEncoder) throws {
+    func encode(into metadata: inout MetadataEncoder, ends: TextEndTokens) throws {
         vocabulary.encode(into: &metadata)
         added.encode(into: &metadata)
         decoder.encode(into: &metadata)
-        for (name, id) in [("bos", first), ("eos", last)] {
-            if let id { metadata.set("tokenizer.ggml.\(name)_token_id", UInt32(clamping: id)) }
-            metadata.set("tokenizer.ggml.add_\(name)_token", id != nil)
-        }
+        ends.encode(into: &metadata)
         switch model {
         case .bytePair(let model):
             model.encode(into: &metadata)

@@ -11,7 +11,7 @@ struct BytePairJSON: Sendable {
     /// Whether characters that are no token have no part in it: bytes always are.
     var isPlain: Bool { isByteLevel && unknown == nil && !hasBytes }
 
-    init(_ model: JSONMembers, _ added: AddedTokens, _ path: String, isByteLevel: Bool) throws {
+    init(_ model: JSONMembers, _ added: AddedTokens, _ path: String, rows: Int, isByteLevel: Bool) throws {
         try model.allow([
             "type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk",
             "byte_fallback", "ignore_merges", "vocab", "merges",
@@ -38,6 +38,7 @@ struct BytePairJSON: Sendable {
         }
         var kinds = hasBytes ? tokens.map(Self.kind) : [Vocabulary.Kind](repeating: .normal, count: tokens.count)
         try added.add(to: &tokens, &kinds)
+        Vocabulary.fill(&tokens, &kinds, rows: rows)
         let spelling: TokenSpelling = isByteLevel ? .byteLevel : .text
         vocabulary = try Vocabulary(tokens, kinds, spelling)
         merges = try Self.merges(model, vocabulary, spelling)
@@ -84,7 +85,7 @@ struct UnigramJSON: Sendable {
     private let unknown: Int
     private let hasBytes: Bool
 
-    init(_ model: JSONMembers, _ added: AddedTokens, _ path: String) throws {
+    init(_ model: JSONMembers, _ added: AddedTokens, _ path: String, rows: Int) throws {
         try model.allow(["type", "unk_id", "vocab", "byte_fallback"])
         hasBytes = try model.bool("byte_fallback") ?? false
         guard let list = model["vocab"]?.array else { throw model.refusal("vocab", "is no list") }
@@ -99,6 +100,7 @@ struct UnigramJSON: Sendable {
         var kinds =
             hasBytes ? tokens.map(BytePairJSON.kind) : [Vocabulary.Kind](repeating: .normal, count: tokens.count)
         try added.add(to: &tokens, &kinds)
+        Vocabulary.fill(&tokens, &kinds, rows: rows)
         // The model itself does not know those that follow its vocabulary.
         scores += [Float](repeating: -.infinity, count: tokens.count - scores.count)
         unknown = try model.int("unk_id") ?? -1
@@ -127,7 +129,7 @@ struct WordPieceJSON: Sendable {
     private let continuation: String
     private let longestWord: Int
 
-    init(_ model: JSONMembers, _ added: AddedTokens, _ path: String) throws {
+    init(_ model: JSONMembers, _ added: AddedTokens, _ path: String, rows: Int) throws {
         try model.allow(["type", "vocab", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word"])
         var tokens = try TokenizerJSON.vocabulary(model, model.what)
         guard let unknown = tokens.firstIndex(of: try model.string("unk_token") ?? "[UNK]") else {
@@ -146,6 +148,7 @@ struct WordPieceJSON: Sendable {
         }
         var kinds = [Vocabulary.Kind](repeating: .normal, count: tokens.count)
         try added.add(to: &tokens, &kinds)
+        Vocabulary.fill(&tokens, &kinds, rows: rows)
         vocabulary = try Vocabulary(tokens, kinds, .text)
     }
 

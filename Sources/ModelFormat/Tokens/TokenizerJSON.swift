@@ -4,7 +4,11 @@ protocol FolderTokenizer: Sendable {
     var count: Int { get }
     /// Tokens of a text at most, those around it included, where the files say so.
     var maxTokens: Int? { get }
-    func encode(into metadata: inout MetadataEncoder) throws
+    /// The tokens that are put around a text.
+    var ends: TextEndTokens { get }
+    func id(_ token: String) -> Int?
+    /// - Parameter ends: stand in for its own, where other files know more.
+    func encode(into metadata: inout MetadataEncoder, ends: TextEndTokens) throws
 }
 
 /// A Hugging Face tokenizer.json of a WordPiece tokenizer, with what tokenizer_config.json adds. Every key is used, known
@@ -26,8 +30,13 @@ struct TokenizerJSON: FolderTokenizer {
     private static let usualContinuation = "##"
     private static let usualLongestWord = 100
 
+    var ends: TextEndTokens { TextEndTokens(first: first, last: last, says: true) }
+
+    func id(_ token: String) -> Int? { tokens.firstIndex(of: token) }
+
     /// The tokenizer of a folder, whatever its model.
-    static func open(folder: String) throws -> any FolderTokenizer {
+    /// - Parameter rows: tokens that the model has; those that the tokenizer lacks are unused.
+    static func open(folder: String, rows: Int = 0) throws -> any FolderTokenizer {
         let path = folder + "/tokenizer.json"
         let file = JSONMembers(path, try FolderFile(folder, "tokenizer.json").members())
         // `decoder` makes text of tokens, `padding` fills batches: embeddings need neither.
@@ -37,8 +46,8 @@ struct TokenizerJSON: FolderTokenizer {
             "model",
         ])
         switch try file.members("model")?.string("type") {
-        case "BPE", "Unigram": return try SubwordJSON(file, folder: folder)
-        case "WordPiece" where try !isBert(file): return try SubwordJSON(file, folder: folder)
+        case "BPE", "Unigram": return try SubwordJSON(file, folder: folder, rows: rows)
+        case "WordPiece" where try !isBert(file): return try SubwordJSON(file, folder: folder, rows: rows)
         default: return try TokenizerJSON(file, folder: folder)
         }
     }
@@ -82,16 +91,13 @@ struct TokenizerJSON: FolderTokenizer {
         maxTokens = try config ?? Self.truncation(file)
     }
 
-    func encode(into metadata: inout MetadataEncoder) {
+    func encode(into metadata: inout MetadataEncoder, ends: TextEndTokens) {
         metadata.set("tokenizer.ggml.model", "wordpiece")
         // One string, a token a line: half the size of GGUF's array of strings.
         metadata.set("tokenizer.ebb.vocabulary", tokens.joined(separator: "\n"))
         metadata.set("tokenizer.ebb.special_tokens", special.sorted().map { Int32(clamping: $0) })
         metadata.set("tokenizer.ggml.unknown_token_id", UInt32(unknown))
-        metadata.set("tokenizer.ggml.bos_token_id", UInt32(first))
-        metadata.set("tokenizer.ggml.eos_token_id", UInt32(last))
-        metadata.set("tokenizer.ggml.add_bos_token", true)
-        metadata.set("tokenizer.ggml.add_eos_token", true)
+        ends.encode(into: &metadata)
         let lowercase = steps.contains(.lowercase)
         metadata.set("tokenizer.ebb.lowercase", lowercase)
         if steps != NormalizerStep.bert(lowercase: lowercase) {

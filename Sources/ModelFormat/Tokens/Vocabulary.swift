@@ -95,6 +95,14 @@ public struct Vocabulary: Sendable {
         }
     }
 
+    /// Adds unused tokens to a tokenizer's, where a model has more rows: embeddings are often made larger than they need be.
+    static func fill(_ tokens: inout [String], _ kinds: inout [Kind], rows: Int) {
+        for id in tokens.count..<max(tokens.count, rows) {
+            tokens.append("[PAD\(id)]")
+            kinds.append(.unused)
+        }
+    }
+
     /// A byte token is written `<0xHH>`.
     private static func byte(_ text: UnsafeRawBufferPointer) throws -> UInt8 {
         let spelled = String(decoding: Array(text), as: UTF8.self)

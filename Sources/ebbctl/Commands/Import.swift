@@ -73,6 +73,7 @@ struct Import: ParsableCommand {
             progress.update($0)
         }
         progress.clear()
+        for notice in source.notices { Terminal.error("notice: \(notice).") }
         if template != nil { try Self.warn(of: try EbbFile(path: destination)) }
         if let problem {
             Terminal.error("notice: \(problem). \(name) continues prompts (ebbctl run --raw), but cannot chat.")

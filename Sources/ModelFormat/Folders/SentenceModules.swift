@@ -16,15 +16,16 @@ struct SentenceModules: Sendable {
         let activation: Activation
 
         /// Its weights, as `dense.N.weight` and `dense.N.bias`.
-        func tensors(_ index: Int, _ weights: SafetensorsFile) throws -> [StoredTensor] {
+        func tensors(_ index: Int, _ weights: FolderWeights) throws -> [FolderTensor] {
             let names = ["weight"] + (hasBias ? ["bias"] : [])
-            if let unknown = weights.tensors.keys.filter({ !names.map { "linear." + $0 }.contains($0) }).min() {
-                throw FormatError("\(weights.file.path): the tensor \(unknown) is not used")
+            if let unknown = weights.names.filter({ !names.map { "linear." + $0 }.contains($0) }).min() {
+                throw FormatError("\(weights.path): the tensor \(unknown) is not used")
             }
-            let tensors = try names.map { try weights.stored("linear.\($0)", as: "dense.\(index).\($0)") }
+            let tensors = try names.map {
+                try FolderTensor("dense.\(index).\($0)", [try FloatMatrix(weights, "linear.\($0)")])
+            }
             guard !tensors[0].source.isVector, tensors[0].source.n == outputs, tensors[0].source.k == inputs else {
-                throw FormatError(
-                    "\(weights.file.path): linear.weight is not [\(outputs), \(inputs)], as config.json says")
+                throw FormatError("\(weights.path): linear.weight is not [\(outputs), \(inputs)], as config.json says")
             }
             return tensors
         }

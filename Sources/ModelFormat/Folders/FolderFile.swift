@@ -24,6 +24,16 @@ struct FolderFile {
         try self.init(folder, name)
     }
 
+    /// A file of text; nil where there is none.
+    static func text(optional folder: String, _ name: String, limit: Int) throws -> String? {
+        guard access(folder + "/" + name, F_OK) == 0 || errno != ENOENT else { return nil }
+        let bytes = try SmallFile.read(folder + "/" + name, limit: limit)
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw FormatError("\(folder)/\(name) is no UTF-8 text")
+        }
+        return text
+    }
+
     /// A JSON object whose every key is looked at.
     /// - Throws: ``FormatError``.
     func members() throws -> JSONObject {
@@ -56,23 +66,17 @@ struct KnownJSON {
     /// Keys that change nothing with these values, and are refused with others.
     let neutral: [String: [Value]]
 
-    enum Value: Decodable, Hashable, CustomStringConvertible {
+    enum Value: Hashable, CustomStringConvertible {
         case null, bool(Bool), number(Double), text(String), empty, other
 
-        init(from decoder: any Decoder) throws {
-            let value = try decoder.singleValueContainer()
-            if value.decodeNil() {
-                self = .null
-            } else if let flag = try? value.decode(Bool.self) {
-                self = .bool(flag)
-            } else if let number = try? value.decode(Double.self) {
-                self = .number(number)
-            } else if let text = try? value.decode(String.self) {
-                self = .text(text)
-            } else if let list = try? decoder.unkeyedContainer() {
-                self = list.isAtEnd ? .empty : .other
-            } else {
-                self = (try? decoder.container(keyedBy: AnyKey.self).allKeys.isEmpty) == true ? .empty : .other
+        init(_ node: JSONNode) {
+            switch node {
+            case .null: self = .null
+            case .bool(let flag): self = .bool(flag)
+            case .int, .double: self = .number(node.number ?? 0)
+            case .string(let text): self = .text(text)
+            case .array(let items): self = items.isEmpty ? .empty : .other
+            case .object(let members): self = members.count == 0 ? .empty : .other
             }
         }
 
@@ -86,27 +90,23 @@ struct KnownJSON {
             case .other: "a list or an object"
             }
         }
-
-        private struct AnyKey: CodingKey {
-            let stringValue: String
-            var intValue: Int? { nil }
-            init?(stringValue: String) { self.stringValue = stringValue }
-            init?(intValue: Int) { nil }
-        }
     }
 
     /// - Throws: ``FormatError`` that names the first key that is not known, or has a value that is not supported.
-    func check(_ file: FolderFile) throws {
-        let object = try file.decode([String: Value].self)
-        for (key, value) in object.sorted(by: { $0.key < $1.key })
+    func check(_ file: FolderFile) throws { try check(try file.members(), of: file.path) }
+
+    /// - Parameter what: the object, for messages.
+    func check(_ object: JSONObject, of what: String) throws {
+        for (key, node) in object.sorted(by: { $0.key < $1.key })
         where !used.contains(key) && !harmless.contains(key) {
+            let value = Value(node)
             guard let allowed = neutral[key] else {
                 throw FormatError(
-                    "\(file.path): Ebb does not know \"\(key)\" (\(value)), and would compute as if it were not there")
+                    "\(what): Ebb does not know \"\(key)\" (\(value)), and would compute as if it were not there")
             }
             guard allowed.contains(value) else {
                 let known = allowed.map(\.description).joined(separator: " or ")
-                throw FormatError("\(file.path): \"\(key)\" is \(value), which is not supported (\(known) is)")
+                throw FormatError("\(what): \"\(key)\" is \(value), which is not supported (\(known) is)")
             }
         }
     }

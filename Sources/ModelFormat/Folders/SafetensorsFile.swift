@@ -1,14 +1,31 @@
 import Foundation
-import Glibc
 
 /// A safetensors file (https://github.com/huggingface/safetensors#format): 8 bytes of length, a JSON header, raw data.
 /// Mapped, and checked in full before anything is used.
 struct SafetensorsFile: Sendable {
     struct Tensor: Sendable {
-        enum DataType: String, Sendable { case f32 = "F32", f16 = "F16", bf16 = "BF16", other }
+        enum DataType: String, Sendable {
+            case f32 = "F32", f16 = "F16", bf16 = "BF16", f8 = "F8_E4M3", i32 = "I32", u8 = "U8", other
+
+            /// Bytes of a value; nil where the type is of no use to Ebb.
+            var size: Int? {
+                switch self {
+                case .f32, .i32: 4
+                case .f16, .bf16: 2
+                case .f8, .u8: 1
+                case .other: nil
+                }
+            }
+
+            var isFloat: Bool { self == .f32 || self == .f16 || self == .bf16 }
+        }
         let type: DataType
+        /// As the file names the type.
+        let typeName: String
         let shape: [Int]
         let range: Range<Int>
+
+        var count: Int { shape.reduce(1, *) }
     }
 
     let tensors: [String: Tensor]
@@ -36,22 +53,6 @@ struct SafetensorsFile: Sendable {
                 entries[key.stringValue] = try container.decode(Entry.self, forKey: key)
             }
         }
-    }
-
-    /// The one file of weights of a Hugging Face folder.
-    /// - Throws: ``FormatError``, which says what to do where the weights come in several files, or in another format.
-    init(folder: String) throws {
-        let path = folder + "/model.safetensors"
-        func has(_ name: String) -> Bool { access(folder + "/" + name, F_OK) == 0 }
-        if !has("model.safetensors"), has("model.safetensors.index.json") {
-            throw FormatError(
-                "\(folder): the weights come in several parts (model.safetensors.index.json lists them); Ebb reads one: load "
-                    + "the model with transformers, and save_pretrained(…, max_shard_size=\"100GB\")")
-        }
-        if !has("model.safetensors"), has("pytorch_model.bin") {
-            throw FormatError("\(path) is missing: pytorch_model.bin is not read; save the model as safetensors")
-        }
-        try self.init(path: path)
     }
 
     /// - Throws: ``FormatError``.
@@ -90,28 +91,35 @@ struct SafetensorsFile: Sendable {
             count = product
         }
         let bytes = entry.data_offsets[1] - entry.data_offsets[0]
-        guard type == .other || bytes == count * (type == .f32 ? 4 : 2) else {
+        guard type.size.map({ bytes == count * $0 }) ?? true else {
             throw FormatError("\(path): \(name) has \(bytes) bytes, which is not what its shape \(entry.shape) takes")
         }
         return Tensor(
-            type: type, shape: entry.shape, range: start + entry.data_offsets[0]..<start + entry.data_offsets[1])
+            type: type, typeName: entry.dtype, shape: entry.shape,
+            range: start + entry.data_offsets[0]..<start + entry.data_offsets[1])
     }
 
-    /// Reads `count` values from value `first` on; the range must lie in the tensor.
-    func read(_ tensor: Tensor, from first: Int, count: Int, into out: UnsafeMutablePointer<Float>) {
-        let size = tensor.type == .f32 ? 4 : 2
-        let start = tensor.range.lowerBound + first * size
-        let bytes = UnsafeRawBufferPointer(rebasing: file.bytes[start..<start + count * size])
+    /// The bytes of a tensor.
+    func data(_ tensor: Tensor) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: file.bytes[tensor.range]) }
+
+    /// Reads `count` values of a tensor of floats: the value `first`, and then each `step`th; all must lie in the tensor.
+    func read(_ tensor: Tensor, from first: Int, step: Int = 1, count: Int, into out: UnsafeMutablePointer<Float>) {
+        let bytes = data(tensor)
         switch tensor.type {
         case .f32:
-            UnsafeMutableRawBufferPointer(start: out, count: count * 4).copyMemory(from: bytes)
+            for i in 0..<count {
+                out[i] = Float(bitPattern: bytes.loadUnaligned(fromByteOffset: (first + i * step) * 4, as: UInt32.self))
+            }
         case .f16:
-            for i in 0..<count { out[i] = Float(half: bytes.loadUnaligned(fromByteOffset: i * 2, as: UInt16.self)) }
+            for i in 0..<count {
+                out[i] = Float(half: bytes.loadUnaligned(fromByteOffset: (first + i * step) * 2, as: UInt16.self))
+            }
         case .bf16:
             for i in 0..<count {
-                out[i] = Float(bitPattern: UInt32(bytes.loadUnaligned(fromByteOffset: i * 2, as: UInt16.self)) << 16)
+                let bits = bytes.loadUnaligned(fromByteOffset: (first + i * step) * 2, as: UInt16.self)
+                out[i] = Float(bitPattern: UInt32(bits) << 16)
             }
-        case .other: break  // such tensors are never asked for
+        case .f8, .i32, .u8, .other: break  // such tensors are never asked for
         }
     }
 }

@@ -1,0 +1,58 @@
+/// The tensors of a checkpoint under the names that a model on its own has for them; remembers which are used.
+final class CheckpointTensors {
+    let weights: FolderWeights
+    let quantization: FolderQuantization
+    /// What users should know of the checkpoint.
+    var notices: [String] = []
+    private var used: Set<String> = []
+    private let known: Set<String>
+    private let spellings: (String) -> [String]
+
+    /// - Parameter spellings: how a name may be spelled, where the model is a part of another or from an older program.
+    init(
+        _ weights: FolderWeights, _ quantization: FolderQuantization = .none,
+        spellings: @escaping (String) -> [String]
+    ) {
+        (self.weights, self.quantization, self.spellings) = (weights, quantization, spellings)
+        known = Set(weights.names)
+    }
+
+    /// How a decoder's tensors are called: alone, in a model that sees as well, and without its head.
+    static func decoder(_ name: String) -> [String] {
+        let inner = name.hasPrefix("model.") ? String(name.dropFirst(6)) : name
+        return [name, "language_model." + name, "model.language_model." + inner, inner]
+    }
+
+    /// A tensor's name in its file; nil where there is none.
+    func spelled(_ name: String) -> String? { spellings(name).first(where: known.contains) }
+
+    func has(_ name: String) -> Bool { spelled(name) != nil }
+
+    /// Whether there is a weight of that name, of floats or quantized.
+    func hasWeight(_ module: String) -> Bool { has(module + ".weight") || has(module + ".qweight") }
+
+    /// A tensor's name in its file, which is thereby used.
+    func use(_ name: String) throws -> String {
+        guard let spelled = spelled(name) else { throw FormatError("\(weights.path): the tensor \(name) is missing") }
+        used.insert(spelled)
+        return spelled
+    }
+
+    /// A tensor of floats.
+    func floats(_ name: String, transposed: Bool = false) throws -> any FolderMatrix {
+        try FloatMatrix(weights, use(name), transposed: transposed)
+    }
+
+    /// The weight of a module, of floats or as the checkpoint's quantization has it.
+    func weight(_ module: String) throws -> any FolderMatrix {
+        try quantization.matrix(module, self) ?? floats(module + ".weight")
+    }
+
+    /// - Throws: ``FormatError`` that names the first tensor which nothing has asked for.
+    func finish(_ family: String, harmless: (String) -> Bool) throws {
+        guard let unknown = known.filter({ !used.contains($0) && !harmless($0) }).min() else { return }
+        throw FormatError(
+            "\(weights.path): the tensor \(unknown) is not used by \(family) as Ebb runs it; it would be left out, and "
+                + "results differ")
+    }
+}

@@ -1,0 +1,27 @@
+/// Granite 3 (IBM 2024): Llama with multipliers at four places.
+enum GraniteFolder: DecoderFolder {
+    static let modelTypes = ["granite"]
+
+    static func plan(_ config: FolderSettings, _ checkpoint: CheckpointTensors) throws -> DecoderPlan {
+        let plan = try DecoderPlan("granite", config, checkpoint)
+        guard plan.headDim * plan.heads == plan.hidden else {
+            throw config.refusal("head_dim", "is \(plan.headDim): \(plan.hidden / plan.heads) is possible")
+        }
+        plan.metadata.remove(".attention.key_length")
+        plan.metadata.remove(".attention.value_length")
+        try LlamaFolder.addRotation(plan)
+        for (key, name) in [
+            ("attention.scale", "attention_multiplier"), ("embedding_scale", "embedding_multiplier"),
+            ("residual_scale", "residual_multiplier"), ("logit_scale", "logits_scaling"),
+        ] {
+            guard let value = try config.number(name) else { throw FormatError("\(config.path) lacks \"\(name)\"") }
+            guard value != 0 else { throw config.refusal(name, "is 0") }
+            plan.metadata[".\(key)"] = .number(Float(value))
+        }
+        try plan.demandActivation(["silu"])
+        try LlamaFolder.demandBiases(plan)
+        try plan.addOuter()
+        try plan.addLayers(DecoderPlan.interleavedAttention + DecoderPlan.feedForwardNorm + DecoderPlan.feedForward)
+        return plan
+    }
+}

@@ -1,0 +1,193 @@
+import Foundation
+import ModelFormat
+import Testing
+import TestKit
+
+@Suite("Folders of decoders")
+struct DecoderFolderTests {
+    /// Keys that an import of a folder has beyond those of llama.cpp's GGUF, which loses those settings.
+    private static let kept = [
+        "mistral": ["llama.attention.sliding_window"], "gemma2": ["gemma2.attention.scale"],
+        "gemma3": ["gemma3.attention.scale"],
+    ]
+
+    private func imported(_ model: TinyDecoder) throws -> (EbbSource, TemporaryFolder) {
+        let folder = try model.folder()
+        try ModelImport(try ModelSources.open(folder.path)).write(to: folder.file("out.ebb"))
+        let source = EbbSource(try EbbFile(path: folder.file("out.ebb")))
+        try source.file.verify()
+        return (source, folder)
+    }
+
+    private func refusal(_ name: String, _ change: (inout TinyDecoder) -> Void) throws -> String {
+        var model = try TinyDecoder(name)
+        change(&model)
+        let folder = try model.folder()
+        let error = #expect(throws: FormatError.self, "\(name)") { try ModelSources.open(folder.path) }
+        return error?.description ?? ""
+    }
+
+    private func values(_ source: EbbSource, _ tensor: SourceTensor) throws -> [Float] {
+        if tensor.isVector { return try source.vector(tensor) }
+        return try (0..<tensor.n).flatMap { channel in
+            var row = [Float](repeating: 0, count: tensor.k)
+            try source.read(tensor, channel: channel, into: &row)
+            return row
+        }
+    }
+
+    @Test(
+        "An import has the tensors that llama.cpp's converter makes of the folder, value for value",
+        arguments: TinyDecoder.names, ["F32", "F16", "BF16"])
+    func tensors(name: String, type: String) throws {
+        let model = try TinyDecoder(name, type: type)
+        let (source, folder) = try imported(model)
+        #expect(Set(source.file.names) == Set(model.tensors.compactMap { $0["name"] as? String }))
+        for entry in model.tensors {
+            let (name, shape) = (entry["name"] as? String, (entry["shape"] as? [Int]) ?? [])
+            let tensor = try #require(source.tensors.first { $0.name == name }, "\(name ?? "")")
+            #expect(tensor.isVector == (shape.count == 1), "\(tensor.name)")
+            #expect(tensor.n == shape.prefix(max(shape.count - 1, 1)).reduce(1, *), "\(tensor.name)")
+            #expect(tensor.isVector || tensor.k == shape.last, "\(tensor.name)")
+            let (found, expected) = (try values(source, tensor), model.expected(entry))
+            if entry["op"] as? String == "values" {
+                #expect(zip(found, expected).allSatisfy { abs($0 - $1) <= 2e-6 * abs($1) }, "\(tensor.name)")
+                #expect(found.count == expected.count)
+            } else {
+                #expect(found == expected, "\(tensor.name)")
+            }
+        }
+        _ = folder
+    }
+
+    @Test(
+        "An import has the settings that llama.cpp's converter writes, and what that leaves out under keys of its own",
+        arguments: TinyDecoder.names)
+    func settings(name: String) throws {
+        let model = try TinyDecoder(name)
+        let (source, folder) = try imported(model)
+        let metadata = source.file.metadata
+        for (key, field) in model.metadata {
+            if let number = field["value"] as? NSNumber {
+                let (found, expected) = (metadata.float(key) ?? .nan, number.floatValue)
+                #expect(abs(found - expected) <= 1e-7 * abs(expected), "\(key): \(found), not \(number)")
+            } else {
+                #expect(metadata.string(key) == field["value"] as? String, "\(key)")
+            }
+        }
+        let own = metadata.keys.filter { key in
+            !["general.name"].contains(key) && !key.hasPrefix("tokenizer.") && !key.hasPrefix("ebb.")
+        }
+        #expect(Set(own) == Set(model.metadata.keys).union(Self.kept[name] ?? []))
+        _ = folder
+    }
+
+    @Test("A key of the configuration that nobody knows is refused by name", arguments: TinyDecoder.names)
+    func unknownKey(name: String) throws {
+        #expect(try refusal(name) { $0.config["parrots"] = 2 }.contains("\"parrots\""))
+        #expect(try refusal(name) { $0.config["hidden_act"] = "relu" }.contains("relu"))
+        #expect(try refusal(name) { $0.config["num_hidden_layers"] = 0 }.contains("num_hidden_layers"))
+        let scaling = ["rope_type": "parrot", "factor": 2.0] as [String: Any]
+        #expect(try refusal(name) { $0.config["rope_scaling"] = scaling }.contains("parrot"))
+        let unknown = ["rope_type": "default", "bird": 2.0] as [String: Any]
+        #expect(try refusal(name) { $0.config["rope_scaling"] = unknown }.contains("bird"))
+    }
+
+    @Test("A tensor that is missing, of another shape or not used is refused by name", arguments: TinyDecoder.names)
+    func wrongTensors(name: String) throws {
+        let down = try #require(
+            try TinyDecoder(name).weights.tensors.map(\.name).first {
+                $0.contains("layers.1.") && $0.contains("down_proj")
+            })
+        #expect(try refusal(name) { $0.weights.tensors.removeAll { $0.name == down } }.contains(down))
+        #expect(
+            try refusal(name) { $0.weights.add("model.layers.1.parrot.weight", [1], [Float(0)]) }
+                .contains("layers.1.parrot.weight"))
+        #expect(
+            try refusal(name) { model in
+                if let index = model.weights.tensors.firstIndex(where: { $0.name == down }) {
+                    model.weights.tensors[index].type = "F64"
+                }
+            }.contains(down))
+    }
+
+    @Test(
+        "A tokenizer with fewer tokens than the embedding has rows is filled up; with more it is refused")
+    func vocabulary() throws {
+        var model = try TinyDecoder("llama")
+        func setCount(_ count: Int) {
+            var bytePair = (model.tokenizer["model"] as? [String: Any]) ?? [:]
+            let vocabulary = (bytePair["vocab"] as? [String: Int]) ?? [:]
+            bytePair["vocab"] = vocabulary.filter { $0.value < count }
+            if count > vocabulary.count { bytePair["vocab"] = vocabulary.merging(["more": vocabulary.count]) { $1 } }
+            model.tokenizer["model"] = bytePair
+        }
+        setCount(97)
+        let folder = try model.folder()
+        #expect(throws: FormatError.self) { try ModelSources.open(folder.path) }
+        setCount(80)
+        let (source, kept) = try imported(model)
+        #expect(try Vocabulary(source.file.metadata).count == 96)
+        _ = kept
+    }
+
+    @Test("Tokens that begin and end texts come from all files that name them")
+    func ends() throws {
+        var model = try TinyDecoder("llama")
+        func metadata() throws -> Metadata { try imported(model).0.file.metadata }
+        func id(_ name: String) throws -> Int? { try metadata().integer("tokenizer.ggml.\(name)_token_id") }
+        #expect(try id("bos") == 1 && id("eos") == 2 && id("eot") == nil)
+        #expect(try metadata().bool("tokenizer.ggml.add_bos_token") == false)
+        model.config["eos_token_id"] = [5, 6]
+        #expect(try id("eos") == 5 && id("eot") == 6)
+        model.files = [("tokenizer_config.json", Array(#"{"eos_token":{"content":"A"},"add_bos_token":true}"#.utf8))]
+        #expect(try id("eos") == 35 && id("eot") == 5 && id("eom") == 6)
+        #expect(try metadata().bool("tokenizer.ggml.add_bos_token") == true)
+        model.files.append(("generation_config.json", Array(#"{"eos_token_id":[6,7]}"#.utf8)))
+        let folder = try model.folder()
+        let error = #expect(throws: FormatError.self) { try ModelSources.open(folder.path) }
+        #expect(error?.description.contains("eos_token_id") == true)
+        model.files[1].bytes = Array(#"{"eos_token_id":400}"#.utf8)
+        model.config["eos_token_id"] = nil
+        let other = try model.folder()
+        #expect(throws: FormatError.self) { try ModelSources.open(other.path) }
+    }
+
+    @Test("A chat template comes from a file of its own or from tokenizer_config.json, named ones too")
+    func templates() throws {
+        var model = try TinyDecoder("llama")
+        func metadata() throws -> Metadata { try imported(model).0.file.metadata }
+        #expect(try metadata().string("tokenizer.chat_template") == nil)
+        let named = #"{"chat_template":[{"name":"default","template":"one"},{"name":"tools","template":"two"}]}"#
+        model.files = [("tokenizer_config.json", Array(named.utf8))]
+        #expect(try metadata().string("tokenizer.chat_template") == "one")
+        #expect(try metadata().string("tokenizer.chat_template.tools") == "two")
+        model.files.append(("chat_template.jinja", Array("three".utf8)))
+        #expect(try metadata().string("tokenizer.chat_template") == "three")
+        let folder = try model.folder()
+        try ModelImport(try ModelSources.open(folder.path), chatTemplate: "four").write(to: folder.file("out.ebb"))
+        #expect(try EbbFile(path: folder.file("out.ebb")).metadata.string("tokenizer.chat_template") == "four")
+    }
+
+    @Test("A model that sees as well is imported as what reads text")
+    func otherSenses() throws {
+        var model = try TinyDecoder("gemma3")
+        var text = model.config
+        text["vocab_size"] = nil
+        model.config = [
+            "model_type": "gemma3", "text_config": text, "vision_config": ["a": 1], "mm_tokens_per_image": 256,
+            "image_token_index": 7, "eos_token_id": [2, 5],
+        ]
+        for index in model.weights.tensors.indices {
+            model.weights.tensors[index].name = "language_model." + model.weights.tensors[index].name
+        }
+        model.weights.add("vision_tower.vision_model.embeddings.patch.weight", [2, 2], [Float](repeating: 1, count: 4))
+        model.weights.add("multi_modal_projector.norm.weight", [2], [Float](repeating: 1, count: 2))
+        let (source, folder) = try imported(model)
+        #expect(Set(source.file.names) == Set(model.tensors.compactMap { $0["name"] as? String }))
+        model.config["parrots"] = 1
+        let wrong = try model.folder()
+        #expect(throws: FormatError.self) { try ModelSources.open(wrong.path) }
+        _ = folder
+    }
+}
