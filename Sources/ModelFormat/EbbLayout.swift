@@ -56,7 +56,6 @@ public protocol ModelDescription {
 }
 
 extension GGUFFile: ModelDescription {
-    public var path: String { file.path }
     public var shapes: [TensorShape] {
         tensors.map { tensor in
             if tensor.dimensions.count == 1 {

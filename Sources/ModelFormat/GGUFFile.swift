@@ -4,24 +4,63 @@ public struct GGUFTensor: Sendable {
     public let type: GGMLType
     /// ggml's order: the fastest dimension first.
     public let dimensions: [Int]
-    /// Offset of the data in the file, and its length.
+    /// Offset of the data in its file, and its length.
     let offset: Int
     let byteCount: Int
+    /// Which of the model's files it lies in.
+    var part = 0
 
     public var k: Int { dimensions.first ?? 1 }
     public var n: Int { dimensions.dropFirst().reduce(1, *) }
 }
 
-/// A GGUF file, version 2 or 3, little-endian: mapped, and checked in full before anything is used.
+/// A GGUF file, version 2 or 3, little-endian: mapped, and checked in full before anything is used. A model that comes in
+/// several is one, whichever of them is named (``GGUFParts``).
 public struct GGUFFile: Sendable {
     public let metadata: Metadata
     public let tensors: [GGUFTensor]
-    let file: MappedFile
+    /// The file that was named.
+    public let path: String
+    private let files: [MappedFile]
 
     /// - Throws: ``FormatError``.
     public init(path: String) throws {
-        let file = try MappedFile(path: path)
-        self.file = file
+        let named = try Part(path: path)
+        let parts = try GGUFParts(named)?.parts ?? [named]
+        self.path = path
+        metadata = parts[0].metadata
+        tensors = parts.enumerated().flatMap { number, part in
+            part.tensors.map { tensor in
+                var tensor = tensor
+                tensor.part = number
+                return tensor
+            }
+        }
+        files = parts.map(\.file)
+    }
+
+    /// The files' size together.
+    public var byteCount: Int { files.reduce(0) { $0 + $1.bytes.count } }
+
+    /// The bytes of a tensor's data.
+    public func data(_ tensor: GGUFTensor) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(rebasing: files[tensor.part].bytes[tensor.offset..<tensor.offset + tensor.byteCount])
+    }
+}
+
+extension GGUFFile {
+    /// One file, by itself.
+    struct Part {
+        let metadata: Metadata
+        let tensors: [GGUFTensor]
+        let file: MappedFile
+    }
+}
+
+extension GGUFFile.Part {
+    /// - Throws: ``FormatError``.
+    init(path: String) throws {
+        file = try MappedFile(path: path)
         var cursor = ByteCursor(file.bytes, what: path)
         guard try cursor.read(UInt32.self) == 0x4655_4747 else { throw FormatError("\(path) is not a GGUF file") }
         let version = try cursor.read(UInt32.self)
@@ -39,29 +78,9 @@ public struct GGUFFile: Sendable {
             throw FormatError("\(path): \(metadataCount) keys and \(tensorCount) tensors do not fit the file")
         }
         metadata = try Metadata(count: metadataCount, from: &cursor, owner: file)
-        try Self.demandWhole(metadata, path: path)
         let alignment = metadata.integer("general.alignment") ?? 32
         guard (1...65536).contains(alignment) else { throw FormatError("\(path): general.alignment is \(alignment)") }
         tensors = try Self.tensors(tensorCount, &cursor, alignment: alignment)
-    }
-
-    /// Large models come in several files, NAME-00001-of-00003.gguf and so on.
-    private static func demandWhole(_ metadata: Metadata, path: String) throws {
-        guard let count = metadata.integer("split.count"), count > 1 else { return }
-        func five(_ number: Int) -> String {
-            String(repeating: "0", count: max(0, 5 - "\(number)".count)) + "\(number)"
-        }
-        let number = metadata.integer("split.no").map { $0 &+ 1 } ?? 0
-        let others = (1...min(count, 4)).filter { $0 != number }.map { "\(five($0))-of-\(five(count))" }
-        throw FormatError(
-            "\(path) is part \(number) of \(count) of a model; the others are \(others.joined(separator: ", "))"
-                + "\(count > 4 ? " and so on" : ""): join them (llama-gguf-split --merge FIRST-PART OUT.gguf), and import that"
-        )
-    }
-
-    /// The bytes of a tensor's data.
-    public func data(_ tensor: GGUFTensor) -> UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(rebasing: file.bytes[tensor.offset..<tensor.offset + tensor.byteCount])
     }
 
     private static func tensors(_ count: UInt64, _ cursor: inout ByteCursor, alignment: Int) throws -> [GGUFTensor] {
@@ -127,9 +146,4 @@ public struct GGUFFile: Sendable {
         }
         return values / type.blockLength * type.blockBytes
     }
-}
-
-extension GGUFFile {
-    /// The file's size.
-    public var byteCount: Int { file.bytes.count }
 }

@@ -27,7 +27,8 @@ public struct GGUFSource: ModelSource {
 
     public func encodedMetadata(except: Set<String>) throws -> MetadataEncoder {
         var encoder = MetadataEncoder()
-        try encoder.appendWithTables(file.metadata, except: except.union(MetadataEncoder.provenanceKeys))
+        try encoder.appendWithTables(
+            file.metadata, except: except.union(MetadataEncoder.provenanceKeys).union(GGUFParts.keys))
         return encoder
     }
 

@@ -21,23 +21,6 @@ struct ReaderTests {
         #expect(try refusal("big.gguf", builder.build()).contains("big-endian"))
     }
 
-    @Test("One of several parts, with the others' names and what to do")
-    func parts() throws {
-        let first = TinyLlama.gguf {
-            $0.set("split.no", .uint32(0))
-            $0.set("split.count", .uint32(2))
-        }
-        let text = try refusal("m-00001-of-00002.gguf", first)
-        #expect(text.contains("part 1 of 2") && text.contains("00002-of-00002") && text.contains("--merge"), "\(text)")
-        let last = GGUFBuilder([("split.no", .uint32(6)), ("split.count", .int32(7))])
-        #expect(try refusal("m-00007-of-00007.gguf", last.build()).contains("00001-of-00007"))
-        let hostile = GGUFBuilder([("split.no", .uint32(.max)), ("split.count", .uint32(.max))])
-        #expect(try refusal("hostile.gguf", hostile.build()).contains("part"))
-        // A model in one part is whole.
-        let whole = try folder.write("whole.gguf", TinyLlama.gguf { $0.set("split.count", .uint32(1)) })
-        _ = try GGUFFile(path: whole)
-    }
-
     @Test("A folder whose weights come in parts, or as pickles")
     func sharded() throws {
         let bert = try TinyBert().folder()

@@ -136,6 +136,8 @@ struct Import: ParsableCommand {
     /// `dir/SmolLM2.Q4_1.gguf` becomes `SmolLM2.Q4_1`.
     private static func defaultName(_ file: String) -> String {
         let last = String(file.split(separator: "/").last ?? "")
-        return [".gguf", ".ebb"].first { last.hasSuffix($0) }.map { String(last.dropLast($0.count)) } ?? last
+        let name = [".gguf", ".ebb"].first { last.hasSuffix($0) }.map { String(last.dropLast($0.count)) } ?? last
+        // A model's name, where this is one of its parts.
+        return name.replacing(/-\d{5}-of-\d{5}$/, with: "")
     }
 }
