@@ -205,7 +205,10 @@ public struct ModelImport {
     /// Matrices are padded to 16 channels: one of few would take many times its size. No real model has large ones.
     private func demandProportion(_ metadata: MetadataEncoder, _ shapes: [TensorShape]) throws {
         let bytes = EbbWriter.byteCount(metadata: metadata, shapes: shapes)
-        let most = source.byteCount + source.byteCount / 20 + shapes.count * EbbLayout.matrixAlignment + Self.allowance
+        // What a source's values take without padding may be more than its file has, as with FP8.
+        let plain = source.tensors.reduce(0) { $0 + ($1.shape.byteCount ?? 0) / (($1.n + 15) / 16 * 16) * $1.n }
+        let size = source is HuggingFaceFolder ? max(source.byteCount, plain) : source.byteCount
+        let most = size + size / 20 + shapes.count * EbbLayout.matrixAlignment + Self.allowance
         guard bytes > most else { return }
         func padding(_ shape: TensorShape) -> Int {
             (shape.byteCount ?? 0) / max(shape.n, 1) * ((16 - shape.n % 16) % 16)

@@ -3,7 +3,7 @@ final class CheckpointTensors {
     let weights: FolderWeights
     let quantization: FolderQuantization
     /// What users should know of the checkpoint.
-    var notices: [String] = []
+    private(set) var notices: [String] = []
     private var used: Set<String> = []
     private let known: Set<String>
     private let spellings: (String) -> [String]
@@ -48,9 +48,14 @@ final class CheckpointTensors {
         try quantization.matrix(module, self) ?? floats(module + ".weight")
     }
 
+    func notice(_ text: String) {
+        if !notices.contains(text) { notices.append(text) }
+    }
+
     /// - Throws: ``FormatError`` that names the first tensor which nothing has asked for.
     func finish(_ family: String, harmless: (String) -> Bool) throws {
-        guard let unknown = known.filter({ !used.contains($0) && !harmless($0) }).min() else { return }
+        guard let unknown = known.filter({ !used.contains($0) && !harmless($0) && !quantization.isHarmless($0) }).min()
+        else { return }
         throw FormatError(
             "\(weights.path): the tensor \(unknown) is not used by \(family) as Ebb runs it; it would be left out, and "
                 + "results differ")

@@ -105,8 +105,21 @@ final class DecoderPlan {
         guard checkpoint.has(theirs + ".bias") else { return }
         let bias = try checkpoint.floats(theirs + ".bias")
         guard bias.isVector else { throw FormatError("\(bias.name) has the shape \(bias.shape), but is no vector") }
+        if try isAddedByQuantizer(bias) { return }
         try demandHeads(bias, module)
         add(try FolderTensor(name + ".bias", [bias], order: order))
+    }
+
+    /// Programs for GPTQ give every quantized product a bias, of zeros where the model has none.
+    private func isAddedByQuantizer(_ bias: any FolderMatrix) throws -> Bool {
+        guard case .packed = checkpoint.quantization, try config.flag("attention_bias") != true,
+            metadata.architecture != "qwen2"
+        else { return false }
+        return (0..<bias.rows).allSatisfy { row in
+            var value: Float = 0
+            bias.read(row: row, into: &value)
+            return value == 0
+        }
     }
 
     /// Rows are put into another order head by head, so they have to be whole heads.
