@@ -120,6 +120,16 @@ struct Float8FolderTests {
         try check(try made(Self.plain, "weight_scale_inv", rows: 1, columns: 4096, scale: { _ in 65 * 16 }), .f32)
     }
 
+    @Test("The scale of a whole matrix may be a number by itself")
+    func scalar() throws {
+        var made = try made(Self.plain, "weight_scale", rows: 4096, columns: 4096)
+        for index in made.model.weights.tensors.indices where made.model.weights.tensors[index].name.hasSuffix("_scale")
+        {
+            made.model.weights.tensors[index].shape = []
+        }
+        try check(made, .f32)
+    }
+
     @Test("Scales of inputs and of cached keys may be there")
     func inputs() throws {
         var made = try made(Self.plain, "weight_scale_inv", rows: 4096, columns: 4096)

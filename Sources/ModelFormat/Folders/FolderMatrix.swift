@@ -36,11 +36,11 @@ struct FloatMatrix: FolderMatrix {
         guard tensor.type.isFloat else {
             throw FormatError("\(file.file.path): \(name) is \(tensor.typeName.prefix(20)), not F32, F16 or BF16")
         }
-        guard (1...3).contains(tensor.shape.count), !transposed || tensor.shape.count > 1 else {
+        guard tensor.shape.count <= 3, !transposed || tensor.shape.count > 1 else {
             throw FormatError("\(file.file.path): \(name) has the shape \(tensor.shape)")
         }
         (self.name, self.file, self.tensor, isTransposed) = (name, file, tensor, transposed)
-        var shape = tensor.shape
+        var shape = tensor.shape.isEmpty ? [1] : tensor.shape
         if transposed { shape.swapAt(shape.count - 1, shape.count - 2) }
         self.shape = shape
     }

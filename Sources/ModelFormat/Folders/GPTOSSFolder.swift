@@ -48,9 +48,14 @@ enum GPTOSSFolder: DecoderFolder {
         plan.add(try FolderTensor("\(ours).ffn_down_exps.bias", [downBiases], asFloats: true))
     }
 
-    /// Experts [experts, rows, k], which lie transposed where they are floats.
+    /// Experts [experts, rows, k]: floats of 4 bits, or others, which lie transposed.
     private static func matrix(_ name: String, _ count: Int, _ plan: DecoderPlan) throws -> any FolderMatrix {
-        let matrix = try plan.checkpoint.floats(name, transposed: true)
+        let matrix: any FolderMatrix
+        if case .microFloat4 = plan.checkpoint.quantization, !plan.checkpoint.has(name) {
+            matrix = try MicroFloat4Matrix(name, plan.checkpoint)
+        } else {
+            matrix = try plan.checkpoint.floats(name, transposed: true)
+        }
         guard matrix.shape.count == 3, matrix.shape[0] == count, matrix.shape[1] % 2 == 0 else {
             throw FormatError("\(name) has the shape \(matrix.shape), which are not \(count) experts")
         }
