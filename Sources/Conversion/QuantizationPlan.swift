@@ -44,7 +44,7 @@ public struct QuantizationPlan: Sendable {
             if let index { used.insert(index) }
             var treatment = index.map { patterns[$0].2 } ?? .source
             // Padded to a tile, so few channels would save next to nothing (BERT's two token types, added to every row).
-            if case .quantized = treatment, tensor.n < 16 { treatment = .source }
+            if case .quantized = treatment, tensor.n < 16 || Self.staysFloat(tensor.name) { treatment = .source }
             items.append(Item(tensor: tensor, treatment: treatment, shape: Self.shape(tensor, treatment)))
             var rule = Recipe.Rule(tensors: "", keep: .source)
             if treatment != .source, let index { rule = patterns[index].0 }
@@ -60,6 +60,11 @@ public struct QuantizationPlan: Sendable {
         guard !used.isEmpty else { throw FormatError("\(source.path) has no matrix to quantize") }
         self.items = items
         self.recipe = Recipe(exact)
+    }
+
+    /// Experts' biases, a row for each expert, and the router that chooses experts: small, and a step reads them as floats.
+    private static func staysFloat(_ name: String) -> Bool {
+        name.hasSuffix(".bias") || name.hasSuffix(".ffn_gate_inp.weight")
     }
 
     /// Layers in their order, after everything else; names keep their order within a layer.

@@ -93,6 +93,84 @@ struct DecoderFolderTests {
         #expect(try refusal(name) { $0.config["rope_scaling"] = unknown }.contains("bird"))
     }
 
+    /// What the published configurations of models of each family say beyond those of the references.
+    private static var published: [(name: String, config: [String: Any])] {
+        let code: [String: Any] = ["AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"]
+        let sense: [String: Any] = ["rope_theta": 10000.0, "rope_type": "default"]
+        return [
+            (
+                "llama",
+                ["is_llama_config": true, "rope_interleaved": false, "torch_dtype": "bfloat16", "_name_or_path": "a"]
+            ),
+            ("llama", ["rope_parameters": sense, "rope_theta": NSNull(), "transformers.js_config": ["dtype": "q4"]]),
+            ("mistral", ["sliding_window": NSNull(), "quantization_config": NSNull()]),
+            ("qwen2", ["sliding_window": 131_072, "use_mrope": false, "max_window_layers": 21]),
+            (
+                "qwen3",
+                [
+                    "rope_scaling": ["type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64]
+                        as [String: Any]
+                ]
+            ),
+            (
+                "gemma2",
+                ["hidden_act": "gelu_pytorch_tanh", "cache_implementation": "hybrid", "sliding_window_size": 24]
+            ),
+            ("gemma3", ["sliding_window_pattern": 6, "layer_types": NSNull(), "cache_implementation": "hybrid"]),
+            ("phi3", ["auto_map": code, "attention_bias": false, "rope_scaling": NSNull(), "sliding_window": 2047]),
+            ("phi3-partial", ["full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": false, "mlp_bias": false]),
+            ("granite", ["attention_dropout": 0.1]), ("smollm3", ["pretraining_tp": 2, "max_window_layers": 28]),
+            ("olmo2", ["rope_theta": 500_000]), ("olmoe", ["clip_qkv": NSNull()]),
+            ("gpt-oss", ["experts_per_token": 2, "initial_context_length": 32]),
+            ("qwen3moe", ["max_window_layers": 48, "output_router_logits": false]),
+        ]
+    }
+
+    @Test("What published configurations say is known", arguments: 0..<15)
+    func published(index: Int) throws {
+        #expect(Self.published.count == 15)
+        let (name, config) = Self.published[index]
+        var model = try TinyDecoder(name)
+        model.config.merge(config) { $1 }
+        let folder = try model.folder()
+        #expect(throws: Never.self, "\(name)") { try ModelSources.open(folder.path) }
+    }
+
+    @Test("Settings that another model's results need are refused by name")
+    func otherModels() throws {
+        for (name, key, value) in [
+            ("qwen2", "use_sliding_window", true), ("qwen3moe", "norm_topk_prob", false),
+            ("qwen3moe", "decoder_sparse_step", 2),
+            ("qwen3moe", "mlp_only_layers", [1]), ("olmoe", "norm_topk_prob", true), ("olmoe", "clip_qkv", 8.0),
+            ("smollm3", "no_rope_layers", [1, 1, 1, 1]), ("smollm3", "use_sliding_window", true),
+            ("gpt-oss", "swiglu_limit", 5.0), ("gpt-oss", "layer_types", ["full_attention"]),
+            ("granite", "head_dim", 32),
+            ("gemma3", "attn_logit_softcapping", 50.0), ("llama", "auto_map", ["a": "b"]), ("llama", "mlp_bias", true),
+            ("phi3", "head_dim", 32), ("olmo2", "sliding_window", 24), ("qwen3", "attention_bias", true),
+            ("llama", "num_key_value_heads", 0), ("llama", "rms_norm_eps", NSNull()), ("llama", "vocab_size", 95),
+        ] as [(String, String, Any)] {
+            #expect(try refusal(name) { $0.config[key] = value }.contains(key), "\(name): \(key)")
+        }
+        let longrope: [String: Any] = ["rope_type": "longrope", "factor": 2]
+        #expect(try refusal("llama") { $0.config["rope_scaling"] = longrope }.contains("longrope"))
+        let short: [String: Any] = ["type": "longrope", "short_factor": [1], "long_factor": [1]]
+        #expect(try refusal("phi3") { $0.config["rope_scaling"] = short }.contains("long_factor"))
+        let narrow: [String: Any] = ["rope_type": "llama3", "low_freq_factor": 4, "high_freq_factor": 4]
+        #expect(try refusal("llama") { $0.config["rope_scaling"] = narrow }.contains("high_freq_factor"))
+    }
+
+    @Test("A folder of a decoder that is an embedding model is refused by name")
+    func embedding() throws {
+        var model = try TinyDecoder("qwen3")
+        let modules = #"[{"idx":0,"path":"","type":"a.Transformer"},{"idx":1,"path":"1_Pooling","type":"a.Pooling"}]"#
+        model.files = [("modules.json", Array(modules.utf8))]
+        let folder = try model.folder()
+        try FileManager.default.createDirectory(atPath: folder.file("1_Pooling"), withIntermediateDirectories: true)
+        try folder.write("1_Pooling/config.json", Array(#"{"pooling_mode_mean_tokens":true}"#.utf8))
+        let error = #expect(throws: FormatError.self) { try ModelSources.open(folder.path) }
+        #expect(error?.description.contains("qwen3") == true)
+    }
+
     @Test("A tensor that is missing, of another shape or not used is refused by name", arguments: TinyDecoder.names)
     func wrongTensors(name: String) throws {
         let down = try #require(

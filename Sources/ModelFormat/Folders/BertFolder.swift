@@ -59,8 +59,7 @@ enum BertFolder {
             "bos_token_id", "eos_token_id",
             // Heads after the encoder, which embeddings do not pass.
             "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
-            "pooler_size_per_head", "pooler_type", "id2label", "label2id", "num_labels", "tie_word_embeddings",
-            "tie_encoder_decoder",
+            "pooler_size_per_head", "pooler_type", "tie_word_embeddings", "tie_encoder_decoder",
         ])
         config.demand(FolderSettings.neutral)
         config.demand([

@@ -104,7 +104,7 @@ extension FolderSettings {
         "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences",
         "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty",
         "suppress_tokens", "begin_suppress_tokens", "decoder_start_token_id", "prefix", "pretraining_tp",
-        "cache_implementation",
+        "cache_implementation", "id2label", "label2id", "num_labels",
         // Token ids: the tokenizer says them.
         "pad_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id",
     ]
@@ -114,5 +114,6 @@ extension FolderSettings {
         "is_decoder": [.bool(false)], "add_cross_attention": [.bool(false)], "is_encoder_decoder": [.bool(false)],
         "cross_attention_hidden_size": [], "pruned_heads": [.empty], "use_bfloat16": [.bool(false)],
         "tie_encoder_decoder": [.bool(false)], "auto_map": [.empty],
+        "is_llama_config": [.bool(true)], "rope_interleaved": [.bool(false)],
     ]
 }

@@ -32,6 +32,8 @@ enum Gemma2Folder: DecoderFolder {
         plan.metadata[".final_logit_softcapping"] = .number(Float(try config.number("final_logit_softcapping") ?? 0))
         plan.metadata[".attention.sliding_window"] = .count(
             UInt32(try config.required("sliding_window", usual: 4096)))
+        // The window under an older name.
+        config.allow(["sliding_window_size"])
         try GemmaLayers.describeScale(plan, largest: 46)
         try plan.demandLayerTypes { $0 % 2 == 0 }
         try plan.demandActivation(["gelu_pytorch_tanh"], keys: ["hidden_activation", "hidden_act"])

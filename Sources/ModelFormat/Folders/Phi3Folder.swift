@@ -16,7 +16,10 @@ enum Phi3Folder: DecoderFolder {
         plan.metadata[".attention.sliding_window"] = .count(UInt32(try config.count("sliding_window") ?? 0))
         try plan.demandActivation(["silu"])
         try plan.demandLayerTypes { _ in false }
-        config.demand(["attention_bias": [.bool(false)]])
+        config.demand([
+            "attention_bias": [.bool(false)], "mlp_bias": [.bool(false)], "lm_head_bias": [.bool(false)],
+            "full_attn_mod": [.number(1)], "interpolate_factor": [.number(1)],
+        ])
         // The code beside the weights is this model's.
         config.allow(["auto_map"])
         try plan.addOuter()

@@ -7,6 +7,7 @@ enum SmolLM3Folder: DecoderFolder {
         try LlamaFolder.addRotation(plan, usualBase: 2_000_000)
         try demandRotatedLayers(plan)
         try plan.demandLayerTypes { _ in false }
+        config.allow(["max_window_layers"])
         config.demand(["use_sliding_window": [.bool(false)], "sliding_window": []])
         try plan.demandActivation(["silu"])
         try LlamaFolder.demandBiases(plan)
