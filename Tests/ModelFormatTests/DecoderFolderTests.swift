@@ -75,6 +75,7 @@ struct DecoderFolderTests {
                 #expect(metadata.string(key) == field["value"] as? String, "\(key)")
             }
         }
+        #expect(Self.kept[name] == nil || !model.lost.isEmpty)
         let own = metadata.keys.filter { key in
             !["general.name"].contains(key) && !key.hasPrefix("tokenizer.") && !key.hasPrefix("ebb.")
         }

@@ -152,6 +152,9 @@ struct Float8FolderTests {
         #expect(try refusal(model).contains("F8_E4M3"))
         model.config["quantization_config"] = Self.plain.merging(["fmt": "e5m2"]) { $1 }
         #expect(try refusal(model).contains("e5m2"))
+        let sparse: [String: Any] = ["sparsity_config": ["format": "sparse-24-bitmask"]]
+        model.config["quantization_config"] = Self.compressed("tensor").merging(sparse) { $1 }
+        #expect(try refusal(model).contains("sparse-24-bitmask"))
         model.config["quantization_config"] = ["quant_method": "bitsandbytes"]
         #expect(try refusal(model).contains("bitsandbytes"))
         for (key, value) in [("num_bits", 4), ("strategy", "group"), ("type", "int"), ("parrot", 1)] as [(String, Any)]

@@ -17,10 +17,17 @@ public struct TinyDecoder {
     public let lost: [String]
     private var values: [String: (shape: [Int], values: [Float])] = [:]
 
-    /// Every reference.
+    /// Every reference of a decoder: those with logits.
     public static var names: [String] {
         let files = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-        return files.filter { $0.hasSuffix(".json") }.map { String($0.dropLast(5)) }.sorted()
+        return files.filter { $0.hasSuffix(".json") }.map { String($0.dropLast(5)) }.sorted().filter { name in
+            (try? object(name))?["logits"] != nil
+        }
+    }
+
+    private static func object(_ name: String) throws -> [String: Any] {
+        let data = try Data(contentsOf: folder.appendingPathComponent(name + ".json"))
+        return try JSONSerialization.jsonObject(with: data) as? [String: Any] ?? [:]
     }
 
     private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
@@ -29,9 +36,8 @@ public struct TinyDecoder {
     /// - Parameter type: F32, F16 or BF16: the values are exact in each.
     public init(_ name: String, type: String = "F32") throws {
         self.name = name
-        let data = try Data(contentsOf: Self.folder.appendingPathComponent(name + ".json"))
-        guard let file = try JSONSerialization.jsonObject(with: data) as? [String: Any],
-            let config = file["config"] as? [String: Any], let gguf = file["gguf"] as? [String: Any],
+        let file = try Self.object(name)
+        guard let config = file["config"] as? [String: Any], let gguf = file["gguf"] as? [String: Any],
             let metadata = gguf["metadata"] as? [String: [String: Any]],
             let tensors = gguf["tensors"] as? [[String: Any]], let stored = file["tensors"] as? [[String: Any]]
         else { throw CocoaError(.fileReadCorruptFile) }

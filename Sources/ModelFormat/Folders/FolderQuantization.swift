@@ -54,9 +54,14 @@ enum FolderQuantization: Sendable {
     private static func compressed(_ said: FolderSettings) throws -> FolderQuantization {
         said.allow(["quantization_status", "global_compression_ratio", "kv_cache_scheme", "version"])
         said.demand([
-            "format": [.text("float-quantized"), .text("naive-quantized")], "sparsity_config": [.empty],
-            "transform_config": [.empty],
+            "format": [.text("float-quantized"), .text("naive-quantized")], "transform_config": [.empty],
         ])
+        if let sparsity = try said.settings("sparsity_config") {
+            sparsity.allow([
+                "global_sparsity", "registry_requires_subclass", "sparsity_structure", "targets", "ignore",
+            ])
+            sparsity.demand(["format": [.text("dense")]])
+        }
         var found = FolderQuantization.float8(rows: 128, columns: 128)
         guard let groups = try said.settings("config_groups") else { throw said.refusal("config_groups", "is missing") }
         for name in groups.keys {
