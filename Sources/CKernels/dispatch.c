@@ -15,6 +15,10 @@ uint16_t ebb_f32_to_bf16(float f) { return float_to_bf16(f); }
 float ebb_powf(float x, float y) { return powf(x, y); }
 double ebb_log(double x) { return log(x); }
 
+static ebb_values known(ebb_values values) { return (uint32_t)values < EBB_VALUES_COUNT ? values : EBB_VALUES_LINEAR; }
+const int8_t *ebb_table_of(ebb_values values) { return value_tables[known(values)].values; }
+float ebb_unit_of(ebb_values values) { return value_tables[known(values)].unit; }
+
 void ebb_dequantize_channel(const ebb_matrix *w, uint32_t channel, float *out) {
     uint32_t tile = channel / EBB_TILE, c = channel % EBB_TILE;
     if (w->encoding != EBB_ENCODING_QUANTIZED) {
@@ -28,7 +32,6 @@ void ebb_dequantize_channel(const ebb_matrix *w, uint32_t channel, float *out) {
         return;
     }
     record_parts p = parts_of(w);
-    float zero = w->asymmetric ? 0.0f : (float)(1u << (w->bits - 1));
     for (uint32_t r = 0; r < w->records; r++) {
         const uint8_t *record = w->data + ((size_t)tile * w->records + r) * w->record_bytes;
         uint32_t here = min_u32(w->span, w->k - r * w->span);
@@ -36,7 +39,7 @@ void ebb_dequantize_channel(const ebb_matrix *w, uint32_t channel, float *out) {
             float scale, offset;
             scale_at(w, &p, record, c, i / w->block, &scale, &offset);
             for (uint32_t j = i; j < i + w->block && j < here; j++)
-                out[r * w->span + j] = scale * ((float)quant_at(w, &p, record, c, j) - zero) + offset;
+                out[r * w->span + j] = scale * (float)value_at(w, &p, record, c, j) + offset;
         }
     }
 }

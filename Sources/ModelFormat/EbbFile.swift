@@ -61,8 +61,10 @@ public final class EbbFile: Sendable, ModelDescription {
                 throw FormatError("\(path) is not an .ebb model (its first bytes are not EBBMODEL)")
             }
             let version = try cursor.read(UInt32.self)
-            guard version == EbbLayout.version else {
-                throw FormatError("\(path): container version \(version), this program reads \(EbbLayout.version)")
+            guard EbbLayout.versions.contains(version) else {
+                throw FormatError(
+                    "\(path): container version \(version), this program reads \(EbbLayout.versions.lowerBound) to "
+                        + "\(EbbLayout.versions.upperBound)")
             }
             _ = try cursor.read(UInt32.self)
             let size = try cursor.read(UInt64.self)
@@ -130,7 +132,8 @@ public final class EbbFile: Sendable, ModelDescription {
         let bits = try cursor.read(UInt8.self)
         let scaleKind = try cursor.read(UInt8.self)
         let asymmetric = try cursor.read(UInt8.self)
-        _ = try cursor.take(3)
+        let values = try cursor.read(UInt8.self)
+        _ = try cursor.take(2)
         let block = try cursor.read(Int32.self)
         let n = Int(try cursor.read(UInt32.self))
         let k = Int(try cursor.read(UInt32.self))
@@ -146,8 +149,12 @@ public final class EbbFile: Sendable, ModelDescription {
             guard let scale = ScaleKind(rawValue: scaleKind) else {
                 throw FormatError("\(path): \(name) has the unknown scale kind \(scaleKind)")
             }
+            guard let table = ValueTable(rawValue: values) else {
+                throw FormatError("\(path): \(name) has the unknown table of values \(values)")
+            }
             do {
-                let scheme = try Scheme(bits: Int(bits), block: Int(block), asymmetric: asymmetric != 0, scale: scale)
+                let scheme = try Scheme(
+                    bits: Int(bits), block: Int(block), asymmetric: asymmetric != 0, scale: scale, values: table)
                 layout = .matrix(.quantized(scheme))
             } catch { throw FormatError("\(path): \(name): \(error)") }
         case (1, 1): layout = .matrix(.f32)

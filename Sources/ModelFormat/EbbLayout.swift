@@ -3,7 +3,14 @@ import Quantization
 /// Fixed numbers of the `.ebb` container; docs/ebb-format.md describes every field.
 enum EbbLayout {
     static let magic: [UInt8] = Array("EBBMODEL".utf8)
-    static let version: UInt32 = 1
+    /// 2 where a matrix has values from a table, or scales of an exponent alone: what read version 1 cannot read them.
+    static let versions: ClosedRange<UInt32> = 1...2
+    static func version(of shapes: [TensorShape]) -> UInt32 {
+        shapes.contains { shape in
+            guard case .matrix(.quantized(let scheme)) = shape.layout else { return false }
+            return scheme.values != .linear || scheme.scale == .e8m0
+        } ? 2 : 1
+    }
     static let headerBytes = 64
     /// Those that its checksum covers.
     static let checksummedHeaderBytes = 48

@@ -93,7 +93,7 @@ public final class EbbWriter {
         guard checksums.count == shapes.count else { throw FormatError("\(destination) is incomplete") }
         let table = encodedTable()
         var header: [UInt8] = EbbLayout.magic
-        EbbLayout.version.appendEncoded(to: &header)
+        EbbLayout.version(of: shapes).appendEncoded(to: &header)
         UInt32(0).appendEncoded(to: &header)
         UInt64(fileBytes).appendEncoded(to: &header)
         UInt64(EbbLayout.headerBytes).appendEncoded(to: &header)
@@ -118,7 +118,7 @@ public final class EbbWriter {
         UInt64(shapes.count).appendEncoded(to: &table)
         for (index, shape) in shapes.enumerated() {
             shape.name.appendEncoded(to: &table)
-            var block: Int32 = 0
+            var (block, values): (Int32, UInt8) = (0, 0)
             switch shape.layout {
             case .vector: table += [0, 1, 0, 0, 0]
             case .matrix(.f32): table += [1, 1, 0, 0, 0]
@@ -126,9 +126,9 @@ public final class EbbWriter {
             case .matrix(.bf16): table += [1, 3, 0, 0, 0]
             case .matrix(.quantized(let scheme)):
                 table += [1, 0, UInt8(scheme.bits), scheme.scale.rawValue, scheme.asymmetric ? 1 : 0]
-                block = Int32(scheme.block)
+                (block, values) = (Int32(scheme.block), scheme.values.rawValue)
             }
-            table += [0, 0, 0]
+            table += [values, 0, 0]
             block.appendEncoded(to: &table)
             UInt32(shape.n).appendEncoded(to: &table)
             UInt32(shape.k).appendEncoded(to: &table)

@@ -20,7 +20,25 @@ enum GGMLBlocks {
         case .q4_K: .quantized(try Scheme(bits: 4, block: 32, asymmetric: true, scale: .twoLevel))
         case .q5_K: .quantized(try Scheme(bits: 5, block: 32, asymmetric: true, scale: .twoLevel))
         case .q6_K: .quantized(try Scheme(bits: 6, block: 16, asymmetric: false, scale: .twoLevel))
+        case .f64: .f32  // rounded
+        case .tq1_0, .tq2_0: .quantized(try Scheme(bits: 2, block: 256, asymmetric: false))
+        case .q1_0: .quantized(try Scheme(bits: 2, block: 128, asymmetric: false))
+        case .q2_0: .quantized(try Scheme(bits: 2, block: 64, asymmetric: false))
+        case .iq4_nl: .quantized(try Scheme(bits: 4, block: 32, asymmetric: false, values: .iq4nl))
+        case .iq4_xs: .quantized(try looked(up: .iq4nl, 4, block: 32))
+        case .mxfp4: .quantized(try Scheme(bits: 4, block: 32, asymmetric: false, scale: .e8m0, values: .e2m1))
+        case .nvfp4: .quantized(try Scheme(bits: 4, block: 16, asymmetric: false, values: .e2m1))
+        case .iq1_s: .quantized(try looked(up: .iq1, 3, block: 32))
+        case .iq1_m: .quantized(try looked(up: .iq1, 3, block: 16))
+        case .iq2_xxs: .quantized(try looked(up: .iq2, 3, block: 32))
+        case .iq2_xs, .iq2_s: .quantized(try looked(up: .iq2, 3, block: 16))
+        case .iq3_xxs: .quantized(try looked(up: .iq3xxs, 4, block: 32))
+        case .iq3_s: .quantized(try looked(up: .iq3s, 4, block: 32))
         }
+    }
+
+    private static func looked(up values: ValueTable, _ bits: Int, block: Int) throws -> Scheme {
+        try Scheme(bits: bits, block: block, asymmetric: false, scale: .twoLevel, values: values)
     }
 
     /// Reads one row (a channel) of quantized blocks; `row` holds exactly `code.k` values.
@@ -28,19 +46,36 @@ enum GGMLBlocks {
         for b in 0..<row.count / type.blockBytes {
             let block = UnsafeRawBufferPointer(rebasing: row[b * type.blockBytes..<(b + 1) * type.blockBytes])
             switch type {
-            case .f32, .f16, .bf16: break  // float rows are not blocks
+            case .f32, .f16, .bf16, .f64: break  // float rows are not blocks
             case .q4_0, .q4_1, .q5_0, .q5_1: readNibbles(block, type, b, code)
             case .q8_0: readQ8(block, b, code)
             case .q4_K, .q5_K: readQ45K(block, type, b, code)
             case .q6_K: readQ6K(block, b, code)
             case .q2_K: readQ2K(block, b, code)
             case .q3_K: readQ3K(block, b, code)
+            case .tq1_0: readTQ1(block, b, code)
+            case .tq2_0, .q2_0: readPairs(block, type, b, code)
+            case .q1_0: readQ1(block, b, code)
+            case .iq4_nl, .mxfp4: readTable(block, type, b, code)
+            case .iq4_xs: readIQ4XS(block, b, code)
+            case .nvfp4: readNVFP4(block, b, code)
+            case .iq1_s: readIQ1S(block, b, code)
+            case .iq1_m: readIQ1M(block, b, code)
+            case .iq2_xxs: readIQ2XXS(block, b, code)
+            case .iq2_xs: readIQ2XS(block, b, code)
+            case .iq2_s: readIQ2S(block, b, code)
+            case .iq3_xxs: readIQ3XXS(block, b, code)
+            case .iq3_s: readIQ3S(block, b, code)
             }
         }
     }
 
-    private static func half(_ block: UnsafeRawBufferPointer, _ at: Int) -> UInt16 {
+    static func half(_ block: UnsafeRawBufferPointer, _ at: Int) -> UInt16 {
         UInt16(littleEndian: block.loadUnaligned(fromByteOffset: at, as: UInt16.self))
+    }
+
+    static func word(_ block: UnsafeRawBufferPointer, _ at: Int) -> UInt32 {
+        UInt32(littleEndian: block.loadUnaligned(fromByteOffset: at, as: UInt32.self))
     }
 
     /// Q4_0 {d, 16 bytes}, Q4_1 {d, m, 16 bytes}, Q5_0 {d, 32 high bits, 16 bytes}, Q5_1 {d, m, 32 high bits, 16 bytes}.

@@ -103,9 +103,7 @@ extension GGUFFile.Part {
             }
             let code = try cursor.read(UInt32.self)
             guard let type = GGMLType(rawValue: code) else {
-                let known = GGMLType.allCases.map(\.name).joined(separator: ", ")
-                throw FormatError(
-                    "\(cursor.what): \(name) has the unsupported tensor type \(code) (supported: \(known))")
+                throw FormatError("\(cursor.what): \(name) has \(GGMLType.refusal(of: code))")
             }
             let bytes = try byteCount(name: name, type: type, dimensions: dimensions, cursor)
             found.append((name, type, dimensions, try cursor.read(UInt64.self), bytes))

@@ -38,6 +38,10 @@ public struct GGUFSource: ModelSource {
         let rowBytes = stored.k / type.blockLength * type.blockBytes
         let row = UnsafeRawBufferPointer(rebasing: data[channel * rowBytes..<(channel + 1) * rowBytes])
         switch try GGMLBlocks.encoding(for: type) {
+        case .f32 where type == .f64:
+            for i in 0..<stored.k {
+                out[i] = Float(Double(bitPattern: row.loadUnaligned(fromByteOffset: i * 8, as: UInt64.self)))
+            }
         case .f32:
             for i in 0..<stored.k {
                 out[i] = Float(bitPattern: row.loadUnaligned(fromByteOffset: i * 4, as: UInt32.self))

@@ -202,17 +202,18 @@ public struct ModelImport {
         progress(1)
     }
 
-    /// Matrices are padded to 16 channels: one of few would take many times its size. No real model has large ones.
+    /// Matrices are padded to 16 channels: one of few would take many times its size. No real model has large ones. What
+    /// their types take more than in the source (those of one to three bits have wider values here) is no padding.
     private func demandProportion(_ metadata: MetadataEncoder, _ shapes: [TensorShape]) throws {
-        let bytes = EbbWriter.byteCount(metadata: metadata, shapes: shapes)
-        // What a source's values take without padding may be more than its file has, as with FP8.
-        let plain = source.tensors.reduce(0) { $0 + ($1.shape.byteCount ?? 0) / (($1.n + 15) / 16 * 16) * $1.n }
-        let size = source is HuggingFaceFolder ? max(source.byteCount, plain) : source.byteCount
-        let most = size + size / 20 + shapes.count * EbbLayout.matrixAlignment + Self.allowance
-        guard bytes > most else { return }
         func padding(_ shape: TensorShape) -> Int {
-            (shape.byteCount ?? 0) / max(shape.n, 1) * ((16 - shape.n % 16) % 16)
+            guard case .matrix = shape.layout else { return 0 }
+            let tiles = (shape.n + 15) / 16
+            return (shape.byteCount ?? 0) / (max(tiles, 1) * 16) * (tiles * 16 - shape.n)
         }
+        let bytes = EbbWriter.byteCount(metadata: metadata, shapes: shapes)
+        let whole = max(source.byteCount, bytes - shapes.reduce(0) { $0 + padding($1) })
+        let most = whole + source.byteCount / 20 + shapes.count * EbbLayout.matrixAlignment + Self.allowance
+        guard bytes > most else { return }
         let worst = shapes.max { padding($0) < padding($1) }
         throw FormatError(
             "\(source.path) would take \(bytes) bytes as a container instead of \(source.byteCount): \(worst?.name ?? "") is "

@@ -20,9 +20,18 @@ enum NonFinite {
         var found = 0
         for start in stride(from: 0, to: data.count - record + 1, by: record) {
             let part = UnsafeRawBufferPointer(rebasing: data[start + floats..<start + record])
-            found += scheme.scale == .f32 ? singles(part) : halves(part, exponent: 0x7c00)
+            switch scheme.scale {
+            case .f32: found += singles(part)
+            case .e8m0: found += exponents(part, largest: scheme.values == .e2m1 ? 252 : 248)
+            case .f16, .twoLevel, .twoLevelPacked: found += halves(part, exponent: 0x7c00)
+            }
         }
         return found
+    }
+
+    /// Scales 2^(e - 128) whose largest values (12 of E2M1, else 128 at most) would be more than a float holds.
+    private static func exponents(_ data: UnsafeRawBufferPointer, largest: UInt8) -> Int {
+        data.count { $0 > largest }
     }
 
     private static func singles(_ data: UnsafeRawBufferPointer) -> Int {

@@ -3,7 +3,7 @@ import CKernels
 /// One output channel in quantized form, before it is laid into a tile.
 ///
 /// The buffers have room for a padded channel: values and scales beyond k stay as ``clear()`` left them, which is
-/// a weight of zero in every scheme (q = 0 with scale and offset 0, or q at the zero point).
+/// a weight of zero in every scheme (q = 0 with scale and offset 0, or q at the zero point or an index of zero).
 public final class ChannelCode {
     public let scheme: Scheme
     public let k: Int
@@ -12,7 +12,7 @@ public final class ChannelCode {
     let records: Int
     /// Quantized values, unsigned, [paddedK].
     public var quants: [UInt8]
-    /// One-level scales and offsets as bit patterns (f16 in the low half, or f32), [blocks].
+    /// One-level scales and offsets as bit patterns (f16 in the low half, f32, or the exponent's byte), [blocks].
     public var scales: [UInt32]
     public var offsets: [UInt32]
     /// Two-level scales and mins, [blocks]: the scale as a signed byte where the scheme is symmetric; packed schemes
@@ -42,7 +42,7 @@ public final class ChannelCode {
 
     /// Makes every weight zero.
     public func clear() {
-        let zero: UInt8 = scheme.asymmetric ? 0 : 1 << UInt8(scheme.bits - 1)
+        let zero = scheme.values != .linear ? scheme.values.zero : scheme.asymmetric ? 0 : 1 << UInt8(scheme.bits - 1)
         for i in 0..<paddedK { quants[i] = zero }
         for i in 0..<blocks {
             scales[i] = 0
@@ -61,11 +61,12 @@ public final class ChannelCode {
         let length = scheme.blockLength(k: k)
         let blocksInRecord = scheme.span(k: k) / length
         let zero: Float = scheme.asymmetric ? 0 : Float(1 << (scheme.bits - 1))
+        let table = scheme.values == .linear ? (0..<1 << scheme.bits).map { Float($0) - zero } : scheme.values.table
         quants.withUnsafeBufferPointer { quants in
             for block in 0..<blocks {
                 let (scale, offset) = scaleAndOffset(block, record: block / blocksInRecord)
                 for i in block * length..<max(block * length, min((block + 1) * length, k)) {
-                    out[i] = scale * (Float(quants[i]) - zero) + offset
+                    out[i] = scale * table[Int(quants[i])] + offset
                 }
             }
         }
@@ -79,8 +80,11 @@ public final class ChannelCode {
                 half(UInt16(truncatingIfNeeded: scales[block])), half(UInt16(truncatingIfNeeded: offsets[block]))
             )
         case .f32: return (Float(bitPattern: scales[block]), Float(bitPattern: offsets[block]))
+        case .e8m0:
+            let e = scales[block] & 255
+            return (Float(bitPattern: e < 2 ? (e + 1) << 21 : (e - 1) << 23), 0)
         case .twoLevel:
-            let super1 = half(superScales[record])
+            let super1 = half(superScales[record]) * scheme.values.unit
             guard scheme.asymmetric else { return (super1 * Float(Int8(bitPattern: subScales[block])), 0) }
             return (super1 * Float(subScales[block]), -(half(superMins[record]) * Float(subMins[block])))
         case .twoLevelPacked:

@@ -72,6 +72,7 @@ public struct TileWriter {
                     record.storeBytes(
                         of: code.offsets[block], toByteOffset: start + blocks * 64 + index * 4, as: UInt32.self)
                 }
+            case .e8m0: record[start + index] = UInt8(truncatingIfNeeded: code.scales[block])
             case .twoLevel:
                 record[start + index] = code.subScales[block]
                 if scheme.asymmetric { record[start + blocks * 16 + index] = code.subMins[block] }
@@ -79,7 +80,7 @@ public struct TileWriter {
                 record[start + index] = code.subScales[block]
             }
         }
-        guard scheme.scale == .twoLevel || scheme.scale == .twoLevelPacked else { return }
+        guard scheme.scale.hasTwoLevels else { return }
         let bytesBefore = scheme.scale == .twoLevel && scheme.asymmetric ? blocks * 32 : blocks * 16
         let supers = start + bytesBefore
         record.storeBytes(of: code.superScales[r], toByteOffset: supers + lane * 2, as: UInt16.self)

@@ -3,15 +3,15 @@ import Quantization
 import Testing
 import TestKit
 
-/// Schemes that the layout holds: every width with every kind of scale and block.
+/// Schemes that the layout holds: every width and table of values with every kind of scale and block.
 private let schemes: [Scheme] = {
     var all: [Scheme] = []
     for bits in 2...8 {
         for block in [-1, 16, 32, 64, 128, 256] {
             for asymmetric in [false, true] {
                 for scale in ScaleKind.allCases {
-                    if let scheme = try? Scheme(bits: bits, block: block, asymmetric: asymmetric, scale: scale) {
-                        all.append(scheme)
+                    all += ValueTable.allCases.compactMap {
+                        try? Scheme(bits: bits, block: block, asymmetric: asymmetric, scale: scale, values: $0)
                     }
                 }
             }

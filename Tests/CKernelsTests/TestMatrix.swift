@@ -52,7 +52,12 @@ final class TestMatrix {
                 let wide = scheme.scale == .f32
                 let scale = Float.random(in: 0.001...0.1, using: &random)
                 let offset = Float.random(in: -0.1...0.1, using: &random)
-                code.scales[b] = wide ? scale.bitPattern : UInt32(ebb_f32_to_f16(scale))
+                code.scales[b] =
+                    switch scheme.scale {
+                    case .f32: scale.bitPattern
+                    case .e8m0: UInt32.random(in: 118...129, using: &random)
+                    case .f16, .twoLevel, .twoLevelPacked: UInt32(ebb_f32_to_f16(scale))
+                    }
                 code.offsets[b] = wide ? offset.bitPattern : UInt32(ebb_f32_to_f16(offset))
                 code.subScales[b] = UInt8.random(in: .min ... .max, using: &random)
                 code.subMins[b] = UInt8.random(in: 0...63, using: &random)

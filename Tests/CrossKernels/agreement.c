@@ -63,8 +63,26 @@ static void same(const char *what, const void *expected, const void *found, size
 
 // ---- matrices
 
-static ebb_matrix quantized(uint32_t n, uint32_t k, uint32_t bits, uint32_t block, uint32_t asymmetric, uint32_t kind) {
-    ebb_matrix w = {.n = n, .k = k, .encoding = EBB_ENCODING_QUANTIZED, .bits = bits, .scale_kind = kind, .asymmetric = asymmetric};
+// What a matrix' values may be, and their bits.
+typedef struct {
+    uint32_t values, bits;
+} width;
+static const width widths[] = {
+    {0, 2}, {0, 3}, {0, 4}, {0, 5}, {0, 6}, {0, 7}, {0, 8}, {EBB_VALUES_IQ4NL, 4}, {EBB_VALUES_E2M1, 4}, {EBB_VALUES_IQ1, 3},
+    {EBB_VALUES_IQ2, 3}, {EBB_VALUES_IQ3XXS, 4}, {EBB_VALUES_IQ3S, 4},
+};
+enum { WIDTHS = sizeof widths / sizeof widths[0], KINDS = 5 };
+
+// Whether the layout has such scales; 0 is one scale a channel.
+static int possible(width of, uint32_t kind, uint32_t block, uint32_t asymmetric) {
+    if (asymmetric && (of.values || kind == EBB_SCALE_E8M0)) return 0;
+    if (kind == EBB_SCALE_TWO_LEVEL_PACKED && (!asymmetric || of.values)) return 0;
+    return (kind != EBB_SCALE_TWO_LEVEL && kind != EBB_SCALE_TWO_LEVEL_PACKED) || block == 16 || block == 32;
+}
+
+static ebb_matrix quantized(uint32_t n, uint32_t k, width of, uint32_t block, uint32_t asymmetric, uint32_t kind) {
+    ebb_matrix w = {.n = n, .k = k, .encoding = EBB_ENCODING_QUANTIZED, .bits = of.bits, .values = of.values, .scale_kind = kind,
+                    .asymmetric = asymmetric};
     int two = kind == EBB_SCALE_TWO_LEVEL || kind == EBB_SCALE_TWO_LEVEL_PACKED;
     w.span = two ? 256 : block == 0 ? (k + 31) / 32 * 32 : block < 32 ? 32 : block;
     w.block = block == 0 ? w.span : block;
@@ -74,6 +92,7 @@ static ebb_matrix quantized(uint32_t n, uint32_t k, uint32_t bits, uint32_t bloc
     switch (kind) {
     case EBB_SCALE_F16: w.record_bytes = p.scales + blocks * 32 * sides; break;
     case EBB_SCALE_F32: w.record_bytes = p.scales + blocks * 64 * sides; break;
+    case EBB_SCALE_E8M0: w.record_bytes = p.scales + blocks * 16; break;
     default: w.record_bytes = p.supers + 32 * sides; break;
     }
     size_t records = (size_t)((n + 15) / 16) * w.records;
@@ -90,7 +109,8 @@ static ebb_matrix quantized(uint32_t n, uint32_t k, uint32_t bits, uint32_t bloc
             for (uint32_t i = 0; i < blocks * 16 * sides; i++) {
                 float s = uniform(-0.1f, 0.1f);
                 uint16_t h = ebb_f32_to_f16(s);
-                if (kind == EBB_SCALE_F16) memcpy(record + p.scales + i * 2, &h, 2);
+                if (kind == EBB_SCALE_E8M0) record[p.scales + i] = (uint8_t)(118 + bits32() % 12);
+                else if (kind == EBB_SCALE_F16) memcpy(record + p.scales + i * 2, &h, 2);
                 else memcpy(record + p.scales + i * 4, &s, 4);
             }
     }
@@ -150,7 +170,7 @@ static void prepare(const ebb_kernels *t, const float *x, ebb_activations *a) {
 
 // Channels, values of k, rows: every number of rows that few-row kernels take, and row blocks with remainders.
 static const uint32_t shapes[][3] = {
-    {1, 1, 1}, {16, 32, 1}, {17, 33, 2}, {31, 100, 3}, {40, 288, 9}, {5, 576, 17}, {16, 1056, 5}, {20, 1056, 1},
+    {15, 1, 1}, {1, 31, 1}, {16, 32, 1}, {17, 33, 2}, {31, 100, 3}, {40, 288, 9}, {5, 576, 17}, {16, 1056, 5}, {20, 1056, 1},
     {33, 544, 4}, {18, 288, 6}, {17, 800, 7}, {32, 512, 8}, {16, 1088, 3}, {16, 64, 12},
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
@@ -176,25 +196,25 @@ static void products(const ebb_kernels *plain, const ebb_kernels *table) {
 #endif
             compare("the scaled sums of quantize", a.sum, b.sum, (size_t)rows * a.kp / 32, 1e-6f);
             same("pack", a.f, b.f, (size_t)rows * k * 4);
-            for (uint32_t bits = 2; bits <= 8; bits++)
-                for (uint32_t kind = 0; kind < 4; kind++)
+            for (int of = 0; of < WIDTHS; of++)
+                for (uint32_t kind = 0; kind < KINDS; kind++)
                     for (uint32_t asymmetric = 0; asymmetric < 2; asymmetric++)
                         for (int i = 0; i < 6; i++) {
-                            if (kind >= 2 && blocks[i] != 16 && blocks[i] != 32) continue;
-                            if (kind == 3 && !asymmetric) continue;
-                            ebb_matrix w = quantized(n, k, bits, blocks[i], asymmetric, kind);
+                            if (!possible(widths[of], kind, blocks[i], asymmetric)) continue;
+                            ebb_matrix w = quantized(n, k, widths[of], blocks[i], asymmetric, kind);
                             plain->matmul_q(&w, &a, 0, tiles, a_out, n, scratch);
                             table->matmul_q(&w, &a, 0, tiles / 2, b_out, n, scratch);
                             table->matmul_q(&w, &a, tiles / 2, tiles, b_out, n, scratch);
-                            snprintf(what, sizeof what, "matmul_q %u bits, block %u, kind %u, asymmetric %u, n %u k %u rows %u (%u)",
-                                     bits, w.block, kind, asymmetric, n, k, rows, block);
+                            snprintf(what, sizeof what, "matmul_q %u bits (%u), block %u, kind %u, asymmetric %u, n %u k %u rows %u (%u)",
+                                     w.bits, w.values, w.block, kind, asymmetric, n, k, rows, block);
                             compare(what, a_out, b_out, (size_t)rows * n, 2e-5f);
-                            if (block == 32 && i < 3 && s < 5) {
+                            if (block == 32 && i < 3 && s < 6) {
                                 size_t count = (size_t)tiles * 16 * k;
                                 float *e = memory(count * 4), *f = memory(count * 4);
                                 plain->expand(&w, 0, tiles, EBB_ENCODING_F32, e);
                                 table->expand(&w, 0, tiles, EBB_ENCODING_F32, f);
                                 compare("expand", e, f, count, 1e-6f);
+                                if (w.values) same("expand of a table", e, f, count * 4);
                                 free(e);
                                 free(f);
                             }
@@ -215,7 +235,7 @@ static void products(const ebb_kernels *plain, const ebb_kernels *table) {
             }
             same("quantize_static", a.q, b.q, (size_t)rows * a.kp);
             same("the sums of quantize_static", a.sum32, b.sum32, rows * 4);
-            ebb_matrix w = quantized(n, k, 8, 0, 0, EBB_SCALE_F16);
+            ebb_matrix w = quantized(n, k, (width){0, 8}, 0, 0, EBB_SCALE_F16);
             plain->matmul_s(&w, &a, 0.01f, 0, tiles, a_out, n);
             table->matmul_s(&w, &a, 0.01f, 0, tiles / 2, b_out, n);
             table->matmul_s(&w, &a, 0.01f, tiles / 2, tiles, b_out, n);
@@ -243,22 +263,22 @@ static void extremes(const ebb_kernels *plain, const ebb_kernels *table) {
             const uint32_t rows = row_counts[s];
             ebb_activations a = activations(rows, K, block);
             prepare(table, x, &a);
-            for (uint32_t bits = 2; bits <= 8; bits++)
-                for (uint32_t kind = 0; kind < 4; kind++)
+            for (int of = 0; of < WIDTHS; of++)
+                for (uint32_t kind = 0; kind < KINDS; kind++)
                     for (uint32_t side = 0; side < 8; side++) {
                         const uint32_t asymmetric = side & 1, of_weights = side & 2 ? 0xff : 0;
-                        if (kind == EBB_SCALE_F32 || (kind == EBB_SCALE_TWO_LEVEL_PACKED && !asymmetric)) continue;
-                        ebb_matrix w = quantized(N, K, bits, side & 4 ? 16 : 32, asymmetric, kind);
+                        if (kind == EBB_SCALE_F32 || !possible(widths[of], kind, 32, asymmetric)) continue;
+                        ebb_matrix w = quantized(N, K, widths[of], side & 4 ? 16 : 32, asymmetric, kind);
                         const record_parts p = parts_of(&w);
                         for (uint32_t r = 0; r < w.records; r++) {
                             uint8_t *record = (uint8_t *)w.data + r * w.record_bytes;
                             memset(record, (int)of_weights, p.scales);
-                            if (kind >= 2) memset(record + p.scales, asymmetric ? 0xff : 0x80, p.supers - p.scales);
+                            if (p.supers) memset(record + p.scales, asymmetric ? 0xff : 0x80, p.supers - p.scales);
                         }
                         plain->matmul_q(&w, &a, 0, 1, expected, N, scratch);
                         table->matmul_q(&w, &a, 0, 1, found, N, scratch);
-                        snprintf(what, sizeof what, "matmul_q of extremes: %u bits, block %u, kind %u, side %u, rows %u (%u)", bits,
-                                 w.block, kind, side, rows, block);
+                        snprintf(what, sizeof what, "matmul_q of extremes: %u bits (%u), block %u, kind %u, side %u, rows %u (%u)",
+                                 w.bits, w.values, w.block, kind, side, rows, block);
                         compare(what, expected, found, (size_t)rows * N, 2e-5f);
                         release_quantized(&w);
                     }

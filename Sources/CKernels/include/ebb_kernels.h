@@ -33,7 +33,21 @@ typedef enum {
     EBB_SCALE_F32 = 1,              // the same in f32
     EBB_SCALE_TWO_LEVEL = 2,        // 8-bit scale (and min) a block under an f16 super-scale a record
     EBB_SCALE_TWO_LEVEL_PACKED = 3, // 4-bit scale and 4-bit min in one byte a block, f16 super-scales
+    EBB_SCALE_E8M0 = 4,             // scale 2^(e - 128), one byte e for each block and channel
 } ebb_scale_kind;
+
+// What the quantized values stand for. All but the first are tables of signed bytes, for symmetric matrices of 3 or 4 bits;
+// the table's unit is multiplied into two-level scales.
+typedef enum {
+    EBB_VALUES_LINEAR = 0,  // q itself, or q - 2^(bits-1)
+    EBB_VALUES_IQ4NL = 1,   // 4 bits: ggml's IQ4_NL and IQ4_XS
+    EBB_VALUES_E2M1 = 2,    // 4 bits: twice the floats of 4 bits of the OCP's microscaling formats (MXFP4, NVFP4)
+    EBB_VALUES_IQ1 = 3,     // 3 bits: eighths, ggml's IQ1_S and IQ1_M
+    EBB_VALUES_IQ2 = 4,     // 3 bits: eighths, ggml's IQ2_XXS, IQ2_XS and IQ2_S
+    EBB_VALUES_IQ3XXS = 5,  // 4 bits: quarters, ggml's IQ3_XXS
+    EBB_VALUES_IQ3S = 6,    // 4 bits: ggml's IQ3_S
+    EBB_VALUES_COUNT = 7,
+} ebb_values;
 
 // A weight matrix in the layout of the container, used in place.
 typedef struct {
@@ -43,6 +57,7 @@ typedef struct {
     uint32_t bits;         // 2...8; 0 for float encodings
     uint32_t scale_kind;   // ebb_scale_kind
     uint32_t asymmetric;   // 1: w = scale * q + offset; 0: w = scale * (q - 2^(bits-1))
+    uint32_t values;       // ebb_values; where it is a table, w = scale * table[q]
     uint32_t block;        // values of k that share a scale: a power of two, or `span`
     uint32_t span;         // values of k in a record: a multiple of 32 and of block
     uint32_t records;      // records in a tile: ceil(k / span)
@@ -219,6 +234,11 @@ const ebb_kernels *ebb_kernels_for(ebb_isa isa);
 const char *ebb_isa_name(ebb_isa isa);
 // The best table this CPU has.
 const ebb_kernels *ebb_kernels_best(void);
+
+// The 16 signed bytes of a table of values (3 bits: 8 of them, and zeros), and what two-level scales are multiplied with. A
+// linear one, or an unknown number, has zeros and 1.
+const int8_t *ebb_table_of(ebb_values values);
+float ebb_unit_of(ebb_values values);
 
 // One output channel of any matrix as floats: out[0...k). For embedding look-up and tests.
 void ebb_dequantize_channel(const ebb_matrix *w, uint32_t channel, float *out);

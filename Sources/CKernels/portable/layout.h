@@ -6,16 +6,51 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
+// The tables of ebb_values.
+typedef struct {
+    int8_t values[16];
+    float unit;
+} value_table;
+
+static const value_table value_tables[EBB_VALUES_COUNT] = {
+    [EBB_VALUES_LINEAR] = {{0}, 1},
+    [EBB_VALUES_IQ4NL] = {{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}, 1},
+    [EBB_VALUES_E2M1] = {{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12}, 1},
+    [EBB_VALUES_IQ1] = {{-9, -7, -1, 1, 7, 9}, 0.125f},
+    [EBB_VALUES_IQ2] = {{-43, -25, -8, 8, 25, 43}, 0.125f},
+    [EBB_VALUES_IQ3XXS] = {{-62, -52, -44, -36, -28, -20, -12, -4, 4, 12, 20, 28, 36, 44, 52, 62}, 0.25f},
+    [EBB_VALUES_IQ3S] = {{-15, -13, -11, -9, -7, -5, -3, -1, 1, 3, 5, 7, 9, 11, 13, 15}, 1},
+};
+
+// Widths that kernels are compiled for: a matrix' bits, and, where its values are looked up in a table, the bits of an index
+// with one of these. What is looked up is what a symmetric matrix of 8 or of 5 bits (values from -15 to 15) would have there.
+enum { LOOK_UP_8 = 16, LOOK_UP_5 = 32, LOOKS_UP = LOOK_UP_8 | LOOK_UP_5 };
+ALWAYS uint32_t index_bits(uint32_t width) { return width & 15; }
+ALWAYS uint32_t value_bits(uint32_t width) { return width & LOOK_UP_8 ? 8 : width & LOOK_UP_5 ? 5 : width; }
+ALWAYS uint32_t width_of(const ebb_matrix *w) {
+    return w->values == EBB_VALUES_LINEAR ? w->bits : w->bits | (w->values == EBB_VALUES_E2M1 ? LOOK_UP_5 : LOOK_UP_8);
+}
+
+// Makes what a compiled kernel has as constants a matrix' format; `block` 0: as the matrix has it.
+ALWAYS int one_level(uint32_t kind) { return kind == EBB_SCALE_F16 || kind == EBB_SCALE_E8M0; }
+ALWAYS void set_format(ebb_matrix *w, uint32_t width, uint32_t kind, uint32_t asymmetric, uint32_t block) {
+    w->bits = index_bits(width); w->scale_kind = kind; w->asymmetric = asymmetric;
+    if (!(width & LOOKS_UP)) w->values = EBB_VALUES_LINEAR;
+    if (block) w->block = block;
+    if (block && one_level(kind)) w->span = block;
+}
+
 // Byte offsets of a record's parts. Planes come first, the widest first; a plane of p bits takes
 // 2 * p bytes for each value of k (16 channels).
 typedef struct {
     uint32_t plane8, plane4, plane2, plane1; // offsets; meaningful only where the width has the plane
     uint32_t scales, offsets;                // per block (or per record for super-scales: supers)
     uint32_t supers;
+    const value_table *table;                // of the matrix' values
 } record_parts;
 
 ALWAYS record_parts parts_of(const ebb_matrix *w) {
-    record_parts p = {0, 0, 0, 0, 0, 0, 0};
+    record_parts p = {.table = &value_tables[w->values]};
     uint32_t at = 0, span = w->span, blocks = span / w->block;
     if (w->bits == 8) { p.plane8 = at; at += span * 16; }
     else {
@@ -27,6 +62,7 @@ ALWAYS record_parts parts_of(const ebb_matrix *w) {
     switch (w->scale_kind) {
     case EBB_SCALE_F16: p.offsets = at + blocks * 32; break;
     case EBB_SCALE_F32: p.offsets = at + blocks * 64; break;
+    case EBB_SCALE_E8M0: p.offsets = at + blocks * 16; break;
     case EBB_SCALE_TWO_LEVEL:
         p.offsets = at + blocks * 16;
         p.supers = w->asymmetric ? p.offsets + blocks * 16 : p.offsets;
@@ -105,6 +141,21 @@ ALWAYS uint32_t quant_at(const ebb_matrix *w, const record_parts *p, const uint8
     return q;
 }
 
+// What the value at a place is multiplied with its scale: signed where the matrix is symmetric.
+ALWAYS int32_t value_at(const ebb_matrix *w, const record_parts *p, const uint8_t *record, uint32_t c, uint32_t i) {
+    const uint32_t q = quant_at(w, p, record, c, i);
+    if (w->values != EBB_VALUES_LINEAR) return p->table->values[q & 15];
+    return (int32_t)q - (w->asymmetric ? 0 : 1 << (w->bits - 1));
+}
+
+// 2^(e - 128).
+ALWAYS float e8m0_to_float(uint8_t e) {
+    const uint32_t bits = e < 2 ? (e + 1u) << 21 : (e - 1u) << 23;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
 // Scale and offset of channel c in block b of a record; offset is 0 for symmetric matrices.
 ALWAYS void scale_at(const ebb_matrix *w, const record_parts *p, const uint8_t *record, uint32_t c, uint32_t b,
                      float *scale, float *offset) {
@@ -118,9 +169,10 @@ ALWAYS void scale_at(const ebb_matrix *w, const record_parts *p, const uint8_t *
         *scale = load_float(record + p->scales + (b * 16 + c) * 4);
         if (w->asymmetric) *offset = load_float(record + p->offsets + (b * 16 + c) * 4);
         return;
+    case EBB_SCALE_E8M0: *scale = e8m0_to_float(record[p->scales + b * 16 + c]); return;
     case EBB_SCALE_TWO_LEVEL: {
         float d = half_to_float(load_u16(record + p->supers + c * 2));
-        if (!w->asymmetric) { *scale = d * (float)(int8_t)record[p->scales + b * 16 + c]; return; }
+        if (!w->asymmetric) { *scale = d * p->table->unit * (float)(int8_t)record[p->scales + b * 16 + c]; return; }
         float m = half_to_float(load_u16(record + p->supers + 32 + c * 2));
         *scale = d * (float)record[p->scales + b * 16 + c];
         *offset = -(m * (float)record[p->offsets + b * 16 + c]);

@@ -44,7 +44,6 @@ static void matmul_q(const ebb_matrix *w, const ebb_activations *a, uint32_t til
                      size_t ldo, void *scratch) {
     (void)scratch;
     record_parts p = parts_of(w);
-    int32_t zero = w->asymmetric ? 0 : 1 << (w->bits - 1);
     uint32_t step = min_u32(min_u32(w->block, a->block), 32);
     for (uint32_t row = 0; row < a->rows; row++) {
         uint32_t row0 = row / EBB_ROW_BLOCK * EBB_ROW_BLOCK, j = row - row0, r = min_u32(EBB_ROW_BLOCK, a->rows - row0);
@@ -61,7 +60,7 @@ static void matmul_q(const ebb_matrix *w, const ebb_activations *a, uint32_t til
                 int32_t dot = 0, sum = 0;
                 for (uint32_t i = 0; i < step; i++) {
                     int32_t v = q[((size_t)((k0 + i) / 4) * r + j) * 4 + (k0 + i) % 4];
-                    dot += ((int32_t)quant_at(w, &p, record, n % EBB_TILE, inside + i) - zero) * v;
+                    dot += value_at(w, &p, record, n % EBB_TILE, inside + i) * v;
                     sum += v;
                 }
                 float as = ascale[(k0 / a->block) * r + j];
@@ -96,7 +95,6 @@ static void matmul_f(const ebb_matrix *w, const ebb_activations *a, uint32_t til
 
 static void expand(const ebb_matrix *w, uint32_t tile0, uint32_t tile1, uint32_t encoding, void *out) {
     record_parts p = parts_of(w);
-    float zero = w->asymmetric ? 0.0f : (float)(1u << (w->bits - 1));
     for (uint32_t t = tile0; t < tile1; t++)
         for (uint32_t i = 0; i < w->k; i++) {
             const uint8_t *record = w->data + ((size_t)t * w->records + i / w->span) * w->record_bytes;
@@ -104,7 +102,7 @@ static void expand(const ebb_matrix *w, uint32_t tile0, uint32_t tile1, uint32_t
             for (uint32_t c = 0; c < EBB_TILE; c++) {
                 float s, o;
                 scale_at(w, &p, record, c, inside / w->block, &s, &o);
-                float v = s * ((float)quant_at(w, &p, record, c, inside) - zero) + o;
+                float v = s * (float)value_at(w, &p, record, c, inside) + o;
                 size_t at = ((size_t)t * w->k + i) * EBB_TILE + c;
                 if (encoding == EBB_ENCODING_F32) ((float *)out)[at] = v;
                 else ((uint16_t *)out)[at] = encoding == EBB_ENCODING_BF16 ? float_to_bf16(v) : float_to_half(v);

@@ -12,8 +12,8 @@
 
 // ---- weights
 
-// 32 values of k (8 groups) of a tile as unsigned bytes.
-ALWAYS void unpack32(uint32_t bits, const record_parts *p, const uint8_t *record, uint32_t chunk, __m512i q[8]) {
+// 32 values of k (8 groups) of a tile out of the planes, as unsigned bytes.
+ALWAYS void unpack_planes(uint32_t bits, const record_parts *p, const uint8_t *record, uint32_t chunk, __m512i q[8]) {
     if (bits == 8) {
         for (int g = 0; g < 8; g++) q[g] = _mm512_loadu_si512(record + p->plane8 + chunk * 512 + g * 64);
         return;
@@ -49,6 +49,13 @@ ALWAYS void unpack32(uint32_t bits, const record_parts *p, const uint8_t *record
     }
 }
 
+// The same, or what a table has for them.
+ALWAYS void unpack32(uint32_t width, const record_parts *p, const uint8_t *record, uint32_t chunk, __m512i q[8]) {
+    unpack_planes(index_bits(width), p, record, chunk, q);
+    if (!(width & LOOKS_UP)) return;
+    for (int g = 0; g < 8; g++) q[g] = (__m512i)look_up(p->table, (int8_t)(1 << (value_bits(width) - 1)), (vbytes)q[g]);
+}
+
 // ---- a row block, straight from the records
 
 enum { DIRECT_ROWS = EBB_ROW_BLOCK };
@@ -60,13 +67,11 @@ ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32
     (void)r;
     (void)j0;
     ebb_matrix w = *matrix; // the constants let the compiler drop every other case
-    w.bits = bits; w.scale_kind = kind; w.asymmetric = asymmetric;
-    if (block) w.block = block;
-    if (block && kind == EBB_SCALE_F16) w.span = block;
+    set_format(&w, bits, kind, asymmetric, block);
     const uint32_t chunks_in_block = block ? 1 : w.block / 32;
     const record_parts p = parts_of(&w);
     const int32_t *q = (const int32_t *)a->q;
-    const int zero = asymmetric ? 0 : 1 << (bits - 1);
+    const int zero = asymmetric ? 0 : 1 << (value_bits(bits) - 1);
     for (uint32_t t = tile0; t < tile1; t++) {
         const uint8_t *record = w.data + (size_t)t * w.records * w.record_bytes;
         __m512 f[EBB_ROW_BLOCK], f2[EBB_ROW_BLOCK];
@@ -75,7 +80,7 @@ ALWAYS void row_q(const ebb_matrix *matrix, uint32_t bits, uint32_t kind, uint32
         vf s = {0}, o = {0};
         for (uint32_t rec = 0; rec < w.records; rec++, record += w.record_bytes)
             for (uint32_t chunk = 0; chunk < w.span / 32 && b < blocks; chunk++, b++) {
-                if (kind == EBB_SCALE_F16 && block) {
+                if (one_level(kind) && block) {
                     for (uint32_t l = 0; l < w.record_bytes; l += 64) _mm_prefetch((const char *)record + 2048 + l, _MM_HINT_T0);
                 } else {
                     uint32_t bytes = w.record_bytes / (w.span / 32);
