@@ -178,6 +178,22 @@ struct TensorTypeTests {
         #expect(text.contains("q holds") && text.contains("(1 scale)"), "\(type): \(text)")
     }
 
+    @Test("An import says which types take more room, in how many bits, and which are rounded")
+    func notices() throws {
+        func notices(_ type: UInt32, _ bytes: Int, _ dimensions: [UInt64]) throws -> [String] {
+            try source(.init("w", type: type, dimensions: dimensions, data: Array(repeating: 0, count: bytes))).notices
+        }
+        let wide = try notices(16, 66 * 2, [256, 2])
+        #expect(
+            wide.count == 1 && wide[0].contains("1 tensor of the type IQ2_XXS takes 1.6 x")
+                && wide[0].contains("3 bits"))
+        #expect(try notices(40, 36 * 2, [64, 2]).first?.contains("NVFP4 takes 1.1 x") == true)
+        #expect(try notices(28, 8 * 4, [4]) == ["1 tensor of the type F64 became f32, rounded to 24 bits"])
+        for (type, bytes, length) in [(2, 18, 32), (20, 18, 32), (23, 136, 256), (39, 17, 32), (35, 66, 256)] {
+            #expect(try notices(UInt32(type), bytes, [UInt64(length), 1]).isEmpty, "\(type)")
+        }
+    }
+
     @Test("Types of one bit and a half may take more in the container than in the file")
     func grows() throws {
         // 16 M values: 3.3 MB become 6.6 MB and more, beyond what a container may take without a reason.

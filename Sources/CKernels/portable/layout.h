@@ -37,7 +37,7 @@ ALWAYS void set_format(ebb_matrix *w, uint32_t width, uint32_t kind, uint32_t as
     w->bits = index_bits(width); w->scale_kind = kind; w->asymmetric = asymmetric;
     if (!(width & LOOKS_UP)) w->values = EBB_VALUES_LINEAR;
     if (block) w->block = block;
-    if (block && one_level(kind)) w->span = block;
+    if (block && one_level(kind)) w->span = block < 32 ? 32 : block;
 }
 
 // Byte offsets of a record's parts. Planes come first, the widest first; a plane of p bits takes

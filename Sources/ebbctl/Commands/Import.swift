@@ -75,6 +75,7 @@ struct Import: ParsableCommand {
         progress.clear()
         for notice in source.notices { Terminal.error("notice: \(notice).") }
         if template != nil { try Self.warn(of: try EbbFile(path: destination)) }
+        for notice in (source as? GGUFSource)?.notices ?? [] { Terminal.error("notice: \(notice)") }
         if let problem {
             Terminal.error("notice: \(problem). \(name) continues prompts (ebbctl run --raw), but cannot chat.")
         }
