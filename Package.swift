@@ -46,7 +46,7 @@ let package = Package(
         .target(name: "CKernels", cSettings: [.headerSearchPath(".")]),
         // Layers, from the bottom up.
         layer("Quantization", ["CKernels"]),
-        layer("ModelFormat", ["CEbbSystem", "CKernels", "Quantization"]),
+        layer("ModelFormat", ["CEbbSystem", "CKernels", "Quantization"], settings: [testable]),
         layer("Text", ["ModelFormat", ordered], settings: [testable]),
         layer("Engine", ["CKernels", "CEbbSystem", "Quantization", "ModelFormat", "Text"]),
         layer("Conversion", ["CKernels", "Quantization", "ModelFormat", "Text", "Engine"]),
