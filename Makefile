@@ -3,8 +3,10 @@ SHELL := /bin/sh
 CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
 BIN := .build/release
 prefix ?= /usr
+# What test-large runs besides the models of the other tests.
+LARGE_MODELS := mpnet
 
-.PHONY: fuzz asan tsan ubsan soak bench-fairness bench-contention bench-marks bench-scaling bench-tokenization static deb system-test install-files bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
+.PHONY: test-large fuzz asan tsan ubsan soak bench-fairness bench-contention bench-marks bench-scaling bench-tokenization static deb system-test install-files bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
 
 setup:
 	@scripts/setup
@@ -18,6 +20,12 @@ test: setup
 	@scripts/fetch-templates $(CACHE)
 	swift build -c release --build-tests
 	swift test -c release --skip-build --no-parallel
+
+# The tests that need models of many hundred MB.
+test-large: setup
+	@scripts/fetch-model $(LARGE_MODELS)
+	swift build -c release --build-tests
+	EBB_TEST_LARGE=1 swift test -c release --skip-build --no-parallel --filter '$(or $(FILTER),[Ll]arge)'
 
 test-arm: setup
 	@scripts/test-arm

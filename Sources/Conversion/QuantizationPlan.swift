@@ -43,8 +43,10 @@ public struct QuantizationPlan: Sendable {
             let index = patterns.firstIndex { tensor.name.wholeMatch(of: $0.1) != nil }
             if let index { used.insert(index) }
             var treatment = index.map { patterns[$0].2 } ?? .source
-            // Padded to a tile, so few channels would save next to nothing (BERT's two token types, added to every row).
-            if case .quantized = treatment, tensor.n < 16 || Self.staysFloat(tensor.name) { treatment = .source }
+            // Padded to a tile, so few channels would save next to nothing (BERT's two token types, added to every row); nor
+            // would few values in each (MPNet's biases by distance, one a head).
+            let isSmall = tensor.n < 16 || tensor.k < 32
+            if case .quantized = treatment, isSmall || Self.staysFloat(tensor.name) { treatment = .source }
             items.append(Item(tensor: tensor, treatment: treatment, shape: Self.shape(tensor, treatment)))
             var rule = Recipe.Rule(tensors: "", keep: .source)
             if treatment != .source, let index { rule = patterns[index].0 }

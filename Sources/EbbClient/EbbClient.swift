@@ -100,31 +100,64 @@ public final class EbbClient: Sendable {
 
     /// The embeddings of texts, in their order, by an encoder. Any number of texts: requests of at most 256 texts and
     /// 2 MiB, or what the daemon takes in one request, follow each other.
-    /// - Parameter deadline: for each of those requests, from its arrival; nil for any time.
+    /// - Parameters:
+    ///   - dimensions: values of each embedding, from the first on; nil for all.
+    ///   - prompt: which of the model's prompts stands before each text; empty for none, nil for the model's default.
+    ///   - deadline: for each of those requests, from its arrival; nil for any time.
     public func embed(
-        _ model: String, texts: [String], priority: RequestPriority = .normal, deadline: Duration? = nil
+        _ model: String, texts: [String], dimensions: Int? = nil, prompt: String? = nil,
+        priority: RequestPriority = .normal, deadline: Duration? = nil
     ) async throws -> [[Float]] {
         var found: [[Float]] = []
-        var rest = texts[...]
-        let said = Int(try await open().welcome.limits.maxTextBytes)
-        let mostBytes = said > 0 ? min(said, 2 << 20) : 2 << 20
-        while !rest.isEmpty {
-            var bytes = 0
-            let taken = rest.prefix(256).prefix { text in
-                bytes += text.utf8.count
-                return bytes <= mostBytes
-            }
-            let piece = taken.isEmpty ? rest.prefix(1) : taken
+        for piece in try await pieces(texts, reserving: 0) {
             var request = EbbEmbed()
             (request.model, request.texts, request.priority) = (model, Array(piece), priority.value)
             request.deadlineMs = deadline?.deadlineMilliseconds ?? 0
+            request.dimensions = UInt32(clamping: dimensions ?? 0)
+            if let prompt { request.prompt = prompt }
             guard case .embeddings(let answer) = try await open().call(.embed(request)),
                 answer.vectors.count == piece.count
             else { throw Self.unexpected }
             found += answer.vectors.map(\.values)
-            rest = rest.dropFirst(piece.count)
         }
         return found
+    }
+
+    /// How well each document answers a query, in their order: the larger, the better. By a reranker. Any number of documents,
+    /// as with ``embed(_:texts:dimensions:prompt:priority:deadline:)``.
+    public func rerank(
+        _ model: String, query: String, documents: [String], priority: RequestPriority = .normal,
+        deadline: Duration? = nil
+    ) async throws -> [Float] {
+        var found: [Float] = []
+        for piece in try await pieces(documents, reserving: query.utf8.count) {
+            var request = EbbRerank()
+            (request.model, request.query, request.documents) = (model, query, Array(piece))
+            (request.priority, request.deadlineMs) = (priority.value, deadline?.deadlineMilliseconds ?? 0)
+            guard case .reranked(let answer) = try await open().call(.rerank(request)),
+                answer.scores.count == piece.count
+            else { throw Self.unexpected }
+            found += answer.scores
+        }
+        return found
+    }
+
+    /// Texts in the pieces that one request takes, beside `reserved` bytes of something else.
+    private func pieces(_ texts: [String], reserving reserved: Int) async throws -> [ArraySlice<String>] {
+        let said = Int(try await open().welcome.limits.maxTextBytes)
+        let mostBytes = said > 0 ? min(said, 2 << 20) : 2 << 20
+        var pieces: [ArraySlice<String>] = []
+        var rest = texts[...]
+        while !rest.isEmpty {
+            var bytes = reserved
+            let taken = rest.prefix(256).prefix { text in
+                bytes += text.utf8.count
+                return bytes <= mostBytes
+            }
+            pieces.append(taken.isEmpty ? rest.prefix(1) : taken)
+            rest = rest.dropFirst(max(taken.count, 1))
+        }
+        return pieces
     }
 
     /// A text's tokens.

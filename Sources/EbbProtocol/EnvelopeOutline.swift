@@ -14,7 +14,7 @@ public struct EnvelopeOutline: Sendable, Equatable {
     /// Messages of its conversation.
     public private(set) var messages = 0
     private var hasChat = false
-    /// Texts to embed, and texts to stop at.
+    /// Texts to embed or to rank, and texts to stop at.
     public private(set) var texts = 0
 
     /// Field numbers of ebb.proto.
@@ -24,10 +24,12 @@ public struct EnvelopeOutline: Sendable, Equatable {
         static let generate: UInt64 = 5
         static let embed: UInt64 = 13
         static let render: UInt64 = 17
+        static let rerank: UInt64 = 18
         static let chatOfRender: UInt64 = 2
         static let textsOfEmbed: UInt64 = 2
+        static let textsOfRerank: UInt64 = 3
         static let stopsOfGenerate: UInt64 = 6
-        static let answers: ClosedRange<UInt64> = 64...76
+        static let answers: ClosedRange<UInt64> = 64...77
         static let chatOfGenerate: UInt64 = 3
         static let messagesOfChat: UInt64 = 1
     }
@@ -49,6 +51,7 @@ public struct EnvelopeOutline: Sendable, Equatable {
                 switch field.number {
                 case Field.generate: try look(into: content, chat: Field.chatOfGenerate, texts: Field.stopsOfGenerate)
                 case Field.embed: try look(into: content, texts: Field.textsOfEmbed)
+                case Field.rerank: try look(into: content, texts: Field.textsOfRerank)
                 case Field.render: try look(into: content, chat: Field.chatOfRender)
                 default: break
                 }

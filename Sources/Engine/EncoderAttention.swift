@@ -4,8 +4,21 @@ import CKernels
 /// scores and result are two products with a softmax between them.
 final class EncoderAttention {
     struct Head {
-        let query, key, value, out: UnsafeMutablePointer<Float>
+        let query, key, value: UnsafeMutablePointer<Float>
+        /// From a token's values to the next one's, of queries, keys and values.
+        let stride: Int
+        /// [tokens][hidden].
+        let out: UnsafeMutablePointer<Float>
         let tokens: Int
+        /// Tokens on either side that a token sees; 0 for all.
+        let window: Int
+        /// Added to scores by the key's distance from the query; nil for nothing.
+        let bias: VectorRef?
+
+        /// What token `row` sees.
+        func seen(by row: Int) -> Range<Int> {
+            window == 0 ? 0..<tokens : max(0, row - window)..<min(tokens, row + window + 1)
+        }
     }
 
     /// Query rows at a time: scores of 64 x 512 tokens stay in the second-level cache.
@@ -76,18 +89,17 @@ final class EncoderAttention {
             let (keys, values) = (
                 s.keys.assumingMemoryBound(to: UInt16.self), s.values.assumingMemoryBound(to: UInt16.self)
             )
-            kernels.pointee.key_tiles_bf16?(head.key, hidden, UInt32(tokens), UInt32(dim), keys)
-            kernels.pointee.value_tiles_bf16?(head.value, hidden, UInt32(tokens), UInt32(dim), values)
+            kernels.pointee.key_tiles_bf16?(head.key, head.stride, UInt32(tokens), UInt32(dim), keys)
+            kernels.pointee.value_tiles_bf16?(head.value, head.stride, UInt32(tokens), UInt32(dim), values)
         } else {
             let (keys, values) = (
                 s.keys.assumingMemoryBound(to: Float.self), s.values.assumingMemoryBound(to: Float.self)
             )
-            ebb_key_tiles(head.key, hidden, UInt32(tokens), UInt32(dim), keys)
-            ebb_value_tiles(head.value, hidden, UInt32(tokens), UInt32(dim), values)
+            ebb_key_tiles(head.key, head.stride, UInt32(tokens), UInt32(dim), keys)
+            ebb_value_tiles(head.value, head.stride, UInt32(tokens), UInt32(dim), values)
         }
         var keyMatrix = matrix(s.keys, n: tokens, k: dim, inBf16)
         var valueMatrix = matrix(s.values, n: dim, k: tokens, inBf16)
-        let (keyTiles, valueTiles) = (UInt32((tokens + 15) / 16), UInt32(dim / 16))
         let pack = inBf16 ? kernels.pointee.pack_bf16 : kernels.pointee.pack
         let multiply = inBf16 ? kernels.pointee.matmul_bf16 : kernels.pointee.matmul_f
         func packRows(_ from: UnsafePointer<Float>, _ ld: Int, _ count: Int, k: Int) {
@@ -98,12 +110,36 @@ final class EncoderAttention {
         }
         for first in stride(from: 0, to: tokens, by: Self.chunk) {
             let count = min(Self.chunk, tokens - first)
-            packRows(head.query + first * hidden, hidden, count, k: dim)
-            multiply?(&keyMatrix, &s.rows, 0, keyTiles, s.scores, tokens, panel)
-            for row in 0..<count { kernels.pointee.softmax(s.scores + row * tokens, UInt32(tokens)) }
-            packRows(s.scores, tokens, count, k: tokens)
-            multiply?(&valueMatrix, &s.rows, 0, valueTiles, head.out + first * hidden, hidden, panel)
+            // In whole tiles of keys.
+            let start = head.seen(by: first).lowerBound / 16 * 16
+            let end = head.seen(by: first + count - 1).upperBound
+            packRows(head.query + first * head.stride, head.stride, count, k: dim)
+            multiply?(
+                &keyMatrix, &s.rows, UInt32(start / 16), UInt32((end + 15) / 16), s.scores, tokens, panel)
+            for row in 0..<count { softmax(s.scores + row * tokens, first + row, head, start..<end) }
+            packRows(s.scores + start, tokens, count, k: end - start)
+            let out = head.out + first * hidden
+            guard end - start < tokens else {
+                multiply?(&valueMatrix, &s.rows, 0, UInt32(dim / 16), out, hidden, panel)
+                continue
+            }
+            // A part of each tile's values.
+            for tile in 0..<dim / 16 {
+                let place = (tile * tokens + start) * 16 * (inBf16 ? 2 : 4)
+                var part = matrix(s.values + place, n: 16, k: end - start, inBf16)
+                multiply?(&part, &s.rows, 0, 1, out + tile * 16, hidden, panel)
+            }
         }
+    }
+
+    /// softmax(scores + bias) over what a token sees, and 0 for the rest of `computed`.
+    private func softmax(_ scores: UnsafeMutablePointer<Float>, _ row: Int, _ head: Head, _ computed: Range<Int>) {
+        let seen = head.seen(by: row)
+        let first = scores + seen.lowerBound
+        if let bias = head.bias { kernels.pointee.add(first, bias + (seen.lowerBound - row), UInt32(seen.count)) }
+        kernels.pointee.softmax(first, UInt32(seen.count))
+        for i in computed.lowerBound..<seen.lowerBound { scores[i] = 0 }
+        for i in seen.upperBound..<computed.upperBound { scores[i] = 0 }
     }
 
     private func matrix(_ tiles: UnsafeMutableRawPointer, n: Int, k: Int, _ inBf16: Bool) -> ebb_matrix {
@@ -122,17 +158,20 @@ final class EncoderAttention {
         let (keys, values) = (
             s.keys.assumingMemoryBound(to: UInt8.self), s.values.assumingMemoryBound(to: UInt8.self)
         )
-        ebb_key_tiles_8(head.key, hidden, UInt32(tokens), UInt32(dim), 1 / scales[1], keys)
-        ebb_value_tiles_8(head.value, hidden, UInt32(tokens), UInt32(dim), 1 / scales[2], values)
+        ebb_key_tiles_8(head.key, head.stride, UInt32(tokens), UInt32(dim), 1 / scales[1], keys)
+        ebb_value_tiles_8(head.value, head.stride, UInt32(tokens), UInt32(dim), 1 / scales[2], values)
         var keyMatrix = ebb_static_matrix(keys, UInt32(tokens), UInt32(dim))
         var valueMatrix = ebb_static_matrix(values, UInt32(dim), UInt32(tokens))
         let (keyTiles, valueTiles) = (UInt32((tokens + 15) / 16), UInt32(dim / 16))
         for first in stride(from: 0, to: tokens, by: Self.chunk) {
             let count = min(Self.chunk, tokens - first)
             shape(&s.rows, rows: count, k: dim)
-            quantize(head.query + first * hidden, hidden, count, 1 / scales[0], &s)
+            quantize(head.query + first * head.stride, head.stride, count, 1 / scales[0], &s)
             kernels.pointee.matmul_s(&keyMatrix, &s.rows, scales[0] * scales[1], 0, keyTiles, s.scores, tokens)
-            for row in 0..<count { relativeSoftmax(s.scores + row * tokens, tokens) }
+            for row in 0..<count {
+                softmax(s.scores + row * tokens, first + row, head, 0..<tokens)
+                largestToOne(s.scores + row * tokens, tokens)
+            }
             shape(&s.rows, rows: count, k: tokens)
             quantize(s.scores, tokens, count, 127, &s)
             let out = head.out + first * hidden
@@ -144,9 +183,8 @@ final class EncoderAttention {
         }
     }
 
-    /// exp(x - max x).
-    private func relativeSoftmax(_ row: UnsafeMutablePointer<Float>, _ count: Int) {
-        kernels.pointee.softmax(row, UInt32(count))
+    /// Probabilities in parts of the largest.
+    private func largestToOne(_ row: UnsafeMutablePointer<Float>, _ count: Int) {
         var low: Float = 0
         var high: Float = 0
         kernels.pointee.range(row, UInt32(count), &low, &high)

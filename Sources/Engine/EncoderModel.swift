@@ -2,11 +2,13 @@ import CKernels
 import ModelFormat
 import Text
 
-/// A loaded encoder: texts in, embeddings out.
+/// A loaded encoder: texts in, embeddings out; or pairs of texts in, scores out.
 public final class EncoderModel: LayeredModel {
     public let tokenizer: Tokenizer
     public var config: EncoderConfig { family.config }
-    let family: Bert
+    /// What may stand before texts.
+    public let prompts: EmbeddingPrompts
+    let family: any EncoderFamily
     let step: EncoderStep
 
     /// - Throws: ``FormatError``, `TextError` or ``EngineError``.
@@ -19,7 +21,8 @@ public final class EncoderModel: LayeredModel {
                 "\(file.path): the vocabulary has \(tokenizer.vocabularySize) tokens, but the embedding has "
                     + "\(family.config.vocabulary) rows")
         }
-        step = try EncoderStep(config: family.config, kernels: kernels, pool: pool)
+        prompts = try EmbeddingPrompts(file.metadata)
+        step = try EncoderStep(family: family, kernels: kernels, pool: pool)
         super.init(
             file, loader.weights, layers: family.config.layers, precision: precision, kernels: kernels, pool: pool)
     }
@@ -28,14 +31,16 @@ public final class EncoderModel: LayeredModel {
     public static func isEncoder(_ file: EbbFile) -> Bool { isEncoder(file.metadata) }
 
     public static func isEncoder(_ metadata: Metadata) -> Bool {
-        metadata.string("general.architecture") == Bert.architecture
+        ModelFamilies.encoderFamily(metadata) != nil
     }
 
-    /// Tokens that one step takes at most.
-    public static var rowLimit: Int { EncoderStep.rowLimit }
+    /// Whether it ranks texts for a query, instead of making embeddings.
+    public static func isReranker(_ file: EbbFile) -> Bool {
+        isEncoder(file) && file.tensors["cls.output.weight"] != nil
+    }
 
     public override var scratchRegions: [MemoryRegion] { step.regions }
-    public override var scratchBytes: Int { step.bytes(rows: Self.rowLimit) }
+    public override var scratchBytes: Int { step.bytes(rows: step.rowCapacity) }
     public override func discardScratch() { step.discard() }
     public override var contextLimit: Int { config.maxTokens }
 
@@ -61,12 +66,58 @@ public final class EncoderModel: LayeredModel {
     /// The same, where texts fail each for itself once they are computed: with an error that names the layer.
     /// - Throws: ``EngineError`` before anything has been computed.
     public func embedEach(_ batch: [[Int32]]) throws -> [Result<[Float], EngineError>] {
+        guard !config.isReranker else {
+            throw EngineError("the model ranks texts for a query and makes no embeddings: see ebbctl rerank")
+        }
+        return try runEach(batch.map { EncoderText($0) })
+    }
+
+    // MARK: Pairs
+
+    /// The tokens of a pair of texts, as a reranker reads it; where they are too many, the second text is cut, and the first
+    /// only where nothing is left of the second.
+    public static func pair(_ first: [Int32], _ second: [Int32], _ tokenizer: Tokenizer, ends: Int, limit: Int)
+        -> EncoderText
+    {
+        let start = tokenizer.bos.map { [$0] } ?? []
+        let between = Array(repeating: tokenizer.eos, count: ends).compactMap { $0 }
+        let end = tokenizer.eos.map { [$0] } ?? []
+        let room = max(0, limit - start.count - between.count - end.count)
+        let first = first.prefix(room)
+        let second = second.prefix(room - first.count)
+        let head = start + first + between
+        return EncoderText(head + second + end, second: head.count)
+    }
+
+    /// A pair of texts.
+    public func pair(_ query: String, _ document: String) -> EncoderText {
+        func plain(_ text: String) -> [Int32] { tokenizer.encode(text, addSpecial: false, parseSpecial: false) }
+        return Self.pair(
+            plain(query), plain(document), tokenizer, ends: config.pairEnds, limit: config.maxTokens)
+    }
+
+    /// The score of each pair: the classifier's logit, larger where the second text answers the first better.
+    /// - Throws: ``EngineError`` as ``embed(_:)``, and for a model without a classification head.
+    public func score(_ pairs: [EncoderText]) throws -> [Float] { try scoreEach(pairs).map { try $0.get() } }
+
+    /// The same, where pairs fail each for itself once they are computed.
+    /// - Throws: ``EngineError`` before anything has been computed.
+    public func scoreEach(_ pairs: [EncoderText]) throws -> [Result<Float, EngineError>] {
+        guard config.isReranker else {
+            throw EngineError("the model makes embeddings and cannot rank texts: it has no classification head")
+        }
+        return try runEach(pairs).map { $0.map { $0.first ?? .nan } }
+    }
+
+    /// What the model makes of each text: an embedding, or one score.
+    /// - Throws: ``EngineError`` before anything has been computed.
+    public func runEach(_ batch: [EncoderText]) throws -> [Result<[Float], EngineError>] {
         try batch.forEach(check)
         var found: [Result<[Float], EngineError>] = []
         found.reserveCapacity(batch.count)
         for piece in pieces(batch) {
             try begin(piece)
-            pieceThreads.begin(rows: piece.reduce(0) { $0 + $1.count })
+            pieceThreads.begin(rows: step.rows)
             for layer in 0..<config.layers {
                 pieceThreads.run(isLayer: true) { family.run(layer, step) }
                 betweenLayers?()
@@ -74,16 +125,16 @@ public final class EncoderModel: LayeredModel {
             pieceThreads.end()
             var embeddings: [[Float]?] = []
             step.pool(family) { _, embedding in embeddings.append(embedding) }
-            for (tokens, embedding) in zip(piece, embeddings) {
-                try found.append(embedding.map(Result.success) ?? .failure(locate(tokens)))
+            for (text, embedding) in zip(piece, embeddings) {
+                try found.append(embedding.map(Result.success) ?? .failure(locate(text)))
             }
         }
         return found
     }
 
     /// Runs a text once more, and says after which layer it is no numbers any more.
-    private func locate(_ tokens: [Int32]) throws -> EngineError {
-        try begin([tokens])
+    private func locate(_ text: EncoderText) throws -> EngineError {
+        try begin([text])
         if !step.isSound() { return Self.fault("the embedding") }
         for layer in 0..<config.layers {
             family.run(layer, step)
@@ -100,7 +151,8 @@ public final class EncoderModel: LayeredModel {
                 + "them)")
     }
 
-    func check(_ tokens: [Int32]) throws {
+    func check(_ text: EncoderText) throws {
+        let tokens = text.tokens
         guard !tokens.isEmpty else { throw EngineError("there is nothing to embed: the text has no tokens") }
         guard tokens.count <= config.contextLength else {
             throw EngineError("a text of \(tokens.count) tokens: at most \(config.contextLength) are possible")
@@ -110,21 +162,22 @@ public final class EncoderModel: LayeredModel {
         }
     }
 
-    func begin(_ piece: ArraySlice<[Int32]>) throws {
-        try step.admit(rows: piece.reduce(0) { $0 + $1.count })
-        step.begin(piece, family)
+    func begin(_ piece: ArraySlice<EncoderText>) throws {
+        try step.admit(rows: piece.reduce(0) { $0 + $1.tokens.count })
+        step.begin(piece)
+        family.embed(step)
     }
 
     /// Cuts a batch into steps.
-    func pieces(_ batch: [[Int32]]) -> [ArraySlice<[Int32]>] {
-        var pieces: [ArraySlice<[Int32]>] = []
+    func pieces(_ batch: [EncoderText]) -> [ArraySlice<EncoderText>] {
+        var pieces: [ArraySlice<EncoderText>] = []
         var (start, rows) = (0, 0)
-        for (index, tokens) in batch.enumerated() {
-            if index > start, rows + tokens.count > EncoderStep.rowsAtOnce {
+        for (index, text) in batch.enumerated() {
+            if index > start, rows + text.tokens.count > EncoderStep.rowsAtOnce {
                 pieces.append(batch[start..<index])
                 (start, rows) = (index, 0)
             }
-            rows += tokens.count
+            rows += text.tokens.count
         }
         if start < batch.count { pieces.append(batch[start...]) }
         return pieces

@@ -1,59 +1,84 @@
 import CKernels
 import Glibc
 
+/// A text, or a pair of texts, as an encoder reads it.
+public struct EncoderText: Sendable {
+    public let tokens: [Int32]
+    /// Where the second text of a pair begins; all of one text's tokens are before it.
+    public let second: Int
+
+    public init(_ tokens: [Int32], second: Int? = nil) { (self.tokens, self.second) = (tokens, second ?? tokens.count) }
+}
+
 /// The rows of one step of an encoder: tokens of whole texts, one after another without padding.
 ///
 /// Used by one thread at a time.
 final class EncoderStep {
-    /// Rows that a step takes at most: a text's longest.
+    /// Rows that there are buffers for, unless a text may be longer.
     static let rowLimit = 1024
+    /// Tokens of a text at most, whatever a model says: attention takes time with the square of them.
+    static let longestText = 8192
     /// Rows of whole texts that go through the layers together: more of them leave the second-level cache.
     static let rowsAtOnce = 512
 
-    private struct Slice {
+    struct Slice {
         let firstRow: Int
         let count: Int
     }
 
     let config: EncoderConfig
-    private let kernels: UnsafePointer<ebb_kernels>
-    private let pool: WorkerPool
+    /// Rows that a step takes at most: a text's longest.
+    let rowCapacity: Int
+    let kernels: UnsafePointer<ebb_kernels>
+    let pool: WorkerPool
     let products: MatrixProducts
     private let memory: AnonymousMemory
     private let attention: EncoderAttention
+    private let tables: EncoderTables
     /// Embeddings on their way through dense layers, [texts][width] twice; nil where there are none.
-    private let embeddings: AnonymousMemory?
-    private let embeddingWidth: Int
-    private var rows = 0
-    private var slices: [Slice] = []
+    let embeddings: AnonymousMemory?
+    let embeddingWidth: Int
+    private(set) var rows = 0
+    private(set) var slices: [Slice] = []
+    private var texts: ArraySlice<EncoderText> = []
+    /// Each row's place in its text; empty where nothing turns by it.
+    private var places: [Int] = []
 
     /// The residual stream, [rows][hidden].
     let hidden: UnsafeMutablePointer<Float>
-    /// [rows][hidden] each.
+    /// [rows][hidden] each; queries, keys and values of one matrix lie from q on, [rows][3 * hidden].
     let q, k, v, attended, part: UnsafeMutablePointer<Float>
-    /// [rows][feed_forward].
+    /// [rows][feed_forward]; [rows][2 * feed_forward] where the gate comes out of the same matrix.
     let wide: UnsafeMutablePointer<Float>
+    /// [rows][feed_forward] for a gate, or for what it has been multiplied with.
+    let gate: UnsafeMutablePointer<Float>
 
-    init(config: EncoderConfig, kernels: Kernels, pool: WorkerPool) throws {
+    init(family: any EncoderFamily, kernels: Kernels, pool: WorkerPool) throws {
+        let config = family.config
         self.config = config
+        rowCapacity = max(Self.rowLimit, config.contextLength)
         self.kernels = kernels.table
         self.pool = pool
-        products = MatrixProducts(kernels: kernels, pool: pool)
+        // A text has the same embedding alone and with others.
+        products = MatrixProducts(kernels: kernels, pool: pool, leastRows: MatrixProducts.steadyRows)
         attention = try EncoderAttention(config: config, kernels: kernels, threads: pool.threads)
+        tables = try EncoderTables(family)
         embeddingWidth = config.denses.reduce(config.hidden) { max($0, $1.outputs) }
         embeddings =
             config.denses.isEmpty ? nil : try AnonymousMemory(byteCount: 2 * Self.rowsAtOnce * embeddingWidth * 4)
-        let width = (config.hidden + 15) / 16 * 16 * Self.rowLimit
-        memory = try AnonymousMemory(
-            byteCount: (6 * width + (config.feedForward + 15) / 16 * 16 * Self.rowLimit) * 4)
+        let width = (config.hidden + 15) / 16 * 16 * rowCapacity
+        let wideWidth = (config.feedForward + 15) / 16 * 16 * rowCapacity
+        let (wideCount, gateCount) = config.gate == .none ? (1, 0) : config.gate == .separate ? (1, 1) : (2, 1)
+        memory = try AnonymousMemory(byteCount: (6 * width + (wideCount + gateCount) * wideWidth) * 4)
         let base = memory.base.assumingMemoryBound(to: Float.self)
         (hidden, q, k, v) = (base, base + width, base + 2 * width, base + 3 * width)
         (attended, part, wide) = (base + 4 * width, base + 5 * width, base + 6 * width)
+        gate = wide + (wideCount + gateCount - 1) * wideWidth
     }
 
-    /// The mappings of the rows, of what products read, and of attention.
+    /// The mappings of the rows, of what products read, of attention and of tables.
     var regions: [MemoryRegion] {
-        [memory.region, attention.region] + products.regions + (embeddings.map { [$0.region] } ?? [])
+        [memory.region, attention.region, tables.region] + products.regions + (embeddings.map { [$0.region] } ?? [])
     }
 
     /// Gives the pages of all buffers back.
@@ -64,38 +89,54 @@ final class EncoderStep {
         products.discard()
     }
 
-    func admit(rows: Int) throws {
-        try products.admit(rows: rows, widest: max(config.hidden, config.feedForward, embeddingWidth), block: 32)
-    }
+    private var widest: Int { max(config.hidden, config.feedForward, embeddingWidth) }
+
+    func admit(rows: Int) throws { try products.admit(rows: rows, widest: widest, block: 32) }
 
     /// Bytes of ``regions`` once a step of so many rows has been run.
     func bytes(rows: Int) -> Int {
-        memory.byteCount + attention.region.byteCount
+        memory.byteCount + attention.region.byteCount + tables.region.byteCount
             + ActivationBuffer.byteCount(rows: rows, k: max(config.hidden, config.feedForward), block: 32)
     }
 
-    /// Takes texts' tokens: hidden = LayerNorm(token + position + type).
-    func begin(_ batch: ArraySlice<[Int32]>, _ family: Bert) {
+    /// Takes texts' tokens, which a family's `embed` reads.
+    func begin(_ batch: ArraySlice<EncoderText>) {
+        texts = batch
         slices.removeAll(keepingCapacity: true)
+        places.removeAll(keepingCapacity: true)
         rows = 0
-        for tokens in batch {
-            slices.append(Slice(firstRow: rows, count: tokens.count))
-            rows += tokens.count
+        for text in batch {
+            slices.append(Slice(firstRow: rows, count: text.tokens.count))
+            rows += text.tokens.count
+            if !config.rotaries.isEmpty { places.append(contentsOf: text.tokens.indices) }
         }
+    }
+
+    // MARK: Operations of families
+
+    /// hidden = LayerNorm(token + position + type), as far as there are such embeddings.
+    func embed(_ tokens: LinearRef, positions: LinearRef?, types: LinearRef?, _ norm: LayerNorm) {
         let width = config.hidden
-        let type = part + (Self.rowLimit - 1) * width
-        lookUp(family.types, 0, type)
+        // The last rows of a buffer that is not in use yet.
+        let typeRows = [1, 2].map { part + (rowCapacity - $0) * width }
+        if let types {
+            for (type, row) in typeRows.enumerated() { lookUp(types, min(type, types.pointee.outputs - 1), row) }
+        }
         pool.run(items: slices.count, grain: 1) { range, _ in
             for index in range {
-                let tokens = batch[batch.startIndex + index]
-                for (position, token) in tokens.enumerated() {
+                let text = texts[texts.startIndex + index]
+                for (position, token) in text.tokens.enumerated() {
                     let row = slices[index].firstRow + position
                     let (out, more) = (hidden + row * width, q + row * width)
-                    lookUp(family.tokens, Int(token), out)
-                    lookUp(family.positions, position, more)
-                    kernels.pointee.add(out, more, UInt32(width))
-                    kernels.pointee.add(out, type, UInt32(width))
-                    normalize(out, family.embeddingNorm)
+                    lookUp(tokens, Int(token), out)
+                    if let positions {
+                        lookUp(positions, position, more)
+                        kernels.pointee.add(out, more, UInt32(width))
+                    }
+                    if types != nil {
+                        kernels.pointee.add(out, typeRows[position < text.second ? 0 : 1], UInt32(width))
+                    }
+                    normalize(out, norm, to: out)
                 }
             }
         }
@@ -105,11 +146,12 @@ final class EncoderStep {
         withUnsafePointer(to: table.pointee.table) { ebb_dequantize_channel($0, UInt32(row), out) }
     }
 
-    private func normalize(_ row: UnsafeMutablePointer<Float>, _ norm: LayerNorm) {
-        kernels.pointee.layer_norm(row, norm.weight, norm.bias, row, UInt32(config.hidden), config.epsilon)
+    private func normalize(
+        _ row: UnsafePointer<Float>, _ norm: LayerNorm, to out: UnsafeMutablePointer<Float>
+    ) {
+        kernels.pointee.layer_norm(
+            row, norm.weight, norm.bias ?? tables.zeros, out, UInt32(config.hidden), config.epsilon)
     }
-
-    // MARK: Operations of families
 
     /// out = input W^T, without the biases, for up to three weights that read the same input.
     func project(
@@ -121,54 +163,139 @@ final class EncoderStep {
         products.run(rows: rows, a.weight.to(aOut), b, c) { _ in input }
     }
 
+    /// out = LayerNorm(input) W^T; W reads the input itself where there is no norm. Changes `part`.
+    func project(
+        _ input: UnsafeMutablePointer<Float>, normalized norm: LayerNorm?, _ a: BiasedLinear,
+        to out: UnsafeMutablePointer<Float>
+    ) {
+        guard let norm else { return project(input, a, to: out) }
+        let width = config.hidden
+        products.run(rows: rows, a.weight.to(out)) { range in
+            for row in range { normalize(input + row * width, norm, to: part + row * width) }
+            return part
+        }
+    }
+
     /// out = gelu(input + bias) W^T; changes the input.
     func projectActivated(
-        _ input: UnsafeMutablePointer<Float>, bias: VectorRef, _ a: BiasedLinear,
+        _ input: UnsafeMutablePointer<Float>, bias: VectorRef?, _ a: BiasedLinear,
         to out: UnsafeMutablePointer<Float>
     ) {
         let width = config.feedForward
+        let bias = bias ?? tables.zeros
         products.run(rows: rows, a.weight.to(out)) { range in
             for row in range { kernels.pointee.gelu(input + row * width, bias, UInt32(width)) }
             return input
         }
     }
 
+    enum GateActivation: String {
+        /// With the exact error function.
+        case gelu
+        case silu
+    }
+
+    /// out = (activation(a) * b) W^T (Shazeer 2020), where a is `gate` and b is `wide`, or both lie in `wide`, a before b.
+    func projectGated(_ activation: GateActivation, _ w: BiasedLinear, to out: UnsafeMutablePointer<Float>) {
+        let width = config.feedForward
+        let isFused = config.gate == .fused
+        products.run(rows: rows, w.weight.to(out)) { range in
+            for row in range {
+                let product = gate + row * width
+                let activated = isFused ? wide + row * 2 * width : product
+                let factor = isFused ? activated + width : wide + row * width
+                if activation == .silu {
+                    kernels.pointee.silu_gate(activated, factor, product, UInt32(width))
+                } else {
+                    kernels.pointee.gelu(activated, tables.zeros, UInt32(width))
+                    for i in 0..<width { product[i] = activated[i] * factor[i] }
+                }
+            }
+            return gate
+        }
+    }
+
     /// hidden = LayerNorm(hidden + part + bias).
-    func addAndNormalize(_ part: UnsafeMutablePointer<Float>, _ bias: VectorRef, _ norm: LayerNorm) {
+    func addAndNormalize(_ part: UnsafeMutablePointer<Float>, _ bias: VectorRef?, _ norm: LayerNorm) {
         let width = config.hidden
         pool.run(items: rows, grain: 16) { range, _ in
             for row in range {
                 let out = hidden + row * width
                 kernels.pointee.add(out, part + row * width, UInt32(width))
-                kernels.pointee.add(out, bias, UInt32(width))
-                normalize(out, norm)
+                if let bias { kernels.pointee.add(out, bias, UInt32(width)) }
+                normalize(out, norm, to: out)
             }
         }
     }
 
-    /// softmax((q + b_q) (k + b_k)^T / sqrt(head_dim)) (v + b_v) over each text.
-    func attend(_ layer: Int, _ w: Bert.Layer) {
+    /// hidden = hidden + part.
+    func add(_ part: UnsafeMutablePointer<Float>) {
+        let width = config.hidden
+        pool.run(items: rows, grain: 16) { range, _ in
+            for row in range { kernels.pointee.add(hidden + row * width, part + row * width, UInt32(width)) }
+        }
+    }
+
+    /// hidden = LayerNorm(hidden).
+    func normalize(_ norm: LayerNorm) {
+        let width = config.hidden
+        pool.run(items: rows, grain: 16) { range, _ in
+            for row in range { normalize(hidden + row * width, norm, to: hidden + row * width) }
+        }
+    }
+
+    // MARK: Attention
+
+    /// softmax((q + b_q) (k + b_k)^T / sqrt(head_dim) + relative bias) (v + b_v) over each text.
+    func attend(_ layer: Int, _ w: EncoderAttentionWeights) {
         let width = config.hidden
         let scale = 1 / Float(config.headDim).squareRoot()
         pool.run(items: rows, grain: 16) { range, _ in
             for row in range {
                 let query = q + row * width
-                kernels.pointee.add(query, w.query.bias, UInt32(width))
+                if let bias = w.query.bias { kernels.pointee.add(query, bias, UInt32(width)) }
                 for i in 0..<width { query[i] *= scale }
-                kernels.pointee.add(k + row * width, w.key.bias, UInt32(width))
-                kernels.pointee.add(v + row * width, w.value.bias, UInt32(width))
+                if let bias = w.key.bias { kernels.pointee.add(k + row * width, bias, UInt32(width)) }
+                if let bias = w.value.bias { kernels.pointee.add(v + row * width, bias, UInt32(width)) }
             }
         }
-        products.probe?.attention(layer: layer, query: q, key: k, value: v, count: rows)
-        let isExact = !w.query.weight.pointee.readsIntegers
-        let fixed = isExact ? nil : w.attentionScales
+        attend(layer, k: k, v: v, stride: width, isExact: w.isExact, scales: w.scales)
+    }
+
+    /// softmax(R q (R k)^T / sqrt(head_dim)) v over each text or a window in it, R the rotation by rotary embedding
+    /// `rotary` of the configuration; queries, keys and values of one matrix.
+    func attend(_ layer: Int, _ w: FusedAttentionWeights, rotary: Int) {
+        let (width, stride) = (config.hidden, 3 * config.hidden)
+        let scale = 1 / Float(config.headDim).squareRoot()
+        pool.run(items: rows, grain: 16) { range, _ in
+            for row in range {
+                let query = q + row * stride
+                let (cosines, sines) = tables.angles(rotary, at: places[row])
+                // Queries, and the keys that follow them.
+                kernels.pointee.rope(query, cosines, sines, UInt32(2 * config.heads), UInt32(config.headDim), 0)
+                for i in 0..<width { query[i] *= scale }
+            }
+        }
+        attend(layer, k: q + width, v: q + 2 * width, stride: stride, isExact: w.isExact, scales: w.scales)
+    }
+
+    private func attend(
+        _ layer: Int, k: UnsafeMutablePointer<Float>, v: UnsafeMutablePointer<Float>, stride: Int, isExact: Bool,
+        scales: VectorRef?
+    ) {
+        products.probe?.attention(layer: layer, query: q, key: k, value: v, count: rows, stride: stride)
+        let fixed = isExact ? nil : scales
         let heads = config.heads
+        let window = config.windows.isEmpty ? 0 : config.windows[layer]
         pool.run(items: slices.count * heads, grain: 1) { range, thread in
             for item in range {
                 let slice = slices[item / heads]
-                let start = slice.firstRow * width + item % heads * config.headDim
+                let column = item % heads * config.headDim
+                let start = slice.firstRow * stride + column
                 let view = EncoderAttention.Head(
-                    query: q + start, key: k + start, value: v + start, out: attended + start, tokens: slice.count)
+                    query: q + start, key: k + start, value: v + start, stride: stride,
+                    out: attended + slice.firstRow * config.hidden + column, tokens: slice.count, window: window,
+                    bias: tables.relativeBias(head: item % heads))
                 if let fixed {
                     attention.runFixed(view, scales: fixed, thread: thread)
                 } else {
@@ -178,58 +305,8 @@ final class EncoderStep {
         }
     }
 
-    // MARK: Results
-
-    /// Pools each text's rows, in order: `body` gets its index and embedding [embeddingLength], or nil for one that is no
-    /// numbers.
-    func pool(_ family: Bert, _ body: (Int, [Float]?) -> Void) {
-        guard let embeddings else {
-            for (index, slice) in slices.enumerated() { body(index, finished(pooled(slice))) }
-            return
-        }
-        var from = embeddings.base.assumingMemoryBound(to: Float.self)
-        var to = from + Self.rowsAtOnce * embeddingWidth
-        for (index, slice) in slices.enumerated() {
-            pooled(slice).withUnsafeBufferPointer {
-                if let base = $0.baseAddress { (from + index * config.hidden).update(from: base, count: config.hidden) }
-            }
-        }
-        for (dense, shape) in zip(family.denses, config.denses) {
-            products.run(rows: slices.count, dense.weight.to(to)) { _ in from }
-            for row in 0..<slices.count { activate(to + row * shape.outputs, dense.bias, shape) }
-            swap(&from, &to)
-        }
-        let width = config.embeddingLength
-        for index in slices.indices {
-            body(index, finished(Array(UnsafeBufferPointer(start: from + index * width, count: width))))
-        }
-    }
-
-    private func pooled(_ slice: Slice) -> [Float] {
-        let width = config.hidden
-        var sum = [Float](repeating: 0, count: width)
-        let taken = config.pooling == .cls ? 1 : slice.count
-        for row in slice.firstRow..<slice.firstRow + taken {
-            for i in 0..<width { sum[i] += hidden[row * width + i] }
-        }
-        for i in 0..<width { sum[i] /= Float(taken) }
-        return sum
-    }
-
-    private func activate(_ row: UnsafeMutablePointer<Float>, _ bias: VectorRef?, _ shape: EncoderConfig.Dense) {
-        if let bias { kernels.pointee.add(row, bias, UInt32(shape.outputs)) }
-        if shape.activation == .tanh { for i in 0..<shape.outputs { row[i] = tanh(row[i]) } }
-    }
-
-    /// The embedding with length 1 where the model wants that; nil where it is no numbers.
-    private func finished(_ embedding: [Float]) -> [Float]? {
-        guard embedding.withUnsafeBufferPointer({ DecoderStep.isSound($0) }) else { return nil }
-        guard config.normalize else { return embedding }
-        var length: Float = 0
-        for value in embedding { length += value * value }
-        let factor = 1 / max(length.squareRoot(), 1e-12)
-        return embedding.map { $0 * factor }
-    }
+    /// Zeros, as many as the widest row has values.
+    var zeros: VectorRef { tables.zeros }
 
     /// Whether all rows are numbers.
     func isSound() -> Bool { DecoderStep.isSound(UnsafeBufferPointer(start: hidden, count: rows * config.hidden)) }

@@ -19,7 +19,7 @@ public final class LayerWalk {
     }
 
     private enum Kind {
-        case encoder(EncoderModel, [ArraySlice<[Int32]>])
+        case encoder(EncoderModel, [ArraySlice<EncoderText>])
         case decoder(DecoderModel, [[Int32]])
     }
 
@@ -43,6 +43,7 @@ public final class LayerWalk {
         guard !texts.isEmpty else { throw EngineError("there is no text to calibrate with") }
         switch model {
         case let model as EncoderModel:
+            let texts = texts.map { EncoderText($0) }
             try texts.forEach(model.check)
             kind = .encoder(model, model.pieces(texts))
         case let model as DecoderModel:
@@ -140,7 +141,7 @@ public final class LayerWalk {
             for (index, piece) in pieces.enumerated() {
                 try model.begin(piece)
                 try run(index)
-                try after(index, model.step.hidden, piece.reduce(0) { $0 + $1.count } * model.config.hidden)
+                try after(index, model.step.hidden, model.step.rows * model.config.hidden)
             }
         case .decoder(let model, let pieces):
             for (index, tokens) in pieces.enumerated() {
@@ -170,9 +171,25 @@ private final class Probe: ActivationProbe {
     }
 
     func attention(
-        layer: Int, query: UnsafePointer<Float>, key: UnsafePointer<Float>, value: UnsafePointer<Float>, count: Int
+        layer: Int, query: UnsafePointer<Float>, key: UnsafePointer<Float>, value: UnsafePointer<Float>, count: Int,
+        stride: Int
     ) {
         let width = (model as? EncoderModel)?.config.hidden ?? 0
-        onAttention(.init(layer: layer, query: query, key: key, value: value, count: count, width: width))
+        func hear(_ query: UnsafePointer<Float>, _ key: UnsafePointer<Float>, _ value: UnsafePointer<Float>) {
+            onAttention(.init(layer: layer, query: query, key: key, value: value, count: count, width: width))
+        }
+        guard stride != width else { return hear(query, key, value) }
+        let dense = [query, key, value].map { rows in
+            (0..<count * width).map { rows[$0 / width * stride + $0 % width] }
+        }
+        dense[0].withUnsafeBufferPointer { query in
+            dense[1].withUnsafeBufferPointer { key in
+                dense[2].withUnsafeBufferPointer { value in
+                    guard let query = query.baseAddress, let key = key.baseAddress, let value = value.baseAddress
+                    else { return }
+                    hear(query, key, value)
+                }
+            }
+        }
     }
 }

@@ -4,9 +4,10 @@ import CKernels
 protocol ActivationProbe: AnyObject {
     /// The input rows [count][k] of a product with some weights, before they are quantized.
     func input(_ rows: UnsafePointer<Float>, count: Int, k: Int, of weights: [LinearRef])
-    /// Queries (scaled), keys and values [count][width] of an encoder's attention in a layer.
+    /// Queries (scaled), keys and values of an encoder's attention in a layer: `count` rows, `stride` from row to row.
     func attention(
-        layer: Int, query: UnsafePointer<Float>, key: UnsafePointer<Float>, value: UnsafePointer<Float>, count: Int)
+        layer: Int, query: UnsafePointer<Float>, key: UnsafePointer<Float>, value: UnsafePointer<Float>, count: Int,
+        stride: Int)
 }
 
 /// The matrix products of a step: packs the rows of an input once for all weights that read it, then fans the tiles of
@@ -19,15 +20,22 @@ final class MatrixProducts {
     private let activations = ActivationBuffer()
     /// Set while a model is calibrated.
     var probe: (any ActivationProbe)?
+    /// Fewer rows are multiplied as so many, whatever lies behind them; their buffers hold as many.
+    private let leastRows: Int
 
-    init(kernels: Kernels, pool: WorkerPool) {
+    /// Kernels sum up in another order for the rows of one row block or less. From this many on, a row has the same bits
+    /// however many there are.
+    static let steadyRows = Int(EBB_ROW_BLOCK) + 1
+
+    init(kernels: Kernels, pool: WorkerPool, leastRows: Int = 1) {
         self.kernels = kernels.table
         self.pool = pool
+        self.leastRows = leastRows
     }
 
     /// Makes sure that ``run`` has memory for `rows` rows of at most `widest` values.
     func admit(rows: Int, widest: Int, block: Int) throws {
-        try activations.shape(rows: max(rows, 1), k: widest, block: block)
+        try activations.shape(rows: max(rows, leastRows), k: widest, block: block)
     }
 
     var regions: [MemoryRegion] { activations.regions }
@@ -48,7 +56,7 @@ final class MatrixProducts {
         if let b { forms.add(b.weight, hasPairs) }
         if let c { forms.add(c.weight, hasPairs) }
         let k = Int(a.weight.pointee.mapped.k)
-        pack(rows: rows, k: k, forms, block: block, source)
+        pack(rows: max(rows, leastRows), k: k, forms, block: block, source)
         if let probe { probe.input(source(0..<0), count: rows, k: k, of: [a, b, c].compactMap { $0?.weight }) }
         multiply(a, b, c)
     }

@@ -58,7 +58,12 @@ public struct ModeProbe {
                 try compare(wide, low, one, layer)
             }
         }
-        if model is EncoderModel { costs.loss = Self.distance(wide.embeddings(), low.embeddings()) }
+        if let model = model as? EncoderModel {
+            // One score has no angle; of rows with independent errors 1 - cosine would be half of their squares.
+            costs.loss =
+                model.config.isReranker
+                ? costs.gains.reduce(0, +) / 2 : Self.distance(wide.embeddings(), low.embeddings())
+        }
         costs.prefillRatio = Self.ratio(seconds.lowMany, seconds.wideMany)
         costs.decodeRatio = Self.ratio(seconds.lowOne, seconds.wideOne)
     }

@@ -119,7 +119,7 @@ public struct EncoderSpeedTest: Sendable {
             let start = ContinuousClock.now
             var done = 0
             repeat {
-                _ = try model.embed(texts)
+                _ = try model.runEach(texts.map { EncoderText($0) })
                 done += batch
             } while (ContinuousClock.now - start).seconds < seconds
             if repetition > 0 { result.rates.append(Double(done) / (ContinuousClock.now - start).seconds) }

@@ -18,11 +18,16 @@ public struct GGUFSource: ModelSource {
     public var tensors: [SourceTensor] {
         file.tensors.map { tensor in
             let encoding = (try? GGMLBlocks.encoding(for: tensor.type)) ?? .f32
-            let isVector = tensor.dimensions.count == 1
+            let isVector = Self.isVector(tensor)
             return SourceTensor(
                 name: tensor.name, isVector: isVector, n: isVector ? tensor.k : tensor.n, k: isVector ? 1 : tensor.k,
                 encoding: isVector ? .f32 : encoding)
         }
+    }
+
+    /// A matrix of one row is written as a vector; a classifier of one score is such.
+    private static func isVector(_ tensor: GGUFTensor) -> Bool {
+        tensor.dimensions.count == 1 && tensor.name != "cls.output.weight"
     }
 
     public func encodedMetadata(except: Set<String>) throws -> MetadataEncoder {

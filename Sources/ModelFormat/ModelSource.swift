@@ -153,7 +153,9 @@ public enum ModelSources {
     public static func open(_ path: String) throws -> any ModelSource {
         var info = stat()
         guard stat(path, &info) == 0 else { throw FormatError.system("cannot open \(path)") }
-        if info.st_mode & S_IFMT == S_IFDIR { return try HuggingFaceFolder(path: path) }
+        if info.st_mode & S_IFMT == S_IFDIR {
+            return try HuggingFaceFolder(path: path)
+        }
         if path.hasSuffix(".safetensors") {
             throw FormatError("\(path): name the folder that holds it, with its config.json and tokenizer.json")
         }

@@ -26,6 +26,14 @@ struct EnvelopeOutlineTests {
         #expect(try outline(EbbEnvelope(id: 1, .render(render))).messages == 300)
     }
 
+    @Test("Documents to rank are counted like texts to embed")
+    func documents() throws {
+        var rerank = EbbRerank()
+        (rerank.query, rerank.documents) = ("q", [String](repeating: "d", count: 300))
+        #expect(try outline(EbbEnvelope(id: 1, .rerank(rerank))).texts == 300)
+        #expect(try outline(EbbEnvelope(id: 1, .reranked(EbbReranked()))).hasAnswer)
+    }
+
     @Test("A frame that says its request twice, or a request its conversation, is known by it")
     func repeated() throws {
         func bytes(_ envelope: EbbEnvelope) throws -> [UInt8] { try envelope.serializedBytes() }

@@ -207,11 +207,10 @@ struct FolderTests {
                 "normalizers[0]: type is \"ByteLevel\""
             ),
             (["pre_tokenizer"], ["type": "UnicodeScripts"], "UnicodeScripts"),
-            (["post_processor"], ["type": "RobertaProcessing"], "RobertaProcessing"),
+            (["post_processor"], ["type": "Special"], "Special"),
             (["post_processor"], ["type": "TemplateProcessing", "single": [], "pair": []], "post_processor: single"),
             (["post_processor"], NSNull(), "post_processor"), (["truncation"], ["direction": "Left"], "direction"),
             (["added_tokens"], added("single_word", true), "added_tokens[0]: single_word"),
-            (["added_tokens"], added("normalized", true), "added_tokens[0]: normalized"),
             (["added_tokens"], added("special", false), "added_tokens[0]: special"),
             (["added_tokens"], [["id": 99, "content": "x"]], "added_tokens[0]: id"), (["extra"], 1, "extra"),
         ]

@@ -86,4 +86,48 @@ struct EmbedTests {
             #expect(try await ebb.embed("tiny", texts: ["hello"]).count == 1)
         }
     }
+
+    @Test("Embeddings are cut to the wanted values and have length 1 again; more than there are is refused")
+    func dimensions() async throws {
+        let folder = try models()
+        try await RunningService.with(models: folder.path) { service in
+            let ebb = try await service.client()
+            let whole = try await ebb.embed("tiny", texts: ["a b", "c"])
+            #expect(try await ebb.embed("tiny", texts: ["a b", "c"], dimensions: 32) == whole)
+            let cut = try await ebb.embed("tiny", texts: ["a b", "c"], dimensions: 5)
+            for (cut, whole) in zip(cut, whole) {
+                let first = whole.prefix(5)
+                let length = first.reduce(0) { $0 + $1 * $1 }.squareRoot()
+                #expect(cut.count == 5 && zip(cut, first).allSatisfy { abs($0 - $1 / length) < 1e-6 })
+            }
+            let error = await #expect(throws: ClientError.self) {
+                try await ebb.embed("tiny", texts: ["a"], dimensions: 33)
+            }
+            #expect(error?.kind == .refused(.badRequest) && error?.description.contains("32") == true)
+        }
+    }
+
+    @Test("A prompt of the model stands before each text: the one that is named, the model's own, or none")
+    func prompts() async throws {
+        var bert = TinyBert()
+        bert.files["config_sentence_transformers.json"] =
+            ["prompts": ["query": "a b ", "passage": ""], "default_prompt_name": "query"] as [String: Any]
+        let folder = try bert.folder()
+        try ModelImport(try ModelSources.open(folder.path)).write(to: folder.file("tiny.ebb"))
+        try await RunningService.with(models: folder.path) { service in
+            let ebb = try await service.client()
+            func found(_ text: String, _ prompt: String?) async throws -> [Float] {
+                try await ebb.embed("tiny", texts: [text], prompt: prompt)[0]
+            }
+            let plain = try await found("c", "")
+            #expect(try await found("c", "passage") == plain)
+            let prompted = try await found("a b c", "")
+            #expect(prompted != plain)
+            #expect(try await found("c", "query") == prompted)
+            #expect(try await found("c", nil) == prompted)
+            let error = await #expect(throws: ClientError.self) { try await found("c", "document") }
+            #expect(error?.kind == .refused(.badRequest))
+            #expect(error?.description.contains("passage, query") == true)
+        }
+    }
 }

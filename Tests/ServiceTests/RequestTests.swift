@@ -134,11 +134,14 @@ struct RequestTests {
             (prompt.model, prompt.prompt) = ("tiny", long)
             var embed = EbbEmbed()
             (embed.model, embed.texts) = ("tiny", ["a", long])
+            var rerank = EbbRerank()
+            (rerank.model, rerank.query, rerank.documents) = ("tiny", String(long.dropFirst()), ["a"])
             var detokenize = EbbDetokenize()
             (detokenize.model, detokenize.ids) = ("tiny", [Int32](repeating: 1, count: 251))
             let parts = [(role: String, content: String, more: String)](repeating: ("user", "aaaa", ""), count: 20)
             for body: EbbEnvelope.OneOf_Body in [
-                tokenize(long), .generate(prompt), .embed(embed), .detokenize(detokenize), .generate(chat(parts)),
+                tokenize(long), .generate(prompt), .embed(embed), .rerank(rerank), .detokenize(detokenize),
+                .generate(chat(parts)),
             ] {
                 let refusal = failure(try await answer(service, body))
                 #expect(refusal?.code == .badRequest && refusal?.message.contains("1000") == true)

@@ -9,12 +9,19 @@ public enum RealModel: String, Sendable {
     case gemma3 = "gemma3"
     /// A Hugging Face folder.
     case minilm = "minilm"
+    /// A Hugging Face folder, for `make test-large`.
+    case mpnet = "mpnet"
+
+    /// Whether tests run that need models of many hundred MB.
+    public static var testsLarge: Bool { ProcessInfo.processInfo.environment["EBB_TEST_LARGE"] != nil }
+
+    private var isFolder: Bool { self == .minilm || self == .mpnet }
 
     /// The GGUF, or the folder, in the cache.
     /// - Throws: where it has not been fetched.
     public var path: String {
         get throws {
-            let path = "\(FetchedFiles.cache)/models/\(rawValue)\(self == .minilm ? "" : ".gguf")"
+            let path = "\(FetchedFiles.cache)/models/\(rawValue)\(isFolder ? "" : ".gguf")"
             guard FileManager.default.fileExists(atPath: path) else {
                 throw FormatError("\(path) is missing: `make test` fetches it (scripts/fetch-model \(rawValue))")
             }

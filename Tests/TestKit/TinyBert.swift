@@ -49,6 +49,18 @@ public struct TinyBert {
         ]
     }
 
+    /// Makes it a reranker: a pooler, and a classifier of one score.
+    public mutating func becomeReranker() {
+        var random = TestRandom(seed: 23)
+        for (name, shape) in [
+            ("pooler.dense.weight", [hidden, hidden]), ("pooler.dense.bias", [hidden]),
+            ("classifier.weight", [1, hidden]), ("classifier.bias", [1]),
+        ] {
+            weights.append((name, shape, random.floats(shape.reduce(1, *)).map { $0 * 0.4 }))
+        }
+        config["architectures"] = ["BertForSequenceClassification"]
+    }
+
     /// The bytes of model.safetensors.
     public func safetensors() throws -> [UInt8] { try Self.safetensors(weights) }
 

@@ -461,6 +461,14 @@ public nonisolated struct EbbEnvelope: Sendable {
     set {body = .render(newValue)}
   }
 
+  public var rerank: EbbRerank {
+    get {
+      if case .rerank(let v)? = body {return v}
+      return EbbRerank()
+    }
+    set {body = .rerank(newValue)}
+  }
+
   /// Daemon to client.
   public var welcome: EbbWelcome {
     get {
@@ -566,6 +574,14 @@ public nonisolated struct EbbEnvelope: Sendable {
     set {body = .rendered(newValue)}
   }
 
+  public var reranked: EbbReranked {
+    get {
+      if case .reranked(let v)? = body {return v}
+      return EbbReranked()
+    }
+    set {body = .reranked(newValue)}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -586,6 +602,7 @@ public nonisolated struct EbbEnvelope: Sendable {
     case setPressure(EbbSetPressure)
     case subscribe(EbbSubscribe)
     case render(EbbRender)
+    case rerank(EbbRerank)
     /// Daemon to client.
     case welcome(EbbWelcome)
     case pong(EbbPong)
@@ -600,6 +617,7 @@ public nonisolated struct EbbEnvelope: Sendable {
     case embeddings(EbbEmbeddings)
     case event(EbbEvent)
     case rendered(EbbRendered)
+    case reranked(EbbReranked)
 
   }
 
@@ -1015,9 +1033,26 @@ public nonisolated struct EbbEmbed: Sendable {
   /// As in Generate.
   public var deadlineMs: UInt32 = 0
 
+  /// How many values of each embedding are wanted, from the first on, brought to length 1 again where the model's embeddings
+  /// have that; 0 for all.
+  public var dimensions: UInt32 = 0
+
+  /// Which of the model's prompts stands before each text, by its name; an empty name for none. Unset: the model's default,
+  /// where it has one.
+  public var prompt: String {
+    get {_prompt ?? String()}
+    set {_prompt = newValue}
+  }
+  /// Returns true if `prompt` has been explicitly set.
+  public var hasPrompt: Bool {self._prompt != nil}
+  /// Clears the value of `prompt`. Subsequent reads from it will return its default value.
+  public mutating func clearPrompt() {self._prompt = nil}
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
+
+  fileprivate var _prompt: String? = nil
 }
 
 public nonisolated struct EbbEmbeddings: Sendable {
@@ -1040,6 +1075,43 @@ public nonisolated struct EbbEmbeddings: Sendable {
 
     public init() {}
   }
+
+  public init() {}
+}
+
+/// Answered by Reranked: how well each document answers the query, by a model that has learned to tell. Documents that are too
+/// long for the model are cut.
+public nonisolated struct EbbRerank: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  public var model: String = String()
+
+  public var query: String = String()
+
+  /// At most 256.
+  public var documents: [String] = []
+
+  public var priority: EbbPriority = .normal
+
+  /// As in Generate.
+  public var deadlineMs: UInt32 = 0
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+}
+
+public nonisolated struct EbbReranked: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// In the order of the documents; the larger, the better. They are logits: only their order and differences mean something.
+  public var scores: [Float] = []
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
 }
@@ -1863,7 +1935,7 @@ nonisolated extension EbbLevel: SwiftProtobuf._ProtoNameProviding {
 
 nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Envelope"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}hello\0\u{1}ping\0\u{1}cancel\0\u{1}generate\0\u{1}tokenize\0\u{1}detokenize\0\u{3}list_models\0\u{1}load\0\u{1}unload\0\u{3}set_mode\0\u{3}get_status\0\u{1}embed\0\u{3}set_preference\0\u{3}set_pressure\0\u{1}subscribe\0\u{1}render\0\u{2}/welcome\0\u{1}pong\0\u{1}failure\0\u{1}delta\0\u{1}finished\0\u{1}tokens\0\u{1}text\0\u{1}models\0\u{1}done\0\u{1}status\0\u{1}embeddings\0\u{1}event\0\u{1}rendered\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}hello\0\u{1}ping\0\u{1}cancel\0\u{1}generate\0\u{1}tokenize\0\u{1}detokenize\0\u{3}list_models\0\u{1}load\0\u{1}unload\0\u{3}set_mode\0\u{3}get_status\0\u{1}embed\0\u{3}set_preference\0\u{3}set_pressure\0\u{1}subscribe\0\u{1}render\0\u{1}rerank\0\u{2}.welcome\0\u{1}pong\0\u{1}failure\0\u{1}delta\0\u{1}finished\0\u{1}tokens\0\u{1}text\0\u{1}models\0\u{1}done\0\u{1}status\0\u{1}embeddings\0\u{1}event\0\u{1}rendered\0\u{1}reranked\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2080,6 +2152,19 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
           self.body = .render(v)
         }
       }()
+      case 18: try {
+        var v: EbbRerank?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .rerank(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .rerank(v)
+        }
+      }()
       case 64: try {
         var v: EbbWelcome?
         var hadOneofValue = false
@@ -2249,6 +2334,19 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
           self.body = .rendered(v)
         }
       }()
+      case 77: try {
+        var v: EbbReranked?
+        var hadOneofValue = false
+        if let current = self.body {
+          hadOneofValue = true
+          if case .reranked(let m) = current {v = m}
+        }
+        try decoder.decodeSingularMessageField(value: &v)
+        if let v = v {
+          if hadOneofValue {try decoder.handleConflictingOneOf()}
+          self.body = .reranked(v)
+        }
+      }()
       default: break
       }
     }
@@ -2327,6 +2425,10 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
       guard case .render(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 17)
     }()
+    case .rerank?: try {
+      guard case .rerank(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 18)
+    }()
     case .welcome?: try {
       guard case .welcome(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 64)
@@ -2378,6 +2480,10 @@ nonisolated extension EbbEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Message
     case .rendered?: try {
       guard case .rendered(let v)? = self.body else { preconditionFailure() }
       try visitor.visitSingularMessageField(value: v, fieldNumber: 76)
+    }()
+    case .reranked?: try {
+      guard case .reranked(let v)? = self.body else { preconditionFailure() }
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 77)
     }()
     case nil: break
     }
@@ -3071,7 +3177,7 @@ nonisolated extension EbbSampling: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension EbbEmbed: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Embed"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}texts\0\u{1}priority\0\u{3}deadline_ms\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}texts\0\u{1}priority\0\u{3}deadline_ms\0\u{1}dimensions\0\u{1}prompt\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3083,12 +3189,18 @@ nonisolated extension EbbEmbed: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       case 2: try { try decoder.decodeRepeatedStringField(value: &self.texts) }()
       case 3: try { try decoder.decodeSingularEnumField(value: &self.priority) }()
       case 4: try { try decoder.decodeSingularUInt32Field(value: &self.deadlineMs) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.dimensions) }()
+      case 6: try { try decoder.decodeSingularStringField(value: &self._prompt) }()
       default: break
       }
     }
   }
 
   public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if !self.model.isEmpty {
       try visitor.visitSingularStringField(value: self.model, fieldNumber: 1)
     }
@@ -3101,6 +3213,12 @@ nonisolated extension EbbEmbed: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if self.deadlineMs != 0 {
       try visitor.visitSingularUInt32Field(value: self.deadlineMs, fieldNumber: 4)
     }
+    if self.dimensions != 0 {
+      try visitor.visitSingularUInt32Field(value: self.dimensions, fieldNumber: 5)
+    }
+    try { if let v = self._prompt {
+      try visitor.visitSingularStringField(value: v, fieldNumber: 6)
+    } }()
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3109,6 +3227,8 @@ nonisolated extension EbbEmbed: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if lhs.texts != rhs.texts {return false}
     if lhs.priority != rhs.priority {return false}
     if lhs.deadlineMs != rhs.deadlineMs {return false}
+    if lhs.dimensions != rhs.dimensions {return false}
+    if lhs._prompt != rhs._prompt {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3169,6 +3289,86 @@ nonisolated extension EbbEmbeddings.Vector: SwiftProtobuf.Message, SwiftProtobuf
 
   public static func ==(lhs: EbbEmbeddings.Vector, rhs: EbbEmbeddings.Vector) -> Bool {
     if lhs.values != rhs.values {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbRerank: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Rerank"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}query\0\u{1}documents\0\u{1}priority\0\u{3}deadline_ms\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.model) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.query) }()
+      case 3: try { try decoder.decodeRepeatedStringField(value: &self.documents) }()
+      case 4: try { try decoder.decodeSingularEnumField(value: &self.priority) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.deadlineMs) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.model.isEmpty {
+      try visitor.visitSingularStringField(value: self.model, fieldNumber: 1)
+    }
+    if !self.query.isEmpty {
+      try visitor.visitSingularStringField(value: self.query, fieldNumber: 2)
+    }
+    if !self.documents.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.documents, fieldNumber: 3)
+    }
+    if self.priority != .normal {
+      try visitor.visitSingularEnumField(value: self.priority, fieldNumber: 4)
+    }
+    if self.deadlineMs != 0 {
+      try visitor.visitSingularUInt32Field(value: self.deadlineMs, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbRerank, rhs: EbbRerank) -> Bool {
+    if lhs.model != rhs.model {return false}
+    if lhs.query != rhs.query {return false}
+    if lhs.documents != rhs.documents {return false}
+    if lhs.priority != rhs.priority {return false}
+    if lhs.deadlineMs != rhs.deadlineMs {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbReranked: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Reranked"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}scores\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedFloatField(value: &self.scores) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.scores.isEmpty {
+      try visitor.visitPackedFloatField(value: self.scores, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbReranked, rhs: EbbReranked) -> Bool {
+    if lhs.scores != rhs.scores {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

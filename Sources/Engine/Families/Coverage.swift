@@ -15,8 +15,9 @@ struct Coverage {
             let (space, name) = (String(key[..<dot]), String(key[key.index(after: dot)...]))
             if space == architecture {
                 try check(key, name, keys)
-            } else if let known = KnownKeys.general(space, tokenizer: metadata.string("tokenizer.ggml.model")),
-                !isDescription(space, name, known)
+            } else if let known = KnownKeys.general(
+                space, tokenizer: metadata.string("tokenizer.ggml.model"),
+                isEncoder: ModelFamilies.encoderFamily(metadata) != nil), !isDescription(space, name, known)
             {
                 try check(key, name, known)
             }

@@ -54,7 +54,7 @@ extension DecoderFamily {
     var logitSoftcap: Float { 0 }
 }
 
-/// The families that this engine knows: the decoders, and ``Bert``.
+/// The families that this engine knows: the decoders, and the encoders (``EncoderFamily``).
 public enum ModelFamilies {
     static let all: [any DecoderFamily.Type] = [
         Llama.self, Qwen2.self, Qwen3.self, Qwen3Moe.self, Olmo2.self, Olmoe.self, Gemma2.self, Gemma3.self, Phi3.self,
@@ -64,7 +64,7 @@ public enum ModelFamilies {
     static func family(_ description: some ModelDescription) throws -> any DecoderFamily.Type {
         let name = description.metadata.string("general.architecture") ?? "none"
         guard let family = all.first(where: { $0.architecture == name }) else {
-            let known = (all.map { $0.architecture } + [Bert.architecture]).joined(separator: ", ")
+            let known = (all.map { $0.architecture } + encoders.map { $0.architecture }).joined(separator: ", ")
             throw FormatError(
                 "\(description.path): the architecture \"\(name)\" is not supported (supported: \(known))")
         }
@@ -77,15 +77,10 @@ public enum ModelFamilies {
         return try loader.covered(type.architecture, type.keys) { try type.init(loader) }
     }
 
-    /// The encoder, with everything in the file used.
-    static func encoder(_ loader: WeightLoader) throws -> Bert {
-        try loader.covered(Bert.architecture, Bert.keys) { try Bert(loader) }
-    }
-
     /// Checks that a file holds a model that this engine can run, before it is imported.
     /// - Throws: ``FormatError`` or `TextError` with the reason.
     public static func check(_ description: some ModelDescription) throws {
-        if description.metadata.string("general.architecture") == Bert.architecture {
+        if encoderFamily(description.metadata) != nil {
             _ = try encoder(WeightLoader(checking: description))
         } else {
             _ = try decoder(WeightLoader(checking: description), of: description)

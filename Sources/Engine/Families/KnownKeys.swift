@@ -44,9 +44,12 @@ struct KnownKeys {
         ])
 
     /// These and more.
-    func adding(used: Set<String> = [], neutral: [String: [Float]] = [:]) -> KnownKeys {
+    func adding(
+        used: Set<String> = [], harmless: Set<String> = [], neutral: [String: [Float]] = [:]
+    ) -> KnownKeys {
         var all = self
         all.used.formUnion(used)
+        all.harmless.formUnion(harmless)
         all.neutral.merge(neutral) { _, new in new }
         return all
     }
@@ -79,9 +82,11 @@ struct KnownKeys {
     ]
 
     /// The keys of a namespace; those of `tokenizer` that one kind of tokenizer reads are known with that kind alone.
-    static func general(_ space: String, tokenizer model: String?) -> KnownKeys? {
-        guard space == "tokenizer", let own = model.flatMap({ ofTokenizers[$0] }) else { return general[space] }
-        return general[space]?.adding(used: own)
+    /// So are those that only pairs of texts need, with encoders.
+    static func general(_ space: String, tokenizer model: String?, isEncoder: Bool) -> KnownKeys? {
+        guard space == "tokenizer" else { return general[space] }
+        let own = model.flatMap { ofTokenizers[$0] } ?? []
+        return general[space]?.adding(used: isEncoder ? own.union(["ggml.add_sep_token"]) : own)
     }
 
     private static let ofTokenizers: [String: Set<String>] = [

@@ -1,126 +1,80 @@
-import Foundation
+/// The config.json and the tensors of BERT, and of RoBERTa and XLM-R, which are BERTs to GGUF.
+struct BertFolder: EncoderFolderFamily {
+    static let modelTypes = ["bert", "roberta", "xlm-roberta", "camembert"]
+    static let architecture = "bert"
+    static let prefixes = ["bert.", "roberta."]
+    static let known = KnownJSON.encoder(
+        used: [
+            "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+            "max_position_embeddings", "vocab_size", "type_vocab_size", "layer_norm_eps", "pad_token_id",
+        ], neutral: ["hidden_act": [.null, .text("gelu")], "auto_map": [.null, .empty]])
 
-/// BERT as an encoder of sentences, with what sentence-transformers puts beside it (``SentenceModules``).
-enum BertFolder {
-    static func contents(_ path: String) throws -> FolderContents {
-        let modules = try SentenceModules(folder: path)
-        let folder = modules.transformerFolder
-        let file = try FolderFile(folder, "config.json")
-        let config = FolderSettings(file.path, try file.members())
-        let type = try config.text("model_type") ?? "none"
-        guard type == "bert" else { throw unsupported(path, type) }
-        var metadata = FolderMetadata(architecture: "bert")
-        metadata["general.name"] = .text(String(path.split(separator: "/").last ?? "bert"))
-        let layers = try describe(config, &metadata)
-        let tokenizer = try TokenizerJSON.open(folder: folder)
-        let size = try config.required("vocab_size")
-        guard tokenizer.count == size else {
-            throw FormatError("\(path): tokenizer.json has \(tokenizer.count) tokens, config.json says \(size)")
+    private struct Config: Decodable {
+        var model_type: String
+        var hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: Int
+        var max_position_embeddings, vocab_size: Int
+        var layer_norm_eps: Double?
+        var pad_token_id: Int?
+    }
+
+    private let config: Config
+    /// RoBERTa's positions follow that of the padding token.
+    private let firstPosition: Int
+
+    init(_ file: FolderFile) throws {
+        config = try file.decode(Config.self)
+        firstPosition = config.model_type == "bert" ? 0 : (config.pad_token_id ?? 1) + 1
+        guard firstPosition >= 0, config.max_position_embeddings > firstPosition else {
+            throw FormatError(
+                "\(file.path): of \(config.max_position_embeddings) positions none is left after the \(firstPosition) before the first"
+            )
         }
-        try config.finish()
-        let positions = try config.required("max_position_embeddings")
-        metadata[".max_tokens"] = .count(
-            UInt32(clamping: min(modules.maxTokens ?? tokenizer.maxTokens ?? positions, positions)))
-        metadata[".pooling_type"] = .count(modules.pooling.rawValue)
-        metadata[".normalize"] = .flag(modules.normalizes)
-        let weights = try FolderWeights(folder: folder)
-        var contents = FolderContents(
-            tensors: try encoder(layers, weights), metadata: metadata, tokenizer: tokenizer, ends: tokenizer.ends,
-            byteCount: weights.byteCount)
-        try addDenses(modules, &contents)
-        try modules.demandWidths(from: config.required("hidden_size"))
-        return contents
     }
 
-    /// An embedding model of another kind, or a decoder with what only embedding models have.
-    private static func unsupported(_ path: String, _ type: String) -> FormatError {
-        guard type != "none" else { return HuggingFaceFolder.unsupported(path, type) }
-        return FormatError(
-            "\(path): modules.json makes an embedding model of it, and only those of the model type bert are supported, "
-                + "not \"\(type.prefix(80))\"")
-    }
+    var layers: Int { config.num_hidden_layers }
+    var hidden: Int { config.hidden_size }
+    var heads: Int { config.num_attention_heads }
+    var feedForward: Int { config.intermediate_size }
+    var positions: Int { config.max_position_embeddings - firstPosition }
+    var vocabulary: Int { config.vocab_size }
+    var epsilon: Double { config.layer_norm_eps ?? (firstPosition == 0 ? 1e-12 : 1e-5) }
 
-    // MARK: Settings
-
-    private static func describe(_ config: FolderSettings, _ metadata: inout FolderMetadata) throws -> Int {
-        let layers = try config.required("num_hidden_layers", limit: 1024)
-        for (key, name) in [
-            ("embedding_length", "hidden_size"), ("attention.head_count", "num_attention_heads"),
-            ("feed_forward_length", "intermediate_size"), ("context_length", "max_position_embeddings"),
-        ] {
-            metadata[".\(key)"] = .count(UInt32(try config.required(name)))
-        }
-        metadata[".block_count"] = .count(UInt32(layers))
-        metadata[".attention.layer_norm_epsilon"] = .number(Float(try config.number("layer_norm_eps") ?? 1e-12))
-        _ = try config.count("type_vocab_size")
-        config.allow(FolderSettings.harmless)
-        config.allow([
-            // The tokenizer says them.
-            "bos_token_id", "eos_token_id",
-            // Heads after the encoder, which embeddings do not pass.
-            "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
-            "pooler_size_per_head", "pooler_type", "tie_word_embeddings", "tie_encoder_decoder",
-        ])
-        config.demand(FolderSettings.neutral)
-        config.demand([
-            "hidden_act": [.text("gelu")], "position_embedding_type": [.text("absolute")], "quantization_config": [],
-        ])
-        return layers
-    }
-
-    // MARK: Tensors
-
-    /// The names of GGUF (left) and of Hugging Face's BertModel (right).
-    private static let fixedNames = [
-        ("token_embd.weight", "embeddings.word_embeddings.weight"),
-        ("position_embd.weight", "embeddings.position_embeddings.weight"),
-        ("token_types.weight", "embeddings.token_type_embeddings.weight"),
-        ("token_embd_norm.weight", "embeddings.LayerNorm.weight"),
-        ("token_embd_norm.bias", "embeddings.LayerNorm.bias"),
-    ]
-    private static let layerNames = [
-        ("attn_q", "attention.self.query"), ("attn_k", "attention.self.key"), ("attn_v", "attention.self.value"),
-        ("attn_output", "attention.output.dense"), ("attn_output_norm", "attention.output.LayerNorm"),
-        ("ffn_up", "intermediate.dense"), ("ffn_down", "output.dense"), ("layer_output_norm", "output.LayerNorm"),
-    ]
-
-    private static func encoder(_ layers: Int, _ weights: FolderWeights) throws -> [FolderTensor] {
-        var names = fixedNames
+    var tensors: [EncoderTensor] {
+        var all = [
+            EncoderTensor.weight("token_embd", "embeddings.word_embeddings"),
+            EncoderTensor(
+                ours: "position_embd.weight", theirs: "embeddings.position_embeddings.weight", firstRow: firstPosition),
+            .weight("token_types", "embeddings.token_type_embeddings"),
+        ]
+        all += EncoderTensor.pair("token_embd_norm", "embeddings.LayerNorm")
         for layer in 0..<layers {
-            for (ours, theirs) in layerNames {
-                for part in ["weight", "bias"] {
-                    names.append(("blk.\(layer).\(ours).\(part)", "encoder.layer.\(layer).\(theirs).\(part)"))
-                }
+            for (ours, theirs) in [
+                ("attn_q", "attention.self.query"), ("attn_k", "attention.self.key"),
+                ("attn_v", "attention.self.value"), ("attn_output", "attention.output.dense"),
+                ("attn_output_norm", "attention.output.LayerNorm"), ("ffn_up", "intermediate.dense"),
+                ("ffn_down", "output.dense"), ("layer_output_norm", "output.LayerNorm"),
+            ] {
+                all += EncoderTensor.pair("blk.\(layer).\(ours)", "encoder.layer.\(layer).\(theirs)")
             }
         }
-        let checkpoint = CheckpointTensors(weights, spellings: spellings)
-        let tensors = try names.map { try FolderTensor($0, [try checkpoint.floats($1)]) }
-        try checkpoint.finish("bert", harmless: isHarmless)
-        return tensors
+        return all
     }
 
-    /// Under which names a tensor may be stored: as a part of a larger model, and as TensorFlow called the norms.
-    private static func spellings(_ name: String) -> [String] {
-        let old = name.replacingOccurrences(of: "LayerNorm.weight", with: "LayerNorm.gamma")
-            .replacingOccurrences(of: "LayerNorm.bias", with: "LayerNorm.beta")
-        return [name, "bert." + name, old, "bert." + old]
+    /// BERT's pooler comes before its classifier; RoBERTa's has a layer of its own.
+    var head: [EncoderTensor] {
+        firstPosition == 0
+            ? EncoderTensor.pair("cls", "pooler.dense") + EncoderTensor.pair("cls.output", "classifier")
+            : EncoderTensor.pair("cls", "classifier.dense") + EncoderTensor.pair("cls.output", "classifier.out_proj")
     }
 
-    /// Tensors that embeddings do not need, without `bert.`: a buffer of 0, 1, 2, …, the pooler that BertModel has for
-    /// classifiers, and the heads of pre-training.
-    private static func isHarmless(_ name: String) -> Bool {
-        let name = name.hasPrefix("bert.") ? String(name.dropFirst(5)) : name
-        return name == "embeddings.position_ids" || name.hasPrefix("pooler.dense.") || name.hasPrefix("cls.")
+    /// A buffer of 0, 1, 2, …, the pooler of models that classify nothing, and the heads of pre-training.
+    func isHarmless(_ name: String) -> Bool {
+        name == "embeddings.position_ids"
+            || ["pooler.dense.", "cls.", "lm_head."].contains { name.hasPrefix($0) }
     }
 
-    private static func addDenses(_ modules: SentenceModules, _ contents: inout FolderContents) throws {
-        for (index, dense) in modules.denses.enumerated() {
-            let weights = try FolderWeights(folder: dense.folder)
-            contents.byteCount += weights.byteCount
-            contents.tensors += try dense.tensors(index, weights)
-        }
-        if !modules.denses.isEmpty {
-            contents.metadata[".dense.activations"] = .texts(modules.denses.map(\.activation.rawValue))
-        }
+    func describe(_ metadata: inout FolderMetadata) {
+        // `<s> a </s></s> b </s>`.
+        if firstPosition != 0 { metadata["tokenizer.ggml.add_sep_token"] = .flag(true) }
     }
 }

@@ -30,21 +30,24 @@ public struct HuggingFaceFolder: ModelSource {
     }
 
     private static func contents(_ path: String) throws -> FolderContents {
-        if try FolderFile(optional: path, "modules.json") != nil || FolderFile(optional: path, "config.json") == nil {
-            return try BertFolder.contents(path)
-        }
-        let file = try FolderFile(path, "config.json")
+        let modules = try SentenceModules(folder: path)
+        let file = try FolderFile(modules.transformerFolder, "config.json")
         let settings = FolderSettings(file.path, try file.members())
         let type = try settings.text("model_type") ?? "none"
-        if type == "bert" { return try BertFolder.contents(path) }
+        if let encoder = try EncoderFolder.contents(path, type: type, modules, file) { return encoder }
+        guard try FolderFile(optional: path, "modules.json") == nil else {
+            throw FormatError(
+                "\(path): modules.json makes an embedding model of it, and only those of the model types "
+                    + "\(EncoderFolder.modelTypes.joined(separator: ", ")) are supported, not \"\(type.prefix(80))\"")
+        }
         guard let family = decoders.first(where: { $0.modelTypes.contains(type) }) else {
             throw unsupported(path, type)
         }
         return try DecoderContents(path, settings, family).contents
     }
 
-    static func unsupported(_ path: String, _ type: String) -> FormatError {
-        let known = (["bert"] + decoders.flatMap { $0.modelTypes }).joined(separator: ", ")
+    private static func unsupported(_ path: String, _ type: String) -> FormatError {
+        let known = (EncoderFolder.modelTypes + decoders.flatMap { $0.modelTypes }).joined(separator: ", ")
         return FormatError(
             "\(path): a folder of the model type \"\(type.prefix(80))\" is not supported (\(known) are; convert others to "
                 + "GGUF)")

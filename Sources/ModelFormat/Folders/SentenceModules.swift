@@ -4,7 +4,7 @@ import Glibc
 /// A plain folder has none of it: mean pooling, and embeddings of length 1, as nearly all users want.
 struct SentenceModules: Sendable {
     /// GGUF's numbers.
-    enum Pooling: UInt32 { case mean = 1, cls = 2 }
+    enum Pooling: UInt32 { case mean = 1, cls = 2, last = 3 }
 
     /// A linear layer that embeddings pass, with an activation after it.
     struct Dense: Sendable {
@@ -45,13 +45,21 @@ struct SentenceModules: Sendable {
         var kind: String { String(type.split(separator: ".").last ?? "") }
     }
 
+    /// What may stand before texts.
+    private let prompts: Prompts
+
     /// - Throws: ``FormatError`` for a module or a setting that Ebb does not compute.
     init(folder: String) throws {
-        try Self.demandNoPrompt(folder)
+        let prompts = try Self.prompts(folder)
+        self.prompts = prompts
+        let hasPrompts = prompts.prompts?.values.contains { !$0.isEmpty } ?? false
         guard let file = try FolderFile(optional: folder, "modules.json") else {
             transformerFolder = folder
             (denses, normalizes) = ([], true)
-            pooling = try FolderFile(optional: folder, "1_Pooling/config.json").map(Self.pooling) ?? .mean
+            pooling =
+                try FolderFile(optional: folder, "1_Pooling/config.json").map {
+                    try Self.pooling($0, hasPrompts: hasPrompts)
+                } ?? .mean
             maxTokens = try Self.maxTokens(folder)
             return
         }
@@ -81,7 +89,9 @@ struct SentenceModules: Sendable {
         for module in modules {
             switch module.kind {
             case "Transformer": place0 = try place(module)
-            case "Pooling": pooling = try Self.pooling(try FolderFile(try place(module), "config.json"))
+            case "Pooling":
+                pooling = try Self.pooling(
+                    try FolderFile(try place(module), "config.json"), hasPrompts: hasPrompts)
             case "Dense": denses.append(try Self.dense(try place(module)))
             default: break
             }
@@ -103,12 +113,25 @@ struct SentenceModules: Sendable {
         }
     }
 
+    /// What the container says of it.
+    func describe(_ metadata: inout FolderMetadata) {
+        metadata[".pooling_type"] = .count(pooling.rawValue)
+        if !denses.isEmpty { metadata[".dense.activations"] = .texts(denses.map(\.activation.rawValue)) }
+        metadata[".normalize"] = .flag(normalizes)
+        let named = (prompts.prompts ?? [:]).sorted { $0.key < $1.key }
+        guard !named.isEmpty else { return }
+        metadata["ebb.prompt.names"] = .texts(named.map(\.key))
+        metadata["ebb.prompt.texts"] = .texts(named.map(\.value))
+        if let name = prompts.default_prompt_name { metadata["ebb.prompt.default"] = .text(name) }
+    }
+
     // MARK: Pooling
 
     private struct PoolingConfig: Decodable {
         var pooling_mode: String?
         var pooling_mode_cls_token, pooling_mode_mean_tokens, pooling_mode_max_tokens: Bool?
         var pooling_mode_mean_sqrt_len_tokens, pooling_mode_weightedmean_tokens, pooling_mode_lasttoken: Bool?
+        var include_prompt: Bool?
 
         /// sentence-transformers takes the mean where nothing else is said.
         var modes: [String] {
@@ -127,19 +150,26 @@ struct SentenceModules: Sendable {
         used: [
             "pooling_mode", "pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens",
             "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens", "pooling_mode_lasttoken",
+            "include_prompt",
         ],
-        // Prompts are refused, so it does not matter whether they would be pooled.
-        harmless: ["word_embedding_dimension", "embedding_dimension", "include_prompt"], neutral: [:])
+        harmless: ["word_embedding_dimension", "embedding_dimension"], neutral: [:])
 
-    private static func pooling(_ file: FolderFile) throws -> Pooling {
+    /// - Parameter hasPrompts: texts may have a prompt before them, which is pooled with them here.
+    private static func pooling(_ file: FolderFile, hasPrompts: Bool) throws -> Pooling {
         try knownPooling.check(file)
-        let modes = try file.decode(PoolingConfig.self).modes
+        let config = try file.decode(PoolingConfig.self)
+        guard config.include_prompt ?? true || !hasPrompts else {
+            throw FormatError("\(file.path): pooling without the prompt (include_prompt false) is not supported")
+        }
+        let modes = config.modes
         switch modes {
         case ["mean"]: return .mean
         case ["cls"]: return .cls
+        case ["lasttoken"]: return .last
         default:
             let said = modes.isEmpty ? "none" : modes.joined(separator: " and ")
-            throw FormatError("\(file.path): pooling by \(said) is not supported (mean and cls are, one of them)")
+            throw FormatError(
+                "\(file.path): pooling by \(said) is not supported (mean, cls and lasttoken are, one of them)")
         }
     }
 
@@ -190,16 +220,20 @@ struct SentenceModules: Sendable {
         return try file.decode(SentenceConfig.self).max_seq_length
     }
 
-    private static let knownSettings = KnownJSON(
-        used: [],
-        // Prompts are put before texts only where one is asked for by name.
-        harmless: ["__version__", "prompts", "similarity_fn_name", "model_type"],
-        neutral: ["default_prompt_name": [.null], "truncate_dim": [.null]])
+    private struct Prompts: Decodable, Sendable {
+        var prompts: [String: String]?
+        var default_prompt_name: String?
+    }
 
-    /// A prompt that belongs before every text would be left out.
-    private static func demandNoPrompt(_ folder: String) throws {
-        if let file = try FolderFile(optional: folder, "config_sentence_transformers.json") {
-            try knownSettings.check(file)
-        }
+    private static let knownSettings = KnownJSON(
+        used: ["prompts", "default_prompt_name"],
+        harmless: ["__version__", "similarity_fn_name", "model_type"], neutral: ["truncate_dim": [.null]])
+
+    private static func prompts(_ folder: String) throws -> Prompts {
+        guard let file = try FolderFile(optional: folder, "config_sentence_transformers.json") else { return Prompts() }
+        try knownSettings.check(file)
+        let prompts = try file.decode(Prompts.self)
+        guard let name = prompts.default_prompt_name, prompts.prompts?[name] == nil else { return prompts }
+        throw FormatError("\(file.path): default_prompt_name is \"\(name.prefix(80))\", which is none of the prompts")
     }
 }

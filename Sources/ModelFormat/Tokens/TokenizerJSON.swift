@@ -64,7 +64,11 @@ struct TokenizerJSON: FolderTokenizer {
         let isSplit = try file["pre_tokenizer"].map { _ in
             try file.members("pre_tokenizer")?.string("type") == "BertPreTokenizer"
         }
-        return isNormalized ?? true && isSplit ?? true
+        // Tokens that are looked for in normalized text are beyond it (MPNet's <unk>).
+        let isPlain = try !AddedTokens(file, isNormalized: true).tokens.contains {
+            $0.isSpecial && $0.flags & AddedTokens.isNormalized != 0
+        }
+        return isNormalized ?? true && isSplit ?? true && isPlain
     }
 
     private init(_ file: JSONMembers, folder: String) throws {
@@ -220,8 +224,9 @@ struct TokenizerJSON: FolderTokenizer {
         guard let node = file["post_processor"] else { return ("[CLS]", "[SEP]") }
         let processor = JSONMembers(file.what + ": post_processor", node.object ?? JSONObject())
         switch try processor.string("type") {
-        case "BertProcessing":
-            try processor.allow(["type", "cls", "sep"])
+        case "BertProcessing", "RobertaProcessing":
+            // Trimming moves offsets alone; the space that is added is one before the words of a byte-level tokenizer.
+            try processor.allow(["type", "cls", "sep", "trim_offsets", "add_prefix_space"])
             guard let first = processor["cls"]?.array?.first?.string, let last = processor["sep"]?.array?.first?.string
             else { throw processor.refusal("cls", "or sep is missing") }
             return (first, last)
@@ -230,7 +235,9 @@ struct TokenizerJSON: FolderTokenizer {
             return try template(processor)
         case let type:
             throw processor.refusal(
-                "type", "is \"\(type ?? "none")\", which is not supported (BertProcessing, TemplateProcessing)")
+                "type",
+                "is \"\(type ?? "none")\", which is not supported (BertProcessing, RobertaProcessing, "
+                    + "TemplateProcessing)")
         }
     }
 

@@ -62,13 +62,13 @@ struct ModelLoader: Sendable {
             let model = try EncoderModel(file, pool: workers, kernels: kernels, precision: options.precision)
             loaded = LoadedModel(
                 name: name, text: ModelText(file.metadata, model.tokenizer), contextLimit: model.contextLimit,
-                isEncoder: true, embeddingSize: model.config.hidden)
+                encoder: EncoderTraits(model))
             hosted = HostedEncoder(name: name, encoder: model, wish: wish, choice: choice)
         } else {
             let model = try DecoderModel(file, pool: workers, kernels: kernels, options: options)
             loaded = LoadedModel(
                 name: name, text: ModelText(file.metadata, model.tokenizer), contextLimit: model.contextLimit,
-                isEncoder: false, embeddingSize: 0)
+                encoder: nil)
             hosted = HostedDecoder(
                 name: name, decoder: model, wish: wish, choice: choice, prefixBytes: configuration.prefixBytes,
                 limits: configuration.limits)

@@ -61,6 +61,17 @@ struct RequestBounds {
         return try demand(request.texts.reduce(0) { $0 + $1.utf8.count }, "the texts")
     }
 
+    /// - Returns: the bytes of the query and the documents together.
+    func bytes(of request: EbbRerank) throws -> Int {
+        guard (1...Self.mostEmbeddings).contains(request.documents.count) else {
+            throw ServiceError(
+                .badRequest,
+                "\(request.documents.count) documents in a request: 1 to \(Self.mostEmbeddings) are possible")
+        }
+        let bytes = request.documents.reduce(request.query.utf8.count) { $0 + $1.utf8.count }
+        return try demand(bytes, "query and documents")
+    }
+
     /// - Throws: ``ServiceError`` for more bytes than one request may bring.
     @discardableResult
     func demand(_ bytes: Int, _ what: String) throws -> Int {

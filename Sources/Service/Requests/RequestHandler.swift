@@ -27,6 +27,7 @@ struct RequestHandler: Sendable {
         case .ping(let request): try await reply(.pong(EbbPong(request)))
         case .generate(let request): try await generate(request, client, reply)
         case .embed(let request): try await reply(.embeddings(try await embed(request, client)))
+        case .rerank(let request): try await reply(.reranked(try await rerank(request, client)))
         case .tokenize(let request): try await reply(.tokens(try await tokenize(request, client)))
         case .detokenize(let request): try await reply(.text(try await detokenize(request, client)))
         case .render(let request): try await reply(.rendered(try await render(request, client)))
@@ -39,7 +40,7 @@ struct RequestHandler: Sendable {
         case .getStatus: try await reply(.status(try await status(client)))
         case .subscribe: try await subscribe(client, reply)
         case .hello, .cancel, .welcome, .pong, .failure, .delta, .finished, .tokens, .text, .models, .done, .status,
-            .embeddings, .event, .rendered:
+            .embeddings, .event, .rendered, .reranked:
             throw ServiceError(.badRequest, "this message is no request")
         }
     }

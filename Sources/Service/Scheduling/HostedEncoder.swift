@@ -3,14 +3,14 @@ import Engine
 import Governor
 import Synchronization
 
-/// Texts that a client wants embedded, in tokens.
+/// Texts that a client wants embedded, or pairs that it wants scored, in tokens.
 final class EmbeddingRequest: Sendable {
-    let texts: [[Int32]]
+    let texts: [EncoderText]
     let origin: RequestOrigin
     private let cancelled = Atomic<Bool>(false)
     private let answer = Mutex<CheckedContinuation<[[Float]], any Error>?>(nil)
 
-    init(texts: [[Int32]], origin: RequestOrigin) {
+    init(texts: [EncoderText], origin: RequestOrigin) {
         self.texts = texts
         self.origin = origin
     }
@@ -19,7 +19,7 @@ final class EmbeddingRequest: Sendable {
 
     var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
 
-    /// Hands the request on, and waits for its embeddings.
+    /// Hands the request on, and waits for its embeddings; for a reranker's scores, one each.
     func wait(_ submit: (EmbeddingRequest) -> Void) async throws -> [[Float]] {
         try await withCheckedThrowingContinuation { continuation in
             answer.withLock { $0 = continuation }
@@ -47,7 +47,7 @@ final class HostedEncoder: HostedModel {
         var begun = 0
         var embeddings: [[Float]] = []
 
-        var left: ArraySlice<[Int32]> { request.texts.dropFirst(begun) }
+        var left: ArraySlice<EncoderText> { request.texts.dropFirst(begun) }
     }
 
     private let encoder: EncoderModel
@@ -97,9 +97,9 @@ final class HostedEncoder: HostedModel {
         guard !texts.isEmpty else { return false }
         do {
             encoder.isBypassed = bypasses(manyRows: true)
-            let embeddings = try encoder.embedEach(texts)
+            let embeddings = try encoder.runEach(texts)
             guard !encoder.file.isCutShort else { throw ServiceError.changedFile(name) }
-            record.promptTokens += texts.reduce(0) { $0 + $1.count }
+            record.promptTokens += texts.reduce(0) { $0 + $1.tokens.count }
             var failed: [UInt64: EngineError] = [:]
             for (owner, embedding) in zip(owners, embeddings) {
                 switch embedding {
@@ -125,22 +125,22 @@ final class HostedEncoder: HostedModel {
     }
 
     /// The next texts that fill a step, and the place of the job that each belongs to.
-    private func nextTexts() -> ([[Int32]], [Int]) {
+    private func nextTexts() -> ([EncoderText], [Int]) {
         let ready = jobs.contains { $0.request.origin.priority != .background }
         let wanted = jobs.indices.filter { !ready || jobs[$0].request.origin.priority != .background }
         order.keep(jobs.map(\.member))
         let isShared = Set(wanted.map { jobs[$0].request.origin.connection }).count > 1
         var room = isShared ? Self.sharedRows : Self.rows
-        var (texts, owners): ([[Int32]], [Int]) = ([], [])
+        var (texts, owners): ([EncoderText], [Int]) = ([], [])
         while true {
             let open = wanted.filter { !jobs[$0].left.isEmpty }
             guard let member = order.next(open.map { jobs[$0].member }),
                 let index = open.first(where: { jobs[$0].member.id == member.id }), let text = jobs[index].left.first,
-                text.count <= room || texts.isEmpty
+                text.tokens.count <= room || texts.isEmpty
             else { return (texts, owners) }
-            order.charge(member, text.count)
+            order.charge(member, text.tokens.count)
             jobs[index].begun += 1
-            room -= text.count
+            room -= text.tokens.count
             texts.append(text)
             owners.append(index)
         }

@@ -65,6 +65,7 @@ struct FrameCoder: Sendable {
         case .tokens(let tokens)?: tokens.ids.count * 4
         case .text(let text)?: text.text.utf8.count
         case .embeddings(let found)?: found.vectors.reduce(0) { $0 + $1.values.count * 4 }
+        case .reranked(let found)?: found.scores.count * 4
         case .rendered(let rendered)?: rendered.text.utf8.count + rendered.ids.count * 4
         case .models(let models)?: models.models.count * 256
         default: 0

@@ -5,7 +5,7 @@ enum Handshake {
     /// What a daemon knows, beside the requests of version 1.
     private static let features = [
         "generate", "chat", "tokenize", "modes", "embed", "events", "preferences", "pressure", "priorities",
-        "deadlines", "reproducible", "shared_prefix", "render", "channels",
+        "deadlines", "reproducible", "shared_prefix", "render", "channels", "embed_options", "rerank",
     ]
 
     /// - Throws: ``ServiceError`` where there is no version that both speak.

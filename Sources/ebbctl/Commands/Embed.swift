@@ -17,6 +17,7 @@ struct Embed: AsyncParsableCommand {
               ebbctl embed minilm "a sentence"
               ebbctl embed minilm --jsonl < texts.jsonl > embeddings.jsonl
               ebbctl embed minilm --jsonl --mode dequantized < texts.jsonl
+              ebbctl embed nomic --prompt search_query --dimensions 256 "what is a harbour?"
             """)
 
     @Argument(help: "A model's name, or the path of an .ebb file.")
@@ -27,6 +28,13 @@ struct Embed: AsyncParsableCommand {
 
     @Flag(help: "Read JSON lines from standard input.")
     var jsonl = false
+
+    @Option(help: "Values of each embedding, from the first on (default: all).")
+    var dimensions: Int?
+
+    @Option(
+        help: "Which of the model's prompts stands before each text; \"\" for none (default: the model's own default).")
+    var prompt: String?
 
     @Option(help: "The daemon's order: interactive, normal or background.")
     var priority: RequestPriority = .normal
@@ -53,6 +61,7 @@ struct Embed: AsyncParsableCommand {
         guard jsonl != (text != nil) else {
             throw ValidationError("Give one text, or --jsonl and lines of {\"text\"}.")
         }
+        guard dimensions.map({ $0 > 0 }) ?? true else { throw ValidationError("--dimensions takes 1 or more.") }
         guard (1...4096).contains(batch) else { throw ValidationError("--batch takes 1 to 4096.") }
         try EngineOptions.check(threads: threads)
         if computesHere, daemon.socket != nil {
@@ -101,7 +110,10 @@ struct Embed: AsyncParsableCommand {
             // A daemon with another folder must not keep ebbctl from a model that it can read itself.
             let isKnown = try await client.models().contains { $0.name == name }
             guard isKnown || daemon.socket != nil else { return try localEmbedder() }
-            return { texts in try await client.embed(name, texts: texts, priority: priority) }
+            return { texts in
+                try await client.embed(
+                    name, texts: texts, dimensions: dimensions, prompt: prompt, priority: priority)
+            }
         }
         return try localEmbedder()
     }
@@ -112,7 +124,18 @@ struct Embed: AsyncParsableCommand {
         options.precision = precision ?? .f16
         options.threads = threads
         let encoder = try options.loadEncoder(model, folder)
-        return { texts in try encoder.embed(texts.map(encoder.tokens)) }
+        let prefix = try encoder.prompts.text(prompt)
+        let length = encoder.config.embeddingLength
+        let count = dimensions ?? length
+        guard count <= length else {
+            throw CommandError(
+                .badInput, "\(count) dimensions are wanted, the embeddings of \(model) have \(length)")
+        }
+        return { texts in
+            let found = try encoder.embed(texts.map { encoder.tokens(prefix + $0) })
+            guard count < length else { return found }
+            return found.map { EncoderModel.truncated($0, to: count, normalizing: encoder.config.normalize) }
+        }
     }
 
     /// The daemon; nil where none runs and none was named.

@@ -120,7 +120,8 @@ struct Import: ParsableCommand {
     }
 
     private static func firstUse(_ file: EbbFile, canChat: Bool) -> String {
-        EncoderModel.isEncoder(file) ? "embed" : canChat ? "run" : "run --raw"
+        guard EncoderModel.isEncoder(file) else { return canChat ? "run" : "run --raw" }
+        return EncoderModel.isReranker(file) ? "rerank" : "embed"
     }
 
     /// Everything but the values: the architecture, its tensors, the tokenizer, the chat template.

@@ -45,7 +45,9 @@ extension FuzzTarget {
         chat.chat.messages = [message, message]
         chat.chat.toolsJson = #"[{"type": "function"}]"#
         var embed = EbbEmbed()
-        (embed.model, embed.texts) = ("e", ["a", "b c"])
+        (embed.model, embed.texts, embed.dimensions, embed.prompt) = ("e", ["a", "b c"], 8, "query")
+        var rerank = EbbRerank()
+        (rerank.model, rerank.query, rerank.documents) = ("r", "q", ["a", "b c"])
         var tokenize = EbbTokenize()
         (tokenize.model, tokenize.text, tokenize.parseSpecial) = ("m", "<s>text", true)
         var detokenize = EbbDetokenize()
@@ -60,6 +62,7 @@ extension FuzzTarget {
             .init(id: 1, .hello(hello)), .init(id: 2, .generate(prompt)), .init(id: 3, .generate(chat)),
             .init(id: 4, .embed(embed)), .init(id: 5, .tokenize(tokenize)), .init(id: 6, .detokenize(detokenize)),
             .init(id: 7, .setMode(mode)), .init(id: 8, .setPreference(preference)), .init(id: 9, .ping(ping)),
+            .init(id: 10, .rerank(rerank)),
             .init(id: .max, .failure(EbbFailure(.overloaded, "later", retryAfterMilliseconds: 5))),
         ]
     }

@@ -91,7 +91,7 @@ extension FuzzTarget {
         guard let pool, let kernels else { return }
         if EncoderModel.isEncoder(file) {
             let model = try EncoderModel(file, pool: pool, kernels: kernels)
-            _ = try model.embed([model.tokens("a b")])
+            _ = try model.runEach([EncoderText(model.tokens("a b")), model.pair("a", "b")])
             return
         }
         let options = ModelOptions(contextLimit: 64, sequences: 1)
