@@ -60,7 +60,7 @@ final class EncoderStep {
         self.kernels = kernels.table
         self.pool = pool
         // A text has the same embedding alone and with others.
-        products = MatrixProducts(kernels: kernels, pool: pool, leastRows: MatrixProducts.steadyRows)
+        products = MatrixProducts(kernels: kernels, pool: pool, isSteady: true)
         attention = try EncoderAttention(config: config, kernels: kernels, threads: pool.threads)
         tables = try EncoderTables(family)
         embeddingWidth = config.denses.reduce(config.hidden) { max($0, $1.outputs) }

@@ -17,7 +17,7 @@ final class EncoderTables {
 
     init(_ family: any EncoderFamily) throws {
         let config = family.config
-        let rotations = config.rotaries.isEmpty ? nil : Rotations(config.rotaries, headDim: config.headDim)
+        let rotations = config.rotaries.isEmpty ? nil : Rotations(config.rotaries)
         (angles, half, context) = (rotations?.angles ?? 0, config.headDim / 2, config.contextLength)
         let width = config.denses.reduce(max(config.hidden, config.feedForward)) { max($0, $1.outputs) } + 16
         let distances = 2 * context - 1

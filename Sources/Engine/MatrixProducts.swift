@@ -17,25 +17,20 @@ protocol ActivationProbe: AnyObject {
 final class MatrixProducts {
     private let kernels: UnsafePointer<ebb_kernels>
     private let pool: WorkerPool
-    private let activations = ActivationBuffer()
+    private let activations: ActivationBuffer
     /// Set while a model is calibrated.
     var probe: (any ActivationProbe)?
-    /// Fewer rows are multiplied as so many, whatever lies behind them; their buffers hold as many.
-    private let leastRows: Int
 
-    /// Kernels sum up in another order for the rows of one row block or less. From this many on, a row has the same bits
-    /// however many there are.
-    static let steadyRows = Int(EBB_ROW_BLOCK) + 1
-
-    init(kernels: Kernels, pool: WorkerPool, leastRows: Int = 1) {
+    /// - Parameter isSteady: a row has the same products, bit by bit, alone and with others.
+    init(kernels: Kernels, pool: WorkerPool, isSteady: Bool = false) {
         self.kernels = kernels.table
         self.pool = pool
-        self.leastRows = leastRows
+        activations = ActivationBuffer(isSteady: isSteady)
     }
 
     /// Makes sure that ``run`` has memory for `rows` rows of at most `widest` values.
     func admit(rows: Int, widest: Int, block: Int) throws {
-        try activations.shape(rows: max(rows, leastRows), k: widest, block: block)
+        try activations.shape(rows: max(rows, 1), k: widest, block: block)
     }
 
     var regions: [MemoryRegion] { activations.regions }
@@ -56,7 +51,7 @@ final class MatrixProducts {
         if let b { forms.add(b.weight, hasPairs) }
         if let c { forms.add(c.weight, hasPairs) }
         let k = Int(a.weight.pointee.mapped.k)
-        pack(rows: max(rows, leastRows), k: k, forms, block: block, source)
+        pack(rows: rows, k: k, forms, block: block, source)
         if let probe { probe.input(source(0..<0), count: rows, k: k, of: [a, b, c].compactMap { $0?.weight }) }
         multiply(a, b, c)
     }

@@ -69,6 +69,7 @@ typedef struct {
 typedef struct {
     uint32_t rows, k, kp;
     uint32_t block;  // values of k that share an activation scale: 16 or 32
+    uint32_t steady; // 1: a row's products have the same bits however many rows there are; 0: few rows may have a faster way
     int8_t *q;       // [row block][kp/4][r][4] quantized values, -127...127
     float *scale;    // [row block][kp/block][r]
     float *sum;      // [row block][kp/32][r]: the sum of scale * q over 32 values

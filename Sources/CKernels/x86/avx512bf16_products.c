@@ -96,7 +96,7 @@ static void micro_block(const __m512i *panel, uint32_t tiles, uint32_t count, co
 
 void ebb_matmul_bf16(const ebb_matrix *w, const ebb_activations *a, uint32_t tile0, uint32_t tile1, float *out, size_t ldo,
                      void *scratch) {
-    if (a->rows == 1) { one_row(w, a->pairs, tile0, tile1, out); return; }
+    if (a->rows == 1 && !a->steady) { one_row(w, a->pairs, tile0, tile1, out); return; }
     const uint32_t all = (w->k + 1) / 2;
     __m512i *panel = scratch; // [pair][tile]
     for (uint32_t t = tile0; t < tile1; t += 2) {

@@ -198,9 +198,9 @@ extension WeightLoader {
     }
 
     /// The rotary embedding of an encoder, which has no scaling.
-    func encoderRotary(_ key: String, default base: Float) throws -> Rotary {
+    func encoderRotary(_ key: String, default base: Float, _ config: EncoderConfig) throws -> Rotary {
         let base = metadata.float(key) ?? base
         guard base > 1, base.isFinite else { throw FormatError("\(key) is impossible") }
-        return Rotary(base: base)
+        return Rotary(base: base, dimensions: config.headDim)
     }
 }

@@ -6,6 +6,9 @@ final class ActivationBuffer {
     private var capacity = 0
     private(set) var view = ebb_activations()
 
+    /// - Parameter isSteady: products of a row have the same bits however many rows there are.
+    init(isSteady: Bool = false) { view.steady = isSteady ? 1 : 0 }
+
     var regions: [MemoryRegion] { memory.map { [$0.region] } ?? [] }
 
     func discard() {
