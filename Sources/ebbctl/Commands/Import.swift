@@ -90,7 +90,7 @@ struct Import: ParsableCommand {
             """
             imported \(name): \(result.tensors) tensors, \(Human.bytes(result.bytes)) (\(ratio) x the source), \
             \(Human.decimal(seconds, 1)) s
-            next: ebbctl \(Self.firstUse(imported, canChat: problem == nil)) \(name) "Why is the sky blue?"
+            next: ebbctl \(Self.firstUse(imported, canChat: problem == nil)) \(name) \(Self.firstTexts(imported))
 
             """)
     }
@@ -117,6 +117,11 @@ struct Import: ParsableCommand {
         Terminal.error(
             "notice: the template ends turns with \"\(Human.cut(end, 40))\", which does not end the model's answers: "
                 + "it may write turns of its own (ebbctl run --stop)")
+    }
+
+    private static func firstTexts(_ file: EbbFile) -> String {
+        let question = #""Why is the sky blue?""#
+        return EncoderModel.isReranker(file) ? "\(question) \"Air scatters blue light.\"" : question
     }
 
     private static func firstUse(_ file: EbbFile, canChat: Bool) -> String {
