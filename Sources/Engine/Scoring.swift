@@ -78,7 +78,12 @@ extension DecoderModel {
                 guard logit > last.logit else { continue }
                 best.removeLast()
             }
-            let place = best.firstIndex { $0.logit < logit } ?? best.count
+            // They descend: the first smaller one, by halves.
+            var (place, end) = (0, best.count)
+            while place < end {
+                let middle = (place + end) / 2
+                if best[middle].logit < logit { end = middle } else { place = middle + 1 }
+            }
             best.insert((Int32(id), logit), at: place)
         }
         return best

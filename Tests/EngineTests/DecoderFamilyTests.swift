@@ -17,14 +17,16 @@ struct DecoderFamilyTests {
             Bundle.module.url(forResource: name, withExtension: "json", subdirectory: "Reference/families"))
     }
 
-    /// What the GGUF is to give, with keys and values as they are or in f16. It loses what gpt-oss says of its YaRN, which
-    /// is the same for all of that family.
-    private static func expected(_ name: String, _ reference: FamilyReference, halfCache: Bool) -> [[Float]] {
-        let gguf = name == "gpt-oss" ? nil : reference.gguf
+    /// What a GGUF (or a folder) is to give, with keys and values as they are or in f16. A GGUF loses what gpt-oss says of
+    /// its YaRN, which is the same for all of that family.
+    private static func expected(
+        _ name: String, _ reference: FamilyReference, halfCache: Bool = true, fromFolder: Bool = false
+    ) -> [[Float]] {
+        let gguf = name == "gpt-oss" || fromFolder ? nil : reference.gguf
         let found =
             halfCache
             ? gguf?.logits_half_cache ?? reference.logits_half_cache : gguf?.logits ?? reference.logits
-        return found?.flatMap(\.self) ?? []
+        return found.flatMap(\.self)
     }
 
     /// Logits of the rows that a reference names; each prompt in a context of its length, which is what the reference
@@ -32,7 +34,7 @@ struct DecoderFamilyTests {
     private static func logits(
         _ file: EbbFile, _ reference: FamilyReference, expanded: Bool, precision: ExpandedPrecision = .f32
     ) throws -> [[[Float]]] {
-        try zip(reference.tokens, reference.rows ?? []).map { tokens, rows in
+        try zip(reference.tokens, reference.rows).map { tokens, rows in
             let model = try DecoderModel(
                 file, pool: try Models.pool(), kernels: try Kernels.fromEnvironment(),
                 options: ModelOptions(contextLimit: max(tokens.count, 32), precision: precision))
@@ -47,21 +49,18 @@ struct DecoderFamilyTests {
     }
 
     private static func imported(
-        _ reference: FamilyReference, eightBit: Bool = false, change: (inout GGUFBuilder) -> Void = { _ in }
+        _ name: String, eightBit: Bool = false, change: (inout GGUFBuilder) -> Void = { _ in }
     ) throws -> EbbFile {
         let folder = try TemporaryFolder()
-        let complete = { (builder: inout GGUFBuilder) in
-            builder.set("tokenizer.ggml.model", .string("gpt2"))
-            builder.set("tokenizer.ggml.pre", .string("smollm"))
-            builder.set("tokenizer.ggml.tokens", .strings((0..<96).map { "token\($0)" }))
-            builder.set("tokenizer.ggml.merges", .strings([]))
-            change(&builder)
-        }
-        let bytes = try eightBit ? reference.eightBitGGUF(change: complete) : reference.gguf(change: complete)
-        let source = try GGUFFile(path: try folder.write("family.gguf", bytes))
-        try ModelFamilies.check(source)
-        try ModelImport(GGUFSource(source)).write(to: folder.file("family.ebb"))
-        return try EbbFile(path: folder.file("family.ebb"))
+        let bytes = try TinyDecoder(name).gguf(eightBit: eightBit, change: change)
+        return try imported(GGUFSource(try GGUFFile(path: try folder.write("family.gguf", bytes))), into: folder)
+    }
+
+    private static func imported(_ source: some ModelSource, into folder: TemporaryFolder) throws -> EbbFile {
+        try ModelImport(source).write(to: folder.file("family.ebb"))
+        let file = try EbbFile(path: folder.file("family.ebb"))
+        try ModelFamilies.check(file)
+        return file
     }
 
     /// The largest difference of a row, as a share of its range.
@@ -74,20 +73,29 @@ struct DecoderFamilyTests {
     @Test("In floats a family's logits are those of transformers, within 1e-4 of their range", arguments: names)
     func equalsTransformers(name: String) throws {
         let reference = try Self.reference(name)
-        let found = try Self.logits(try Self.imported(reference), reference, expanded: false)
+        let found = try Self.logits(try Self.imported(name), reference, expanded: false)
         // Keys and values are kept in f16, which the reference does here as well.
-        let error = Self.error(Self.expected(name, reference, halfCache: true), found)
+        let error = Self.error(Self.expected(name, reference), found)
         #expect(error < 1e-4)
         // Without that it is what f16 rounds by, 2^-11, over some layers; a setting that is left out changes hundredths.
         #expect(Self.error(Self.expected(name, reference, halfCache: false), found) < 4e-3)
     }
 
+    @Test("A folder gives the same as its GGUF, and what a GGUF of it loses", arguments: names)
+    func folder(name: String) throws {
+        let reference = try Self.reference(name)
+        let source = try TinyDecoder(name).folder()
+        let file = try Self.imported(HuggingFaceFolder(path: source.path), into: source)
+        let found = try Self.logits(file, reference, expanded: false)
+        #expect(Self.error(Self.expected(name, reference, fromFolder: true), found) < 1e-4)
+    }
+
     @Test("Weights in 8 bits that hold them exactly give the same logits in dequantized mode", arguments: names)
     func dequantized(name: String) throws {
         let reference = try Self.reference(name)
-        let file = try Self.imported(reference, eightBit: true)
+        let file = try Self.imported(name, eightBit: true)
         let found = try Self.logits(file, reference, expanded: true)
-        #expect(Self.error(Self.expected(name, reference, halfCache: true), found) < 1e-4)
+        #expect(Self.error(Self.expected(name, reference), found) < 1e-4)
     }
 
     /// What activations in 8 bits may change. A block's values are rounded by 1/254 of its largest at most, so that a product
@@ -100,9 +108,9 @@ struct DecoderFamilyTests {
     @Test("In memory_low only activations are rounded", arguments: names)
     func memoryLow(name: String) throws {
         let reference = try Self.reference(name)
-        let file = try Self.imported(reference, eightBit: true)
+        let file = try Self.imported(name, eightBit: true)
         let found = try Self.logits(file, reference, expanded: false)
-        let error = Self.error(Self.expected(name, reference, halfCache: true), found)
+        let error = Self.error(Self.expected(name, reference), found)
         #expect(error < Self.activationBound)
         #expect(error > 1e-5, "nothing was rounded")
     }
@@ -111,7 +119,7 @@ struct DecoderFamilyTests {
     func inPieces(name: String) throws {
         let reference = try Self.reference(name)
         let model = try DecoderModel(
-            try Self.imported(reference), pool: try Models.pool(), kernels: try Kernels.fromEnvironment(),
+            try Self.imported(name), pool: try Models.pool(), kernels: try Kernels.fromEnvironment(),
             options: ModelOptions(precision: .f32))
         let (short, long) = (reference.tokens[0], reference.tokens[1])
         let whole = try model.lastLogits(model.makeSequence(), long)
@@ -129,10 +137,9 @@ struct DecoderFamilyTests {
 
     @Test("Contradictions in what a mixture of experts says are refused")
     func badExperts() throws {
-        let reference = try Self.reference("qwen3moe")
         func refusal(_ change: @escaping (inout GGUFBuilder) -> Void) -> String {
             let error = #expect(throws: FormatError.self) {
-                try Self.imported(reference, change: change)
+                try Self.imported("qwen3moe", change: change)
             }
             return error?.description ?? ""
         }

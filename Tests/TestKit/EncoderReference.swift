@@ -46,21 +46,13 @@ public struct EncoderReference {
         let values: [Float]
     }
 
-    /// mean + spread * k / 64, k from the upper bits of splitmix64, seeded by the name's FNV-1a hash.
     private var weights: [Weight] {
         (root["tensors"] as? [[String: Any]] ?? []).map { tensor in
             let name = tensor["name"] as? String ?? ""
             let shape = (tensor["shape"] as? [NSNumber])?.map(\.intValue) ?? []
             func number(_ key: String) -> Float { (tensor[key] as? NSNumber)?.floatValue ?? 0 }
-            let (mean, spread) = (number("mean"), number("spread"))
-            let seed = name.utf8.reduce(UInt64(0xcbf2_9ce4_8422_2325)) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-            let values = (0..<shape.reduce(1, *)).map { i -> Float in
-                var z = seed &+ UInt64(i + 1) &* 0x9E37_79B9_7F4A_7C15
-                z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-                z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-                z ^= z >> 31
-                return mean + spread * Float(Int(z >> 57) - 64) / 64
-            }
+            let values = FamilyWeights.values(
+                name, count: shape.reduce(1, *), mean: number("mean"), spread: number("spread"))
             return Weight(name: name, shape: shape, values: values)
         }
     }

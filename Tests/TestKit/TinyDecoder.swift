@@ -16,6 +16,8 @@ public struct TinyDecoder {
     /// Settings that a GGUF of this model loses.
     public let lost: [String]
     private var values: [String: (shape: [Int], values: [Float])] = [:]
+    /// What the values of matrices are whole multiples of, -64...63 times.
+    private var units: [String: Float] = [:]
 
     /// Every reference of a decoder: those with logits.
     public static var names: [String] {
@@ -49,19 +51,11 @@ public struct TinyDecoder {
             guard let name = tensor["name"] as? String, let shape = tensor["shape"] as? [Int],
                 let mean = tensor["mean"] as? Double, let spread = tensor["spread"] as? Double
             else { throw CocoaError(.fileReadCorruptFile) }
-            let made = Self.values(name, shape.reduce(1, *), mean, spread)
+            let made = FamilyWeights.values(
+                name, count: shape.reduce(1, *), mean: Float(mean), spread: Float(spread))
+            if mean == 0 { units[name] = Float(spread / 64) }
             values[name] = (shape, made)
             weights.add(name, shape, made, as: type)
-        }
-    }
-
-    /// mean + spread * k / 64, k in -64...63 from splitmix64 that the name's FNV-1a seeds (Tests/Families).
-    private static func values(_ name: String, _ count: Int, _ mean: Double, _ spread: Double) -> [Float] {
-        let seed = name.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-        var random = TestRandom(seed: seed)
-        return (0..<count).map { _ in
-            let k = Double(random.next() >> 57) - 64
-            return Float(mean + spread * k / 64)
         }
     }
 
@@ -90,6 +84,39 @@ public struct TinyDecoder {
         try folder.write("model.safetensors", try weights.build())
         for file in files { try folder.write(file.name, file.bytes) }
         return folder
+    }
+
+    /// The GGUF, with a vocabulary of fillers.
+    /// - Parameter eightBit: the weights of products as Q8_0, which holds them exactly; the router of experts stays in floats.
+    public func gguf(eightBit: Bool = false, change: (inout GGUFBuilder) -> Void = { _ in }) throws -> [UInt8] {
+        var builder = GGUFBuilder(
+            try metadata.sorted { $0.key < $1.key }.map { ($0.key, try Self.value($0.value)) },
+            tensors.map { entry in
+                let name = (entry["name"] as? String) ?? ""
+                let shape = (entry["shape"] as? [Int]) ?? []
+                let tensor = GGUFBuilder.Tensor.f32(name, shape.reversed().map { UInt64($0) }, expected(entry))
+                guard eightBit, name.hasSuffix(".weight"), !name.contains("ffn_gate_inp"),
+                    let unit = (entry["from"] as? [String])?.first.flatMap({ units[$0] })
+                else { return tensor }
+                return tensor.q8(unit: unit)
+            })
+        let vocabulary = (config["vocab_size"] as? Int) ?? 96
+        builder.set("tokenizer.ggml.model", .string("gpt2"))
+        builder.set("tokenizer.ggml.pre", .string("smollm"))
+        builder.set("tokenizer.ggml.tokens", .strings((0..<vocabulary).map { "token\($0)" }))
+        builder.set("tokenizer.ggml.merges", .strings([]))
+        change(&builder)
+        return builder.build()
+    }
+
+    private static func value(_ entry: [String: Any]) throws -> GGUFBuilder.Value {
+        switch (entry["type"] as? String, entry["value"]) {
+        case ("uint32", let value as Int): .uint32(UInt32(value))
+        case ("float32", let value as Double): .float32(Float(value))
+        case ("bool", let value as Bool): .bool(value)
+        case ("string", let value as String): .string(value)
+        default: throw CocoaError(.fileReadCorruptFile)
+        }
     }
 
     /// The values of a tensor of the GGUF, in row order, as its `op` makes them of the folder's.

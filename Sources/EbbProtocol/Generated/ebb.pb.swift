@@ -199,6 +199,48 @@ public nonisolated enum EbbChannel: SwiftProtobuf.Enum, Swift.CaseIterable {
 
 }
 
+public nonisolated enum EbbModelUse: SwiftProtobuf.Enum, Swift.CaseIterable {
+  public typealias RawValue = Int
+  case useUnspecified // = 0
+  case useGenerate // = 1
+  case useEmbed // = 2
+  case useRerank // = 3
+  case UNRECOGNIZED(Int)
+
+  public init() {
+    self = .useUnspecified
+  }
+
+  public init?(rawValue: Int) {
+    switch rawValue {
+    case 0: self = .useUnspecified
+    case 1: self = .useGenerate
+    case 2: self = .useEmbed
+    case 3: self = .useRerank
+    default: self = .UNRECOGNIZED(rawValue)
+    }
+  }
+
+  public var rawValue: Int {
+    switch self {
+    case .useUnspecified: return 0
+    case .useGenerate: return 1
+    case .useEmbed: return 2
+    case .useRerank: return 3
+    case .UNRECOGNIZED(let i): return i
+    }
+  }
+
+  // The compiler won't synthesize support with the UNRECOGNIZED case.
+  public static let allCases: [EbbModelUse] = [
+    .useUnspecified,
+    .useGenerate,
+    .useEmbed,
+    .useRerank,
+  ]
+
+}
+
 public nonisolated enum EbbMode: SwiftProtobuf.Enum, Swift.CaseIterable {
   public typealias RawValue = Int
 
@@ -1343,6 +1385,19 @@ public nonisolated struct EbbModel: Sendable {
   /// Clears the value of `costs`. Subsequent reads from it will return its default value.
   public mutating func clearCosts() {self._costs = nil}
 
+  public var use: EbbModelUse = .useUnspecified
+
+  /// Weights of all tensors.
+  public var parameters: UInt64 = 0
+
+  /// Tokens of a sequence or text at most.
+  public var contextLength: UInt32 = 0
+
+  /// Bits of the matrices, ascending; 16 and 32 for floats.
+  public var bits: [UInt32] = []
+
+  public var hasChatTemplate_p: Bool = false
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public init() {}
@@ -1919,6 +1974,10 @@ nonisolated extension EbbPriority: SwiftProtobuf._ProtoNameProviding {
 
 nonisolated extension EbbChannel: SwiftProtobuf._ProtoNameProviding {
   public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0ANSWER\0\u{1}THINKING\0\u{1}TOOL_CALL\0")
+}
+
+nonisolated extension EbbModelUse: SwiftProtobuf._ProtoNameProviding {
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0USE_UNSPECIFIED\0\u{1}USE_GENERATE\0\u{1}USE_EMBED\0\u{1}USE_RERANK\0")
 }
 
 nonisolated extension EbbMode: SwiftProtobuf._ProtoNameProviding {
@@ -3723,7 +3782,7 @@ nonisolated extension EbbModels: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension EbbModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Model"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}file_bytes\0\u{1}architecture\0\u{1}loaded\0\u{1}error\0\u{1}preference\0\u{1}priority\0\u{1}costs\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}file_bytes\0\u{1}architecture\0\u{1}loaded\0\u{1}error\0\u{1}preference\0\u{1}priority\0\u{1}costs\0\u{1}use\0\u{1}parameters\0\u{3}context_length\0\u{1}bits\0\u{3}has_chat_template\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3739,6 +3798,11 @@ nonisolated extension EbbModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       case 6: try { try decoder.decodeSingularEnumField(value: &self.preference) }()
       case 7: try { try decoder.decodeSingularInt32Field(value: &self.priority) }()
       case 8: try { try decoder.decodeSingularMessageField(value: &self._costs) }()
+      case 9: try { try decoder.decodeSingularEnumField(value: &self.use) }()
+      case 10: try { try decoder.decodeSingularUInt64Field(value: &self.parameters) }()
+      case 11: try { try decoder.decodeSingularUInt32Field(value: &self.contextLength) }()
+      case 12: try { try decoder.decodeRepeatedUInt32Field(value: &self.bits) }()
+      case 13: try { try decoder.decodeSingularBoolField(value: &self.hasChatTemplate_p) }()
       default: break
       }
     }
@@ -3773,6 +3837,21 @@ nonisolated extension EbbModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     try { if let v = self._costs {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
     } }()
+    if self.use != .useUnspecified {
+      try visitor.visitSingularEnumField(value: self.use, fieldNumber: 9)
+    }
+    if self.parameters != 0 {
+      try visitor.visitSingularUInt64Field(value: self.parameters, fieldNumber: 10)
+    }
+    if self.contextLength != 0 {
+      try visitor.visitSingularUInt32Field(value: self.contextLength, fieldNumber: 11)
+    }
+    if !self.bits.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.bits, fieldNumber: 12)
+    }
+    if self.hasChatTemplate_p != false {
+      try visitor.visitSingularBoolField(value: self.hasChatTemplate_p, fieldNumber: 13)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3785,6 +3864,11 @@ nonisolated extension EbbModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if lhs.preference != rhs.preference {return false}
     if lhs.priority != rhs.priority {return false}
     if lhs._costs != rhs._costs {return false}
+    if lhs.use != rhs.use {return false}
+    if lhs.parameters != rhs.parameters {return false}
+    if lhs.contextLength != rhs.contextLength {return false}
+    if lhs.bits != rhs.bits {return false}
+    if lhs.hasChatTemplate_p != rhs.hasChatTemplate_p {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

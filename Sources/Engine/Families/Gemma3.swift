@@ -5,7 +5,9 @@ import ModelFormat
 struct Gemma3: DecoderFamily {
     static let architecture = "gemma3"
     static let keys = KnownKeys.relatives.adding(
-        used: ["attention.sliding_window", "attention.sliding_window_pattern", "rope.freq_base_swa"])
+        used: [
+            "attention.sliding_window", "attention.sliding_window_pattern", "attention.scale", "rope.freq_base_swa",
+        ])
 
     struct Layer {
         let attention: AttentionWeights
@@ -37,7 +39,8 @@ struct Gemma3: DecoderFamily {
         guard base > 1, base.isFinite else { throw FormatError("gemma3.rope.freq_base_swa is impossible") }
         c.rotaries.append(Rotary(base: base, dimensions: c.headDim))
         config = c
-        scale = c.layers == Self.largest ? 1 / (Float(c.hidden) / Float(c.heads)).squareRoot() : nil
+        let root = 1 / (Float(c.hidden) / Float(c.heads)).squareRoot()
+        scale = try weights.positive("gemma3.attention.scale") ?? (c.layers == Self.largest ? root : nil)
         embeddingScale = Float(c.hidden).squareRoot()
         layers = try (0..<c.layers).map { l in
             Layer(

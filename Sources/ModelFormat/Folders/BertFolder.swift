@@ -37,6 +37,7 @@ struct BertFolder: EncoderFolderFamily {
     var feedForward: Int { config.intermediate_size }
     var positions: Int { config.max_position_embeddings - firstPosition }
     var vocabulary: Int { config.vocab_size }
+    var isPadded: Bool { config.model_type != "bert" }
     var epsilon: Double { config.layer_norm_eps ?? (firstPosition == 0 ? 1e-12 : 1e-5) }
 
     var tensors: [EncoderTensor] {

@@ -22,6 +22,8 @@ protocol EncoderFolderFamily: Sendable {
     /// Tokens of a text at most.
     var positions: Int { get }
     var vocabulary: Int { get }
+    /// Whether embeddings may have rows beyond the vocabulary, up to a round number; what lies there is no token.
+    var isPadded: Bool { get }
     var epsilon: Double { get }
     /// The encoder's tensors.
     var tensors: [EncoderTensor] { get }
@@ -31,6 +33,10 @@ protocol EncoderFolderFamily: Sendable {
     func isHarmless(_ name: String) -> Bool
     /// Adds what the family has besides.
     func describe(_ metadata: inout FolderMetadata)
+}
+
+extension EncoderFolderFamily {
+    var isPadded: Bool { true }
 }
 
 /// A tensor by its name in GGUF (`ours`) and in the folder.
@@ -89,8 +95,8 @@ struct EncoderFolder {
                 .replacingOccurrences(of: "LayerNorm.bias", with: "LayerNorm.beta")
             return prefixes.map { $0 + name } + prefixes.map { $0 + old }
         }
-        // Embeddings are padded to a round number now and then; what lies beyond the vocabulary is no token.
-        guard tokenizer.count <= family.vocabulary else {
+        let isWhole = tokenizer.count == family.vocabulary
+        guard isWhole || (family.isPadded && tokenizer.count < family.vocabulary) else {
             throw FormatError(
                 "\(path): tokenizer.json has \(tokenizer.count) tokens, config.json says \(family.vocabulary)")
         }
@@ -123,8 +129,9 @@ struct EncoderFolder {
     private func tensor(_ tensor: EncoderTensor) throws -> FolderTensor? {
         if tensor.isOptional, !checkpoint.has(tensor.theirs) { return nil }
         let matrix = try checkpoint.floats(tensor.theirs)
-        let end = tensor.ours == "token_embd.weight" ? tokenizer.count : matrix.rows
-        guard tensor.firstRow < end, end <= matrix.rows else {
+        // That there is a row for each token is the engine's to demand, of GGUFs as well.
+        let end = tensor.ours == "token_embd.weight" ? min(tokenizer.count, matrix.rows) : matrix.rows
+        guard tensor.firstRow < end else {
             throw FormatError("\(checkpoint.weights.path): \(matrix.name) has only \(matrix.rows) rows")
         }
         guard tensor.firstRow > 0 || end < matrix.rows else { return try FolderTensor(tensor.ours, [matrix]) }

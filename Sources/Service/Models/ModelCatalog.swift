@@ -10,7 +10,7 @@ final class ModelCatalog: Sendable {
     struct Entry: Sendable {
         let name: String
         var identity: FileIdentity?
-        var architecture = ""
+        var summary: ModelSummary?
         /// Why the file cannot be used; empty where it can.
         var problem = ""
     }
@@ -27,7 +27,7 @@ final class ModelCatalog: Sendable {
     /// Models that are not loaded of which is kept what texts need.
     private static let mostTexts = 4
     /// Characters of a foreign text that are passed on.
-    private static let mostCharacters = 400
+    static let mostCharacters = 400
     /// Names that an error lists.
     private static let mostNames = 32
 
@@ -56,8 +56,7 @@ final class ModelCatalog: Sendable {
             let identity = try FileIdentity(path)
             if let known, known.identity == identity { return known }
             let file = try EbbFile(path: path)
-            entry.architecture = String(
-                (file.metadata.string("general.architecture") ?? "").prefix(Self.mostCharacters))
+            entry.summary = ModelSummary(file)
             entry.identity = identity
         } catch {
             entry.problem = String("\(error)".prefix(Self.mostCharacters))

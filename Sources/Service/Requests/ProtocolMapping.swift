@@ -80,7 +80,7 @@ extension EbbModels {
     /// - Throws: ``ServiceError`` where they are more than an answer holds.
     init(fitting models: [EbbModel]) throws {
         let bytes = models.reduce(0) {
-            $0 + $1.name.utf8.count + $1.architecture.utf8.count + $1.error.utf8.count + 96
+            $0 + $1.name.utf8.count + $1.architecture.utf8.count + $1.error.utf8.count + 160
         }
         try ReplyBounds.demand(bytes, "\(models.count) models", "keep fewer in the folder")
         self.init()
@@ -93,11 +93,25 @@ extension EbbModel {
         self.init()
         name = entry.name
         fileBytes = UInt64(clamping: entry.identity?.byteCount ?? 0)
-        architecture = entry.architecture
+        if let summary = entry.summary { describe(summary) }
         error = entry.problem
         loaded = isLoaded
         preference = choice.preference.protocolPreference
         priority = Int32(clamping: choice.priority)
+    }
+
+    private mutating func describe(_ summary: ModelSummary) {
+        architecture = String(summary.architecture.prefix(ModelCatalog.mostCharacters))
+        use =
+            switch summary.use {
+            case .generate: .useGenerate
+            case .embed: .useEmbed
+            case .rerank: .useRerank
+            }
+        parameters = UInt64(clamping: summary.parameters)
+        contextLength = UInt32(clamping: summary.contextLength)
+        bits = summary.bits.map { UInt32(clamping: $0) }
+        hasChatTemplate_p = summary.hasTemplate
     }
 }
 

@@ -29,6 +29,10 @@ struct Inspect: ParsableCommand {
         }
         let path: String
         let bytes: Int
+        let architecture, use: String
+        let parameters, contextLength: Int
+        let bits: [Int]
+        let hasChatTemplate: Bool
         let metadata: [String: String]
         let tensors: [Tensor]
     }
@@ -43,7 +47,7 @@ struct Inspect: ParsableCommand {
             report = Self.report(file, bytes: file.byteCount)
         }
         if json { return try JSONOutput.pretty(report) }
-        try Terminal.out("\(report.path.printable)  \(Human.bytes(report.bytes))\n\n")
+        try Terminal.out(Self.heading(report))
         for (key, value) in report.metadata.sorted(by: { $0.key < $1.key }) {
             let line = "\(Human.padded(key.printable, 42)) \(value.printable)"
             try Terminal.out((line.count > 79 ? line.prefix(78) + "…" : line) + "\n")
@@ -63,7 +67,28 @@ struct Inspect: ParsableCommand {
             return Report.Tensor(
                 name: shape.name, encoding: encoding, n: shape.n, k: shape.k, bytes: shape.byteCount ?? 0)
         }
-        return Report(path: file.path, bytes: bytes, metadata: metadata, tensors: tensors)
+        let summary = ModelSummary(file)
+        return Report(
+            path: file.path, bytes: bytes, architecture: summary.architecture, use: summary.use.rawValue,
+            parameters: summary.parameters, contextLength: summary.contextLength, bits: summary.bits,
+            hasChatTemplate: summary.hasTemplate, metadata: metadata, tensors: tensors)
+    }
+
+    private static func heading(_ report: Report) -> String {
+        let what =
+            switch ModelSummary.Use(rawValue: report.use) {
+            case .embed: "makes embeddings"
+            case .rerank: "reranks documents"
+            case .generate, nil: "generates text, \(report.hasChatTemplate ? "with a" : "without a") chat template"
+            }
+        let widths = report.bits.map { "\($0)" }.joined(separator: ", ")
+        return """
+            \(report.path.printable)  \(Human.bytes(report.bytes))
+            \(report.architecture.printable), \(Human.count(report.parameters)) weights in \(widths) bits, context \
+            \(report.contextLength) tokens; \(what)
+
+
+            """
     }
 
     private static func text(_ value: MetadataValue) -> String {

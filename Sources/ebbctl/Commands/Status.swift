@@ -137,27 +137,45 @@ struct Models: AsyncParsableCommand {
         try Terminal.out(Self.text(models))
     }
 
-    /// Speeds are of dequantized over memory_low, the loss is that of memory_low.
     private static func text(_ models: [EbbModel]) -> String {
         var table = Table(
-            ["model", "size", "architecture", "state", "prefers", "decode", "prefill", "loss"], right: [1, 5, 6, 7])
+            ["model", "for", "family", "weights", "context", "bits", "size", "state"], right: [3, 4, 6])
         for model in models {
             let state = model.error.isEmpty ? (model.loaded ? "loaded" : "on disk") : "unusable"
-            let costs = model.hasCosts ? model.costs : nil
-            func ratio(_ value: Float?) -> String { value.map { "\(Human.decimal(Double($0), 2)) x" } ?? "-" }
             table.add([
-                model.name, Human.bytes(model.fileBytes), model.architecture, state, model.preference.name,
-                ratio(costs?.decodeRatio), ratio(costs?.prefillRatio),
-                costs.map { Human.decimal(Double($0.loss), 4) } ?? "-",
+                model.name, model.use.word, model.architecture, Human.count(Int(clamping: model.parameters)),
+                model.contextLength > 0 ? "\(model.contextLength)" : "-",
+                model.bits.map { "\($0)" }.joined(separator: ","), Human.bytes(model.fileBytes), state,
             ])
         }
-        let errors = models.filter { !$0.error.isEmpty }.map {
-            Human.wrapped("\($0.name): \($0.error)", indent: 2) + "\n"
+        return table.text + models.map(remark).joined()
+    }
+
+    /// What is wrong with a model, or what its two modes cost.
+    private static func remark(_ model: EbbModel) -> String {
+        guard model.error.isEmpty else { return Human.wrapped("\(model.name): \(model.error)", indent: 2) + "\n" }
+        var parts = model.use == .useGenerate && !model.hasChatTemplate_p ? ["no chat template"] : []
+        if model.preference != .accuracy { parts.append("prefers \(model.preference.name)") }
+        if model.hasCosts {
+            func ratio(_ value: Float) -> String { "\(Human.decimal(Double(value), 2)) x" }
+            parts.append(
+                "dequantized runs decode \(ratio(model.costs.decodeRatio)), prefill "
+                    + "\(ratio(model.costs.prefillRatio)) as fast; memory_low loses "
+                    + Human.decimal(Double(model.costs.loss), 4))
         }
-        let text = table.text + errors.joined()
-        guard models.contains(where: \.hasCosts) else { return text }
-        return text
-            + "decode, prefill: speed of dequantized over memory_low; loss of memory_low: KL, nats a token\n"
+        return parts.isEmpty
+            ? "" : Human.wrapped("\(model.name): \(parts.joined(separator: "; "))", indent: 2) + "\n"
+    }
+}
+
+extension EbbModelUse {
+    var word: String {
+        switch self {
+        case .useGenerate: "text"
+        case .useEmbed: "embeddings"
+        case .useRerank: "reranking"
+        case .useUnspecified, .UNRECOGNIZED: "-"
+        }
     }
 }
 

@@ -16,6 +16,16 @@ enum Human {
 
     static func bytes(_ count: UInt64) -> String { bytes(Int(clamping: count)) }
 
+    /// `494 M`, for numbers of weights.
+    static func count(_ count: Int) -> String {
+        switch count {
+        case ..<1000: "\(count)"
+        case ..<1_000_000: "\(decimal(Double(count) / 1e3, 0)) k"
+        case ..<1_000_000_000: "\(decimal(Double(count) / 1e6, 0)) M"
+        default: "\(decimal(Double(count) / 1e9, 1)) B"
+        }
+    }
+
     static func decimal(_ value: Double, _ places: Int) -> String {
         guard value.isFinite else { return "-" }
         var scale = 1.0
