@@ -74,8 +74,7 @@ public final class EncoderModel: LayeredModel {
 
     // MARK: Pairs
 
-    /// The tokens of a pair of texts, as a reranker reads it; where they are too many, the second text is cut, and the first
-    /// only where nothing is left of the second.
+    /// The tokens of a pair of texts, as a reranker reads it; where they are too many, the longer text is cut.
     public static func pair(_ first: [Int32], _ second: [Int32], _ tokenizer: Tokenizer, ends: Int, limit: Int)
         -> EncoderText
     {
@@ -83,7 +82,8 @@ public final class EncoderModel: LayeredModel {
         let between = Array(repeating: tokenizer.eos, count: ends).compactMap { $0 }
         let end = tokenizer.eos.map { [$0] } ?? []
         let room = max(0, limit - start.count - between.count - end.count)
-        let first = first.prefix(room)
+        let (half, rest) = (room / 2, room - room / 2)
+        let first = first.prefix(second.count < rest ? room - second.count : max(half, room - second.count))
         let second = second.prefix(room - first.count)
         let head = start + first + between
         return EncoderText(head + second + end, second: head.count)

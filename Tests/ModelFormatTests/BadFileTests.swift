@@ -34,6 +34,13 @@ struct BadFileTests {
         #expect(error?.description.contains("truncated") == true)
     }
 
+    @Test("Tensors that lie one over the other are refused: a small file would become a large model")
+    func sharedBytes() throws {
+        let shared = TinyLlama.gguf { $0.tensors[3].offset = $0.tensors[4].offset ?? 0 }
+        let error = #expect(throws: FormatError.self) { try openGGUF(shared) }
+        #expect(error?.description.contains("lie one over the other") == true)
+    }
+
     @Test(
         "A tensor offset or shape that overflows is refused",
         arguments: [UInt64.max, UInt64.max - 31, 1 << 62, 1 << 40])

@@ -20,9 +20,8 @@ struct GptOss: DecoderFamily {
     let layers: [Layer]
 
     init(_ weights: WeightLoader) throws {
-        var c = try weights.config("gpt-oss")
+        var c = try weights.mixture("gpt-oss")
         c.windows = try weights.alternatingWindows("gpt-oss", c, pattern: 2)
-        c.experts = try weights.experts("gpt-oss")
         // Its ramp runs between fractions of pairs.
         c.rotaries[0].yarn?.wholePairs = false
         config = c

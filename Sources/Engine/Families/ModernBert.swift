@@ -60,7 +60,8 @@ struct ModernBert: EncoderFamily {
         c.rotaries = [global, local]
         let key = "modern-bert.attention.sliding_window"
         let window = metadata.integer(key) ?? 0
-        guard (0...1 << 20).contains(window) else { throw FormatError("\(key) is \(window)") }
+        // Half of it lies on each side of a token.
+        guard metadata[key] == nil || (2...1 << 20).contains(window) else { throw FormatError("\(key) is \(window)") }
         let isLocal = try localLayers(metadata, count: c.layers)
         c.windows = isLocal.map { $0 ? window / 2 : 0 }
         return c

@@ -17,10 +17,9 @@ struct Olmoe: DecoderFamily {
     let layers: [Layer]
 
     init(_ weights: WeightLoader) throws {
-        var c = try weights.config("olmoe")
-        c.experts = try weights.experts("olmoe")
+        let c = try weights.mixture("olmoe")
         config = c
-        layers = try (0..<c.layers).map { [c] l in
+        layers = try (0..<c.layers).map { l in
             Layer(
                 attention: try weights.attention(l, c),
                 queryNorm: try weights.vector("blk.\(l).attn_q_norm.weight", n: c.queryWidth),

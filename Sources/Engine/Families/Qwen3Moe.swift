@@ -16,10 +16,9 @@ struct Qwen3Moe: DecoderFamily {
     let layers: [Layer]
 
     init(_ weights: WeightLoader) throws {
-        var c = try weights.config("qwen3moe")
-        c.experts = try weights.experts("qwen3moe")
+        let c = try weights.mixture("qwen3moe")
         config = c
-        layers = try (0..<c.layers).map { [c] l in
+        layers = try (0..<c.layers).map { l in
             Layer(
                 attention: try weights.attention(l, c),
                 queryNorm: try weights.vector("blk.\(l).attn_q_norm.weight", n: c.headDim),

@@ -175,15 +175,20 @@ final class WeightLoader {
         return (0..<config.layers).map { $0 % pattern != pattern - 1 ? window : 0 }
     }
 
-    /// The numbers of a mixture of experts; nil where the file has none.
-    func experts(_ prefix: String) throws -> ExpertConfig {
-        let count = try metadata.requiredCount("\(prefix).expert_count", limit: 1024)
+    /// Experts of all layers at most; the largest models have some 16,000.
+    private static let mostExperts = 1 << 16
+
+    /// The hyperparameters of a model all of whose layers are mixtures of experts.
+    func mixture(_ prefix: String) throws -> DecoderConfig {
+        var config = try config(prefix)
+        let count = try metadata.requiredCount("\(prefix).expert_count", limit: Self.mostExperts / config.layers)
         let used = try metadata.requiredCount("\(prefix).expert_used_count", limit: 1024)
         guard used <= count else { throw FormatError("\(path): \(used) of \(count) experts cannot be used") }
-        let (own, all) = ("\(prefix).expert_feed_forward_length", "\(prefix).feed_forward_length")
-        return ExpertConfig(
-            count: count, used: used,
-            feedForward: try metadata.requiredCount(metadata[own] != nil ? own : all, limit: 1 << 20))
+        let own = "\(prefix).expert_feed_forward_length"
+        // What the file says of other layers sizes nothing: there are none.
+        if metadata[own] != nil { config.feedForward = try metadata.requiredCount(own, limit: 1 << 20) }
+        config.experts = ExpertConfig(count: count, used: used, feedForward: config.feedForward)
+        return config
     }
 
     /// The hyperparameters that llama's relatives share, from `PREFIX.*` keys.

@@ -12,8 +12,13 @@ struct LoadedModel: Sendable {
     /// - Throws: ``ServiceError`` where an encoder is asked for text, or a decoder for embeddings.
     func demand(encoder: Bool) throws {
         guard isEncoder != encoder else { return }
-        let what = isEncoder ? "an encoder: it makes embeddings, not text" : "a decoder: it makes text, not embeddings"
-        throw ServiceError(.badRequest, "\(name) is \(what)")
+        guard let traits = self.encoder else {
+            throw ServiceError(
+                .badRequest, "\(name) is a decoder: it makes text, and no embeddings or scores (ebbctl run)")
+        }
+        let what =
+            traits.isReranker ? "it scores texts for a query (ebbctl rerank)" : "it makes embeddings (ebbctl embed)"
+        throw ServiceError(.badRequest, "\(name) is an encoder: \(what), and no text")
     }
 
     /// - Throws: ``ServiceError`` where it is no encoder, or one for something else.
@@ -24,7 +29,7 @@ struct LoadedModel: Sendable {
                 .badRequest,
                 reranker
                     ? "\(name) makes embeddings and cannot rank texts: a model with a classification head can"
-                    : "\(name) ranks texts for a query and makes no embeddings: see Rerank (ebbctl rerank)")
+                    : "\(name) ranks texts for a query and makes no embeddings (ebbctl rerank)")
         }
         return encoder
     }

@@ -11,7 +11,8 @@ struct Evaluate: ParsableCommand {
         usage: "ebbctl evaluate <models> ... --against <source> [<options>]",
         discussion: """
             The weights: the signal-to-noise ratio of each matrix in decibels (6 dB are a bit). The outputs on some texts: \
-            for encoders the cosine of the embeddings, for decoders KL, top-1 agreement and perplexity.
+            for encoders the cosine of the embeddings, for decoders KL, top-1 agreement and perplexity. Rerankers cannot be \
+            evaluated yet.
 
             EXAMPLES
               ebbctl evaluate minilm-4.ebb --against all-MiniLM-L6-v2/

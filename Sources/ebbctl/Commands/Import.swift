@@ -11,7 +11,8 @@ struct Import: ParsableCommand {
         abstract: "Copy a model into the model folder, in Ebb's layout.",
         usage: "ebbctl import <source> [--name <name>] [<options>]",
         discussion: """
-            Takes a GGUF file, or a Hugging Face folder of a BERT encoder (config.json, model.safetensors, tokenizer.json). \
+            Takes a GGUF file (of a model in several, any of them), or a Hugging Face folder of a decoder or an encoder \
+            (config.json, safetensors in one file or in shards, tokenizer.json). \
             No value changes: what Ebb computes with is what the file holds; a setting or a tensor that it would have to \
             leave out is refused by name, and so are weights that are NaN or infinite. The result is written under a \
             temporary name and renamed, so a failed import leaves nothing behind. To make a model smaller see ebbctl quantize.
@@ -19,6 +20,7 @@ struct Import: ParsableCommand {
             EXAMPLES
               ebbctl import SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2
               ebbctl import all-MiniLM-L6-v2/ --name minilm
+              ebbctl import large-00001-of-00003.gguf --name large
               ebbctl import model.gguf --models /srv/models --json
               ebbctl import base.gguf --name base --chat-template chatml
             """)
@@ -73,9 +75,8 @@ struct Import: ParsableCommand {
             progress.update($0)
         }
         progress.clear()
-        for notice in source.notices { Terminal.error("notice: \(notice).") }
         if template != nil { try Self.warn(of: try EbbFile(path: destination)) }
-        for notice in (source as? GGUFSource)?.notices ?? [] { Terminal.error("notice: \(notice)") }
+        for notice in source.notices { Terminal.error("notice: \(notice)") }
         if let problem {
             Terminal.error("notice: \(problem). \(name) continues prompts (ebbctl run --raw), but cannot chat.")
         }

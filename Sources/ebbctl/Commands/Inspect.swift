@@ -50,7 +50,7 @@ struct Inspect: ParsableCommand {
         try Terminal.out(Self.heading(report))
         for (key, value) in report.metadata.sorted(by: { $0.key < $1.key }) {
             let line = "\(Human.padded(key.printable, 42)) \(value.printable)"
-            try Terminal.out((line.count > 79 ? line.prefix(78) + "…" : line) + "\n")
+            try Terminal.out((line.count > 80 ? line.prefix(79) + "…" : line) + "\n")
         }
         var table = Table(["tensor", "n", "k", "size", "encoding"], right: [1, 2, 3])
         for tensor in report.tensors {
@@ -82,13 +82,10 @@ struct Inspect: ParsableCommand {
             case .generate, nil: "generates text, \(report.hasChatTemplate ? "with a" : "without a") chat template"
             }
         let widths = report.bits.map { "\($0)" }.joined(separator: ", ")
-        return """
-            \(report.path.printable)  \(Human.bytes(report.bytes))
-            \(report.architecture.printable), \(Human.count(report.parameters)) weights in \(widths) bits, context \
-            \(report.contextLength) tokens; \(what)
-
-
-            """
+        let summary =
+            "\(report.architecture), \(Human.count(report.parameters)) weights in \(widths) bits, context "
+            + "\(report.contextLength) tokens; \(what)"
+        return "\(report.path.printable)  \(Human.bytes(report.bytes))\n\(Human.wrapped(summary))\n\n"
     }
 
     private static func text(_ value: MetadataValue) -> String {

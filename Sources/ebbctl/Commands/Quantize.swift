@@ -10,7 +10,7 @@ struct Quantize: ParsableCommand {
         commandName: "quantize",
         abstract: "Make a model smaller: 2 to 8 bits, f16, mixed widths, or full INT8.",
         discussion: """
-            Reads a GGUF file, a Hugging Face folder of a BERT encoder, an .ebb file or a model of the folder, and writes an \
+            Reads a GGUF file, a Hugging Face folder, an .ebb file or a model of the folder, and writes an \
             .ebb file. The recipe that was used is written beside it and into it, so that a run can be repeated. ebbctl \
             advise helps to choose; ebbctl evaluate measures what was lost.
 
@@ -152,6 +152,8 @@ struct Quantize: ParsableCommand {
 
             """)
         if let loss = result.loss { try Terminal.out("loss: \(loss.sentence)\n") }
+        // What a reranker has lost cannot be measured yet.
+        guard !EncoderModel.isReranker(file) else { return }
         try Terminal.out("next: ebbctl evaluate \(output) --against \(self.source)\n")
     }
 }

@@ -139,13 +139,13 @@ struct Models: AsyncParsableCommand {
 
     private static func text(_ models: [EbbModel]) -> String {
         var table = Table(
-            ["model", "for", "family", "weights", "context", "bits", "size", "state"], right: [3, 4, 6])
+            ["model", "for", "family", "weights", "context", "bits", "size"], right: [3, 4, 6])
         for model in models {
-            let state = model.error.isEmpty ? (model.loaded ? "loaded" : "on disk") : "unusable"
             table.add([
-                model.name, model.use.word, model.architecture, Human.count(Int(clamping: model.parameters)),
+                Human.cut(model.name, 26), model.use.word, Human.cut(model.architecture, 11),
+                Human.count(Int(clamping: model.parameters)),
                 model.contextLength > 0 ? "\(model.contextLength)" : "-",
-                model.bits.map { "\($0)" }.joined(separator: ","), Human.bytes(model.fileBytes), state,
+                Human.cut(model.bits.map { "\($0)" }.joined(separator: ","), 8), Human.bytes(model.fileBytes),
             ])
         }
         return table.text + models.map(remark).joined()
@@ -154,14 +154,16 @@ struct Models: AsyncParsableCommand {
     /// What is wrong with a model, or what its two modes cost.
     private static func remark(_ model: EbbModel) -> String {
         guard model.error.isEmpty else { return Human.wrapped("\(model.name): \(model.error)", indent: 2) + "\n" }
-        var parts = model.use == .useGenerate && !model.hasChatTemplate_p ? ["no chat template"] : []
+        var parts = model.loaded ? ["loaded"] : []
+        if model.use == .useGenerate, !model.hasChatTemplate_p { parts.append("no chat template") }
         if model.preference != .accuracy { parts.append("prefers \(model.preference.name)") }
         if model.hasCosts {
             func ratio(_ value: Float) -> String { "\(Human.decimal(Double(value), 2)) x" }
+            let (decode, prefill) = (ratio(model.costs.decodeRatio), ratio(model.costs.prefillRatio))
             parts.append(
-                "dequantized runs decode \(ratio(model.costs.decodeRatio)), prefill "
-                    + "\(ratio(model.costs.prefillRatio)) as fast; memory_low loses "
-                    + Human.decimal(Double(model.costs.loss), 4))
+                "memory_low loses \(Human.decimal(Double(model.costs.loss), 4)); dequantized, which loses nothing, runs at "
+                    + (model.use == .useGenerate
+                        ? "\(decode) its speed in decode, \(prefill) in prefill" : "\(prefill) its speed"))
         }
         return parts.isEmpty
             ? "" : Human.wrapped("\(model.name): \(parts.joined(separator: "; "))", indent: 2) + "\n"
@@ -172,8 +174,8 @@ extension EbbModelUse {
     var word: String {
         switch self {
         case .useGenerate: "text"
-        case .useEmbed: "embeddings"
-        case .useRerank: "reranking"
+        case .useEmbed: "embed"
+        case .useRerank: "rerank"
         case .useUnspecified, .UNRECOGNIZED: "-"
         }
     }

@@ -64,7 +64,8 @@ struct EngineOptions: ParsableArguments {
     func load(_ name: String, _ folder: ModelFolder, sequences: Int = 2) throws -> DecoderModel {
         let file = try folder.open(name)
         guard !EncoderModel.isEncoder(file) else {
-            throw CommandError(.badInput, "\(name) is an encoder, which predicts no tokens: see ebbctl embed")
+            throw CommandError(
+                .badInput, "\(name) is an encoder, which predicts no tokens: see ebbctl embed and rerank")
         }
         return try prepare(
             try DecoderModel(
@@ -76,7 +77,8 @@ struct EngineOptions: ParsableArguments {
     func loadEncoder(_ name: String, _ folder: ModelFolder) throws -> EncoderModel {
         let file = try folder.open(name)
         guard EncoderModel.isEncoder(file) else {
-            throw CommandError(.badInput, "\(name) is a decoder, which makes no embeddings: see ebbctl run and score")
+            throw CommandError(
+                .badInput, "\(name) is a decoder, which makes no embeddings and ranks nothing: see ebbctl run")
         }
         return try prepare(
             try EncoderModel(file, pool: try pool(), kernels: try Kernels.fromEnvironment(), precision: precision))
