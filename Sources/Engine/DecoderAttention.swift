@@ -9,27 +9,38 @@ struct Attention {
         case interleaved = 1
     }
 
-    var layer: Int
-    var pairing: Pairing
+    let layer: Int
+    let pairing: Pairing
     /// In float throughout, as a dequantized layer wants it; else bf16 will do for many rows.
-    var isExact: Bool
+    let isExact: Bool
     /// Which of the model's rotary embeddings; nil where positions do not turn.
-    var rope: Int? = 0
+    let rope: Int?
     /// Tokens a row sees, itself included; 0 for all.
-    var window = 0
-    var queryBias: VectorRef?
-    var keyBias: VectorRef?
-    var valueBias: VectorRef?
+    let window: Int
+    let queryBias: VectorRef?
+    let keyBias: VectorRef?
+    let valueBias: VectorRef?
     /// RMSNorm before the rotation, of each head, or of all heads together.
-    var queryNorm: VectorRef?
-    var keyNorm: VectorRef?
-    var normalizesHeadsTogether = false
+    let queryNorm: VectorRef?
+    let keyNorm: VectorRef?
+    let normalizesHeadsTogether: Bool
     /// Multiplied into the scores; nil for head_dim^-1/2.
-    var scale: Float?
+    let scale: Float?
     /// Scores s become softcap * tanh(s / softcap) (Gemma Team 2024); 0 for none.
-    var softcap: Float = 0
+    let softcap: Float
     /// A score for each head that takes part in its softmax with no value (Xiao et al. 2024), [heads].
-    var sinks: VectorRef?
+    let sinks: VectorRef?
+
+    init(
+        _ layer: Int, _ weights: AttentionWeights, _ pairing: Pairing, rope: Int? = 0, window: Int = 0,
+        scale: Float? = nil, softcap: Float = 0, sinks: VectorRef? = nil
+    ) {
+        (self.layer, self.pairing, isExact) = (layer, pairing, weights.isExact)
+        (queryBias, keyBias, valueBias) = (weights.queryBias, weights.keyBias, weights.valueBias)
+        (queryNorm, keyNorm) = (weights.queryNorm, weights.keyNorm)
+        normalizesHeadsTogether = weights.headNorms == .together
+        (self.rope, self.window, self.scale, self.softcap, self.sinks) = (rope, window, scale, softcap, sinks)
+    }
 }
 
 /// The attention of a decoder's step: rotary embeddings, the KV cache, and softmax(q k^T * scale) v.
@@ -38,7 +49,7 @@ struct Attention {
 final class DecoderAttention {
     /// Rows of one sequence that follow each other, and where a layer's keys and values of it lie. Plain data, so that
     /// threads count no references.
-    struct Slice {
+    private struct Slice {
         var firstRow: Int
         var count: Int
         var position: Int
@@ -79,22 +90,23 @@ final class DecoderAttention {
     private let cosines, sines: UnsafeMutablePointer<Float>
     /// The batch's sources, or what is left of their rows; one for each source.
     private let slices = UnsafeMutablePointer<Slice>.allocate(capacity: DecoderStep.rowLimit)
-    private var sources: [RowSource] = []
+    private(set) var sources: [RowSource] = []
     /// Which slice a row belongs to.
     private let rowSlices: UnsafeMutablePointer<Int32>
 
     /// Where the buffers lie in a step's workspace.
     struct Buffers {
-        let q, k, v, attended, cosines, sines, rowSlices: Workspace.Buffer
+        fileprivate let q, k, v, attended, cosines, sines, rowSlices: Workspace.Buffer
+        fileprivate let rotations: Rotations
 
         init(_ config: DecoderConfig, _ plan: inout Workspace.Plan) {
             q = plan.buffer(config.queryWidth)
             k = plan.buffer(config.keyWidth)
             v = plan.buffer(config.keyWidth)
             attended = plan.buffer(config.queryWidth)
-            let angles = Rotations(config.rotaries).angles
-            cosines = plan.buffer(angles)
-            sines = plan.buffer(angles)
+            rotations = Rotations(config.rotaries)
+            cosines = plan.buffer(rotations.angles)
+            sines = plan.buffer(rotations.angles)
             rowSlices = plan.buffer(1)
         }
     }
@@ -109,7 +121,7 @@ final class DecoderAttention {
         blocks = cache.base.assumingMemoryBound(to: UInt8.self)
         int8Blocks = cache.int8Base.assumingMemoryBound(to: UInt8.self)
         (blockBytes, int8BlockBytes) = (cache.blockBytes, cache.int8BlockBytes)
-        rotations = Rotations(config.rotaries)
+        rotations = buffers.rotations
         angles = rotations.angles
         (q, k, v) = (workspace.floats(buffers.q), workspace.floats(buffers.k), workspace.floats(buffers.v))
         attended = workspace.floats(buffers.attended)

@@ -52,7 +52,6 @@ final class DecoderStep {
     var rowCount: Int { rows }
     /// The rows that are left after the last attention; nil for all.
     private var wanted: [Int]?
-    private var sources: [RowSource] = []
     /// Added to the residual stream, times `scale`, by the next `.normalized` or `.residual` input; normalized with the
     /// weight first where there is one.
     private var pending: Pending?
@@ -86,10 +85,12 @@ final class DecoderStep {
         var plan = Workspace.Plan(rows: Self.rowLimit)
         let (residual, normalized) = (plan.buffer(config.hidden), plan.buffer(config.hidden))
         let attention = DecoderAttention.Buffers(config, &plan)
-        let wide = max(config.feedForward, config.experts?.feedForward ?? 0)
-        let (gate, up, part) = (plan.buffer(wide), plan.buffer(wide), plan.buffer(config.hidden))
+        let (gate, up) = (plan.buffer(config.feedForward), plan.buffer(config.feedForward))
+        let part = plan.buffer(config.hidden)
         let rowTokens = plan.buffer(1)
-        let experts = config.experts.map { ExpertRouter.Buffers($0, hidden: config.hidden, &plan) }
+        let experts = config.experts.map {
+            ExpertRouter.Buffers($0, hidden: config.hidden, feedForward: config.feedForward, &plan)
+        }
         workspace = try Workspace(plan)
         self.attention = DecoderAttention(
             config: config, cache: cache, kernels: kernels, pool: pool, attention, in: workspace)
@@ -106,15 +107,14 @@ final class DecoderStep {
     /// Gives the pages of all buffers back; between two steps they hold nothing.
     func discard() {
         workspace.discard()
+        workspace.keepSmallPages()
         products.discard()
     }
 
     /// Makes sure that products have memory for `rows` rows.
     func admit(rows: Int) throws { try products.admit(rows: rows, widest: widest, block: Self.gatedBlock) }
 
-    private var widest: Int {
-        max(config.hidden, config.queryWidth, config.feedForward, config.experts?.feedForward ?? 0)
-    }
+    private var widest: Int { max(config.hidden, config.queryWidth, config.feedForward) }
 
     /// Bytes of ``regions`` once a step of ``rowLimit`` rows has been run.
     var largestBytes: Int {
@@ -128,7 +128,7 @@ final class DecoderStep {
     ///   at the others any more, and they are dropped. Nil keeps all.
     func begin(_ batch: [StepInput], wanted: [Int]?, embedding: LinearRef, scale: Float) {
         self.wanted = wanted
-        sources.removeAll(keepingCapacity: true)
+        var sources: [RowSource] = []
         rows = 0
         pending = nil
         unsound = []
@@ -156,10 +156,7 @@ final class DecoderStep {
     }
 
     /// Lets go of the batch's sequences: between two steps nothing keeps them alive.
-    func end() {
-        sources.removeAll(keepingCapacity: true)
-        attention.end()
-    }
+    func end() { attention.end() }
 
     /// Logits [rows][vocabulary] of some of the rows that are left, after the final norm.
     func logits(_ range: Range<Int>, of family: any DecoderFamily, out: UnsafeMutablePointer<Float>) throws {
@@ -265,7 +262,9 @@ final class DecoderStep {
         for (row, place) in places.enumerated() {
             let values = UnsafeBufferPointer(start: residual + row * config.hidden, count: config.hidden)
             guard !Self.isSound(values) else { continue }
-            if let source = sources.first(where: { place < $0.firstRow + $0.count }) { unsound.insert(source.input) }
+            if let source = attention.sources.first(where: { place < $0.firstRow + $0.count }) {
+                unsound.insert(source.input)
+            }
         }
     }
 

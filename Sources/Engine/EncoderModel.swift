@@ -35,8 +35,8 @@ public final class EncoderModel: LayeredModel {
     }
 
     /// Whether it ranks texts for a query, instead of making embeddings.
-    public static func isReranker(_ file: EbbFile) -> Bool {
-        isEncoder(file) && file.tensors["cls.output.weight"] != nil
+    public static func isReranker(_ model: some ModelDescription) -> Bool {
+        isEncoder(model.metadata) && model.shapes.contains { $0.name == EncoderConfig.scoreWeight }
     }
 
     public override var scratchRegions: [MemoryRegion] { step.regions }

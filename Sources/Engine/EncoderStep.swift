@@ -32,7 +32,7 @@ final class EncoderStep {
     let kernels: UnsafePointer<ebb_kernels>
     let pool: WorkerPool
     let products: MatrixProducts
-    private let memory: AnonymousMemory
+    private let workspace: Workspace
     private let attention: EncoderAttention
     private let tables: EncoderTables
     /// Embeddings on their way through dense layers, [texts][width] twice; nil where there are none.
@@ -66,24 +66,28 @@ final class EncoderStep {
         embeddingWidth = config.denses.reduce(config.hidden) { max($0, $1.outputs) }
         embeddings =
             config.denses.isEmpty ? nil : try AnonymousMemory(byteCount: 2 * Self.rowsAtOnce * embeddingWidth * 4)
-        let width = (config.hidden + 15) / 16 * 16 * rowCapacity
-        let wideWidth = (config.feedForward + 15) / 16 * 16 * rowCapacity
-        let (wideCount, gateCount) = config.gate == .none ? (1, 0) : config.gate == .separate ? (1, 1) : (2, 1)
-        memory = try AnonymousMemory(byteCount: (6 * width + (wideCount + gateCount) * wideWidth) * 4)
-        let base = memory.base.assumingMemoryBound(to: Float.self)
-        (hidden, q, k, v) = (base, base + width, base + 2 * width, base + 3 * width)
-        (attended, part, wide) = (base + 4 * width, base + 5 * width, base + 6 * width)
-        gate = wide + (wideCount + gateCount - 1) * wideWidth
+        var plan = Workspace.Plan(rows: rowCapacity)
+        // A fused matrix writes over queries, keys and values, so they follow each other.
+        let hidden = plan.buffer(config.hidden)
+        let (q, k, v) = (plan.buffer(config.hidden), plan.buffer(config.hidden), plan.buffer(config.hidden))
+        let (attended, part) = (plan.buffer(config.hidden), plan.buffer(config.hidden))
+        let wide = plan.buffer(config.gate == .fused ? 2 * config.feedForward : config.feedForward)
+        let gate = config.gate == .none ? wide : plan.buffer(config.feedForward)
+        workspace = try Workspace(plan)
+        self.hidden = workspace.floats(hidden)
+        (self.q, self.k, self.v) = (workspace.floats(q), workspace.floats(k), workspace.floats(v))
+        (self.attended, self.part) = (workspace.floats(attended), workspace.floats(part))
+        (self.wide, self.gate) = (workspace.floats(wide), workspace.floats(gate))
     }
 
     /// The mappings of the rows, of what products read, of attention and of tables.
     var regions: [MemoryRegion] {
-        [memory.region, attention.region, tables.region] + products.regions + (embeddings.map { [$0.region] } ?? [])
+        [workspace.region, attention.region, tables.region] + products.regions + (embeddings.map { [$0.region] } ?? [])
     }
 
     /// Gives the pages of all buffers back.
     func discard() {
-        memory.discard()
+        workspace.discard()
         embeddings?.discard()
         attention.discard()
         products.discard()
@@ -95,7 +99,7 @@ final class EncoderStep {
 
     /// Bytes of ``regions`` once a step of so many rows has been run.
     func bytes(rows: Int) -> Int {
-        memory.byteCount + attention.region.byteCount + tables.region.byteCount
+        workspace.byteCount + attention.region.byteCount + tables.region.byteCount
             + ActivationBuffer.byteCount(rows: rows, k: max(config.hidden, config.feedForward), block: 32)
     }
 

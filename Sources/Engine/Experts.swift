@@ -5,12 +5,12 @@ import Glibc
 public struct ExpertConfig: Sendable {
     /// Experts of a layer, and how many of them a row goes through.
     public var count, used: Int
-    /// Length of an expert's hidden layer.
-    public var feedForward: Int
 }
 
 /// A mixture of experts' weights: a router, and a gated feed-forward for each expert.
 struct ExpertWeights {
+    /// Before them.
+    let norm: VectorRef
     let router: LinearRef
     /// [experts].
     let routerBias: VectorRef?
@@ -36,15 +36,17 @@ final class ExpertRouter {
         fileprivate let config: ExpertConfig
         fileprivate let logits, chosen, weights, order, input, output, bias: Workspace.Buffer
 
-        init(_ config: ExpertConfig, hidden: Int, _ plan: inout Workspace.Plan) {
-            self.config = config
+        fileprivate let feedForward: Int
+
+        init(_ config: ExpertConfig, hidden: Int, feedForward: Int, _ plan: inout Workspace.Plan) {
+            (self.config, self.feedForward) = (config, feedForward)
             logits = plan.buffer(config.count)
             chosen = plan.buffer(config.used)
             weights = plan.buffer(config.used)
             order = plan.buffer(config.used)
             input = plan.buffer(hidden)
             output = plan.buffer(hidden)
-            bias = plan.buffer(1 + (max(hidden, config.feedForward) * 3) / plan.rows)
+            bias = plan.buffer(1 + (max(hidden, feedForward) * 3) / plan.rows)
         }
     }
 
@@ -70,8 +72,8 @@ final class ExpertRouter {
         weights = workspace.floats(buffers.weights)
         (input, output) = (workspace.floats(buffers.input), workspace.floats(buffers.output))
         gateBias = workspace.floats(buffers.bias)
-        upBias = gateBias + config.feedForward
-        downBias = upBias + config.feedForward
+        upBias = gateBias + buffers.feedForward
+        downBias = upBias + buffers.feedForward
         starts = .allocate(capacity: config.count + 1)
         starts.initialize(repeating: 0, count: config.count + 1)
     }
@@ -128,9 +130,9 @@ final class ExpertRouter {
 extension DecoderStep {
     /// part = the weighted sum of what the chosen experts make of the normalized rows: for each
     /// down(activation(gate x) * up x). Only the pages of experts that rows are routed to are touched, each once.
-    func mix(_ w: ExpertWeights, norm: VectorRef, gating: Gating, _ activation: Activation) {
+    func mix(_ w: ExpertWeights, _ gating: Gating, _ activation: Activation) {
         guard let router = experts else { return }
-        project(.normalized(norm), w.router.to(router.logits))
+        project(.normalized(w.norm), w.router.to(router.logits))
         pool.run(items: rowCount, grain: 8) { range, _ in
             for row in range {
                 if let bias = w.routerBias {
@@ -145,7 +147,7 @@ extension DecoderStep {
     }
 
     private func run(_ expert: Int, _ w: ExpertWeights, _ router: ExpertRouter, _ activation: Activation) {
-        let (rows, hidden, wide) = (router.rows(of: expert), config.hidden, router.config.feedForward)
+        let (rows, hidden, wide) = (router.rows(of: expert), config.hidden, config.feedForward)
         products.run(rows: rows, w.gate[expert].to(gate), w.up[expert].to(up)) { range in
             for index in range {
                 let from = normalized + router.row(index, of: expert).row * hidden

@@ -28,8 +28,7 @@ public struct ModelSummary: Sendable, Equatable {
         let name = metadata.string("general.architecture") ?? ""
         architecture = name
         use =
-            ModelFamilies.encoderFamily(metadata) == nil
-            ? .generate : metadata.integer("\(name).pooling_type") == Self.rank ? .rerank : .embed
+            EncoderModel.isEncoder(metadata) ? EncoderModel.isReranker(description) ? .rerank : .embed : .generate
         let own = metadata.integer("\(name).max_tokens") ?? metadata.integer("\(name).context_length")
         contextLength = max(0, own ?? 0)
         hasTemplate = metadata["tokenizer.chat_template"] != nil
@@ -46,7 +45,4 @@ public struct ModelSummary: Sendable, Equatable {
         }
         (self.parameters, self.bits) = (parameters, bits.sorted())
     }
-
-    /// GGUF's pooling type of rerankers.
-    private static let rank = 4
 }

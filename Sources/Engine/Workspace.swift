@@ -36,8 +36,8 @@ struct Workspace {
     var region: MemoryRegion { memory.region }
     var byteCount: Int { memory.byteCount }
 
-    /// Rows lie a page or more apart, which is too many pages for the TLB where there are many rows. Few rows in huge
-    /// pages would take far more memory than they need.
+    /// Asks for huge pages where there are many rows: they lie a page or more apart, which is too many pages for the TLB.
+    /// Few rows in huge pages would take far more memory than they need.
     mutating func prepare(rows: Int) {
         guard rows >= AnonymousMemory.rowsForHugePages, !hasHugePages else { return }
         memory.setHugePages(true)
@@ -45,8 +45,10 @@ struct Workspace {
     }
 
     /// Gives the pages back.
-    mutating func discard() {
-        memory.discard()
+    func discard() { memory.discard() }
+
+    /// Asks for small pages, until there are many rows again.
+    mutating func keepSmallPages() {
         memory.setHugePages(false)
         hasHugePages = false
     }

@@ -81,16 +81,7 @@ extension GGUFFile.Part {
         let alignment = metadata.integer("general.alignment") ?? 32
         guard (1...65536).contains(alignment) else { throw FormatError("\(path): general.alignment is \(alignment)") }
         tensors = try Self.tensors(tensorCount, &cursor, alignment: alignment)
-        try Self.demandApart(tensors, path)
-    }
-
-    /// Tensors that share bytes would make a large model of a small file.
-    private static func demandApart(_ tensors: [GGUFTensor], _ path: String) throws {
-        let sorted = tensors.sorted { $0.offset < $1.offset }
-        for (one, next) in zip(sorted, sorted.dropFirst()) where next.offset - one.offset < one.byteCount {
-            throw FormatError(
-                "\(path): the tensors \(one.name) and \(next.name) lie one over the other; the file is damaged")
-        }
+        try Overlap.demandNone(tensors.map { ($0.name, $0.offset..<$0.offset + $0.byteCount) }, path: path)
     }
 
     private static func tensors(_ count: UInt64, _ cursor: inout ByteCursor, alignment: Int) throws -> [GGUFTensor] {

@@ -11,6 +11,24 @@ struct Bert: EncoderFamily {
         let attentionNorm: LayerNorm
         let up, down: BiasedLinear
         let outputNorm: LayerNorm
+
+        init(_ weights: WeightLoader, _ l: Int, _ c: EncoderConfig) throws {
+            attention = try weights.encoderAttention(l, c)
+            attentionNorm = try weights.layerNorm("blk.\(l).attn_output_norm", n: c.hidden)
+            up = try weights.linear("blk.\(l).ffn_up", n: c.feedForward, k: c.hidden, layer: l)
+            down = try weights.linear("blk.\(l).ffn_down", n: c.hidden, k: c.feedForward, layer: l)
+            outputNorm = try weights.layerNorm("blk.\(l).layer_output_norm", n: c.hidden)
+        }
+
+        func run(_ layer: Int, _ s: EncoderStep) {
+            s.project(s.hidden, attention.query, to: s.q, attention.key, to: s.k, attention.value, to: s.v)
+            s.attend(layer, attention)
+            s.project(s.attended, attention.output, to: s.part)
+            s.addAndNormalize(s.part, attention.output.bias, attentionNorm)
+            s.project(s.hidden, up, to: s.wide)
+            s.projectActivated(s.wide, bias: up.bias, down, to: s.part)
+            s.addAndNormalize(s.part, down.bias, outputNorm)
+        }
     }
 
     let config: EncoderConfig
@@ -30,14 +48,7 @@ struct Bert: EncoderFamily {
         positions = try weights.matrix("position_embd.weight", n: c.contextLength, k: c.hidden, layer: -1)
         types = try weights.tokenTypes(c)
         embeddingNorm = try weights.layerNorm("token_embd_norm", n: c.hidden)
-        layers = try (0..<c.layers).map { l in
-            Layer(
-                attention: try weights.encoderAttention(l, c),
-                attentionNorm: try weights.layerNorm("blk.\(l).attn_output_norm", n: c.hidden),
-                up: try weights.linear("blk.\(l).ffn_up", n: c.feedForward, k: c.hidden, layer: l),
-                down: try weights.linear("blk.\(l).ffn_down", n: c.hidden, k: c.feedForward, layer: l),
-                outputNorm: try weights.layerNorm("blk.\(l).layer_output_norm", n: c.hidden))
-        }
+        layers = try (0..<c.layers).map { try Layer(weights, $0, c) }
         denses = try weights.encoderDenses(c)
     }
 
@@ -50,16 +61,7 @@ struct Bert: EncoderFamily {
 
     func embed(_ s: EncoderStep) { s.embed(tokens, positions: positions, types: types, embeddingNorm) }
 
-    func run(_ layer: Int, _ s: EncoderStep) {
-        let w = layers[layer]
-        s.project(s.hidden, w.attention.query, to: s.q, w.attention.key, to: s.k, w.attention.value, to: s.v)
-        s.attend(layer, w.attention)
-        s.project(s.attended, w.attention.output, to: s.part)
-        s.addAndNormalize(s.part, w.attention.output.bias, w.attentionNorm)
-        s.project(s.hidden, w.up, to: s.wide)
-        s.projectActivated(s.wide, bias: w.up.bias, w.down, to: s.part)
-        s.addAndNormalize(s.part, w.down.bias, w.outputNorm)
-    }
+    func run(_ layer: Int, _ s: EncoderStep) { layers[layer].run(layer, s) }
 }
 
 extension WeightLoader {

@@ -7,6 +7,20 @@ struct AttentionWeights {
     let query, key, value, output: LinearRef
     /// nil where the file has none.
     let queryBias, keyBias, valueBias, outputBias: VectorRef?
+    /// RMSNorm of queries and keys before the rotation; nil in families without it.
+    let queryNorm, keyNorm: VectorRef?
+    let headNorms: HeadNorms
+
+    /// What of a row is normalized together.
+    enum HeadNorms { case none, each, together }
+
+    /// Which of the products have biases.
+    enum Biases {
+        case none
+        /// Those of which the file has one.
+        case optional
+        case queryKeyValue
+    }
 
     /// Whether the layer is computed in float now: its mode.
     var isExact: Bool { !key.pointee.readsIntegers }
@@ -34,13 +48,26 @@ extension WeightLoader {
     }
 
     /// - Parameters:
-    ///   - biases: whether the family may have biases; others have to do without.
     ///   - norm: the name of the norm before the attention; nil for none.
     func attention(
-        _ layer: Int, _ c: DecoderConfig, biases: Bool = false, norm: String? = "attn_norm"
+        _ layer: Int, _ c: DecoderConfig, biases: AttentionWeights.Biases = .none,
+        headNorms: AttentionWeights.HeadNorms = .none, norm: String? = "attn_norm"
     ) throws -> AttentionWeights {
-        func bias(_ name: String, _ n: Int) throws -> VectorRef? {
-            biases ? try optionalVector("blk.\(layer).\(name).bias", n: n) : nil
+        func bias(_ name: String, _ n: Int, isInput: Bool = true) throws -> VectorRef? {
+            let name = "blk.\(layer).\(name).bias"
+            return switch biases {
+            case .none: nil
+            case .optional: try optionalVector(name, n: n)
+            case .queryKeyValue: isInput ? try vector(name, n: n) : nil
+            }
+        }
+        func headNorm(_ name: String, _ width: Int) throws -> VectorRef? {
+            let name = "blk.\(layer).\(name).weight"
+            return switch headNorms {
+            case .none: nil
+            case .each: try vector(name, n: c.headDim)
+            case .together: try vector(name, n: width)
+            }
         }
         let (query, key, value) = try queryKeyValue(layer, c)
         let weights = AttentionWeights(
@@ -48,7 +75,10 @@ extension WeightLoader {
             query: query, key: key, value: value,
             output: try matrix("attn_output", of: layer, n: c.hidden, k: c.queryWidth),
             queryBias: try bias("attn_q", c.queryWidth), keyBias: try bias("attn_k", c.keyWidth),
-            valueBias: try bias("attn_v", c.keyWidth), outputBias: try bias("attn_output", c.hidden))
+            valueBias: try bias("attn_v", c.keyWidth),
+            outputBias: try bias("attn_output", c.hidden, isInput: false),
+            queryNorm: try headNorm("attn_q_norm", c.queryWidth), keyNorm: try headNorm("attn_k_norm", c.keyWidth),
+            headNorms: headNorms)
         try shareInput(weights.query, weights.key, weights.value)
         return weights
     }
@@ -89,8 +119,12 @@ extension WeightLoader {
         return weights
     }
 
-    /// - Parameter biases: whether router and experts have biases.
-    func experts(_ layer: Int, _ c: DecoderConfig, biases: Bool = false) throws -> ExpertWeights {
+    /// - Parameters:
+    ///   - biases: whether router and experts have biases.
+    ///   - norm: the name of the norm before them.
+    func experts(
+        _ layer: Int, _ c: DecoderConfig, biases: Bool = false, norm: String = "ffn_norm"
+    ) throws -> ExpertWeights {
         guard let e = c.experts else { throw FormatError("\(path): the model says nothing of its experts") }
         func stacked(_ name: String, n: Int, k: Int) throws -> [LinearRef] {
             try self.stacked("blk.\(layer).\(name).weight", experts: e.count, n: n, k: k, layer: layer)
@@ -99,12 +133,13 @@ extension WeightLoader {
             biases ? try matrix("blk.\(layer).\(name).bias", n: e.count, k: n, layer: -1) : nil
         }
         return ExpertWeights(
+            norm: try vector("blk.\(layer).\(norm).weight", n: c.hidden),
             router: try matrix("ffn_gate_inp", of: layer, n: e.count, k: c.hidden),
             routerBias: biases ? try vector("blk.\(layer).ffn_gate_inp.bias", n: e.count) : nil,
-            gate: try stacked("ffn_gate_exps", n: e.feedForward, k: c.hidden),
-            up: try stacked("ffn_up_exps", n: e.feedForward, k: c.hidden),
-            down: try stacked("ffn_down_exps", n: c.hidden, k: e.feedForward),
-            gateBias: try bias("ffn_gate_exps", n: e.feedForward), upBias: try bias("ffn_up_exps", n: e.feedForward),
+            gate: try stacked("ffn_gate_exps", n: c.feedForward, k: c.hidden),
+            up: try stacked("ffn_up_exps", n: c.feedForward, k: c.hidden),
+            down: try stacked("ffn_down_exps", n: c.hidden, k: c.feedForward),
+            gateBias: try bias("ffn_gate_exps", n: c.feedForward), upBias: try bias("ffn_up_exps", n: c.feedForward),
             downBias: try bias("ffn_down_exps", n: c.hidden))
     }
 

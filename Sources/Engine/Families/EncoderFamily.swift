@@ -5,6 +5,10 @@ public struct EncoderConfig: Sendable {
     /// What of a text's rows becomes its embedding; GGUF's numbers.
     public enum Pooling: Int, Sendable { case mean = 1, cls = 2, last = 3 }
 
+    /// GGUF's pooling type of models that rank, and the weight that they end in.
+    static let rank = 4
+    static let scoreWeight = "cls.output.weight"
+
     /// How the gate of a feed-forward part is stored.
     public enum Gate: Sendable {
         case none

@@ -129,7 +129,7 @@ extension WeightLoader {
 
     /// A classification head of one score: `cls`, where the file has it, and `cls.output`.
     private func classifier(hidden: Int, _ activation: EncoderConfig.Dense.Activation) throws -> [EncoderConfig.Dense] {
-        guard let scores = outputs("cls.output.weight") else {
+        guard let scores = outputs(EncoderConfig.scoreWeight) else {
             throw FormatError("the file is to rank texts, but the tensor cls.output.weight is missing")
         }
         guard scores == 1 else {
@@ -141,9 +141,6 @@ extension WeightLoader {
     }
 
     // MARK: Hyperparameters
-
-    /// GGUF's number for models that rank.
-    private static let rank = 4
 
     /// The hyperparameters that encoders share, from `PREFIX.*` keys.
     /// - Parameters:
@@ -168,7 +165,7 @@ extension WeightLoader {
             throw FormatError("the tensor token_embd.weight is missing")
         }
         let said = metadata.integer("\(prefix).pooling_type") ?? EncoderConfig.Pooling.mean.rawValue
-        let isReranker = said == Self.rank || has("cls.output.weight")
+        let isReranker = said == EncoderConfig.rank || has(EncoderConfig.scoreWeight)
         let context = try count("context_length", limit: EncoderStep.longestText)
         let maxTokens =
             metadata["\(prefix).max_tokens"] == nil ? context : try count("max_tokens", limit: context)
@@ -198,9 +195,7 @@ extension WeightLoader {
     }
 
     /// The rotary embedding of an encoder, which has no scaling.
-    func encoderRotary(_ key: String, default base: Float, _ config: EncoderConfig) throws -> Rotary {
-        let base = metadata.float(key) ?? base
-        guard base > 1, base.isFinite else { throw FormatError("\(key) is impossible") }
-        return Rotary(base: base, dimensions: config.headDim)
+    func encoderRotary(_ key: String, usual base: Float, _ config: EncoderConfig) throws -> Rotary {
+        Rotary(base: try rotaryBase(key, usual: base), dimensions: config.headDim)
     }
 }

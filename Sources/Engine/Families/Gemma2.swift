@@ -52,10 +52,7 @@ struct Gemma2: DecoderFamily {
         let w = layers[layer]
         let (a, f) = (w.attention, w.feedForward)
         s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
-        s.attend(
-            Attention(
-                layer: layer, pairing: .halves, isExact: a.isExact, window: config.windows[layer], scale: scale,
-                softcap: softcap))
+        s.attend(Attention(layer, a, .halves, window: config.windows[layer], scale: scale, softcap: softcap))
         s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part, norm: w.attentionPostNorm)
         s.project(.normalized(f.norm), f.gate.to(s.gate), f.up.to(s.up))

@@ -11,7 +11,7 @@ struct Gemma3: DecoderFamily {
 
     struct Layer {
         let attention: AttentionWeights
-        let queryNorm, keyNorm, attentionPostNorm: VectorRef
+        let attentionPostNorm: VectorRef
         let feedForward: FeedForwardWeights
         let feedForwardPostNorm: VectorRef
     }
@@ -35,8 +35,7 @@ struct Gemma3: DecoderFamily {
         var c = try weights.config("gemma3")
         c.windows = try weights.alternatingWindows("gemma3", c, pattern: Self.pattern)
         // Linear scaling is for global layers.
-        let base = weights.metadata.float("gemma3.rope.freq_base_swa") ?? Self.localBase
-        guard base > 1, base.isFinite else { throw FormatError("gemma3.rope.freq_base_swa is impossible") }
+        let base = try weights.rotaryBase("gemma3.rope.freq_base_swa", usual: Self.localBase)
         c.rotaries.append(Rotary(base: base, dimensions: c.headDim))
         config = c
         let root = 1 / (Float(c.hidden) / Float(c.heads)).squareRoot()
@@ -44,9 +43,7 @@ struct Gemma3: DecoderFamily {
         embeddingScale = Float(c.hidden).squareRoot()
         layers = try (0..<c.layers).map { l in
             Layer(
-                attention: try weights.attention(l, c),
-                queryNorm: try weights.vector("blk.\(l).attn_q_norm.weight", n: c.headDim),
-                keyNorm: try weights.vector("blk.\(l).attn_k_norm.weight", n: c.headDim),
+                attention: try weights.attention(l, c, headNorms: .each),
                 attentionPostNorm: try weights.vector("blk.\(l).post_attention_norm.weight", n: c.hidden),
                 feedForward: try weights.feedForward(l, c),
                 feedForwardPostNorm: try weights.vector("blk.\(l).post_ffw_norm.weight", n: c.hidden))
@@ -59,10 +56,7 @@ struct Gemma3: DecoderFamily {
         let (a, f) = (w.attention, w.feedForward)
         let window = config.windows[layer]
         s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
-        s.attend(
-            Attention(
-                layer: layer, pairing: .halves, isExact: a.isExact, rope: window > 0 ? 1 : 0, window: window,
-                queryNorm: w.queryNorm, keyNorm: w.keyNorm, scale: scale))
+        s.attend(Attention(layer, a, .halves, rope: window > 0 ? 1 : 0, window: window, scale: scale))
         s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part, norm: w.attentionPostNorm)
         s.project(.normalized(f.norm), f.gate.to(s.gate), f.up.to(s.up))

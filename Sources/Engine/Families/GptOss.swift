@@ -11,7 +11,6 @@ struct GptOss: DecoderFamily {
         let attention: AttentionWeights
         /// [heads].
         let sinks: VectorRef
-        let expertNorm: VectorRef
         let experts: ExpertWeights
     }
 
@@ -27,10 +26,9 @@ struct GptOss: DecoderFamily {
         config = c
         layers = try (0..<c.layers).map { [c] l in
             Layer(
-                attention: try weights.attention(l, c, biases: true),
+                attention: try weights.attention(l, c, biases: .optional),
                 sinks: try weights.vector("blk.\(l).attn_sinks.weight", n: c.heads),
-                expertNorm: try weights.vector("blk.\(l).post_attention_norm.weight", n: c.hidden),
-                experts: try weights.experts(l, c, biases: true))
+                experts: try weights.experts(l, c, biases: true, norm: "post_attention_norm"))
         }
         outer = try weights.outer(c)
     }
@@ -39,13 +37,10 @@ struct GptOss: DecoderFamily {
         let w = layers[layer]
         let a = w.attention
         s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
-        s.attend(
-            Attention(
-                layer: layer, pairing: .halves, isExact: a.isExact, window: config.windows[layer],
-                queryBias: a.queryBias, keyBias: a.keyBias, valueBias: a.valueBias, sinks: w.sinks))
+        s.attend(Attention(layer, a, .halves, window: config.windows[layer], sinks: w.sinks))
         s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part, bias: a.outputBias)
-        s.mix(w.experts, norm: w.expertNorm, gating: .softmaxOfChosen, .clamped)
+        s.mix(w.experts, .softmaxOfChosen, .clamped)
         s.addResidual(s.part)
     }
 }

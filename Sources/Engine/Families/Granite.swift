@@ -29,7 +29,7 @@ struct Granite: DecoderFamily {
         // Logits are divided by it.
         logitScale = 1 / (try weights.positive("granite.logit_scale") ?? 1)
         layers = try (0..<c.layers).map { l in
-            Layer(attention: try weights.attention(l, c, biases: true), feedForward: try weights.feedForward(l, c))
+            Layer(attention: try weights.attention(l, c, biases: .optional), feedForward: try weights.feedForward(l, c))
         }
         outer = try weights.outer(c)
     }
@@ -37,10 +37,7 @@ struct Granite: DecoderFamily {
     func run(_ layer: Int, _ s: DecoderStep) {
         let (a, f) = (layers[layer].attention, layers[layer].feedForward)
         s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
-        s.attend(
-            Attention(
-                layer: layer, pairing: .interleaved, isExact: a.isExact, queryBias: a.queryBias, keyBias: a.keyBias,
-                valueBias: a.valueBias, scale: scale))
+        s.attend(Attention(layer, a, .interleaved, scale: scale))
         s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part, bias: a.outputBias, scale: residualScale)
         s.project(.normalized(f.norm), f.gate.to(s.gate), f.up.to(s.up))

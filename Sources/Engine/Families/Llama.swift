@@ -18,12 +18,10 @@ struct Llama: DecoderFamily {
 
     init(_ weights: WeightLoader) throws {
         var c = try weights.config("llama")
-        let window = weights.metadata.integer("llama.attention.sliding_window") ?? 0
-        guard window >= 0 else { throw FormatError("llama.attention.sliding_window is \(window)") }
-        if window > 0, window < c.contextLength { c.windows = Array(repeating: window, count: c.layers) }
+        c.windows = try weights.uniformWindows("llama", c)
         config = c
         layers = try (0..<c.layers).map { l in
-            Layer(attention: try weights.attention(l, c, biases: true), feedForward: try weights.feedForward(l, c))
+            Layer(attention: try weights.attention(l, c, biases: .optional), feedForward: try weights.feedForward(l, c))
         }
         outer = try weights.outer(c)
     }
@@ -31,10 +29,7 @@ struct Llama: DecoderFamily {
     func run(_ layer: Int, _ s: DecoderStep) {
         let (a, f) = (layers[layer].attention, layers[layer].feedForward)
         s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
-        s.attend(
-            Attention(
-                layer: layer, pairing: .interleaved, isExact: a.isExact, window: config.windows[layer],
-                queryBias: a.queryBias, keyBias: a.keyBias, valueBias: a.valueBias))
+        s.attend(Attention(layer, a, .interleaved, window: config.windows[layer]))
         s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part, bias: a.outputBias)
         s.project(.normalized(f.norm), f.gate.to(s.gate), f.up.to(s.up))

@@ -25,27 +25,11 @@ struct MPNet: EncoderFamily {
         }
         relativeBias = try weights.matrix("attn_rel_b.weight", n: buckets, k: c.heads, layer: -1)
         embeddingNorm = try weights.layerNorm("token_embd_norm", n: c.hidden)
-        layers = try (0..<c.layers).map { l in
-            Bert.Layer(
-                attention: try weights.encoderAttention(l, c),
-                attentionNorm: try weights.layerNorm("blk.\(l).attn_output_norm", n: c.hidden),
-                up: try weights.linear("blk.\(l).ffn_up", n: c.feedForward, k: c.hidden, layer: l),
-                down: try weights.linear("blk.\(l).ffn_down", n: c.hidden, k: c.feedForward, layer: l),
-                outputNorm: try weights.layerNorm("blk.\(l).layer_output_norm", n: c.hidden))
-        }
+        layers = try (0..<c.layers).map { try Bert.Layer(weights, $0, c) }
         denses = try weights.encoderDenses(c)
     }
 
     func embed(_ s: EncoderStep) { s.embed(tokens, positions: positions, types: nil, embeddingNorm) }
 
-    func run(_ layer: Int, _ s: EncoderStep) {
-        let w = layers[layer]
-        s.project(s.hidden, w.attention.query, to: s.q, w.attention.key, to: s.k, w.attention.value, to: s.v)
-        s.attend(layer, w.attention)
-        s.project(s.attended, w.attention.output, to: s.part)
-        s.addAndNormalize(s.part, w.attention.output.bias, w.attentionNorm)
-        s.project(s.hidden, w.up, to: s.wide)
-        s.projectActivated(s.wide, bias: w.up.bias, w.down, to: s.part)
-        s.addAndNormalize(s.part, w.down.bias, w.outputNorm)
-    }
+    func run(_ layer: Int, _ s: EncoderStep) { layers[layer].run(layer, s) }
 }

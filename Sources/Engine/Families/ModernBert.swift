@@ -55,8 +55,8 @@ struct ModernBert: EncoderFamily {
         if let type = metadata.string("modern-bert.rope.scaling.type"), type != "none" {
             throw FormatError("modern-bert.rope.scaling.type \"\(type.prefix(80))\" is not supported (none is)")
         }
-        let global = try weights.encoderRotary("modern-bert.rope.freq_base", default: 160_000, c)
-        let local = try weights.encoderRotary("modern-bert.rope.freq_base_swa", default: 10_000, c)
+        let global = try weights.encoderRotary("modern-bert.rope.freq_base", usual: 160_000, c)
+        let local = try weights.encoderRotary("modern-bert.rope.freq_base_swa", usual: 10_000, c)
         c.rotaries = [global, local]
         let key = "modern-bert.attention.sliding_window"
         let window = metadata.integer(key) ?? 0

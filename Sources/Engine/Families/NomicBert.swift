@@ -24,7 +24,7 @@ struct NomicBert: EncoderFamily {
     init(_ weights: WeightLoader) throws {
         var c = try weights.encoderConfig(Self.architecture)
         (c.isFused, c.gate) = (true, .separate)
-        c.rotaries = [try weights.encoderRotary("nomic-bert.rope.freq_base", default: 10_000, c)]
+        c.rotaries = [try weights.encoderRotary("nomic-bert.rope.freq_base", usual: 10_000, c)]
         config = c
         tokens = try weights.matrix("token_embd.weight", n: c.vocabulary, k: c.hidden, layer: -1)
         types = try weights.tokenTypes(c)

@@ -8,7 +8,7 @@ struct Olmo2: DecoderFamily {
 
     struct Layer {
         let attention: AttentionWeights
-        let queryNorm, keyNorm, attentionPostNorm: VectorRef
+        let attentionPostNorm: VectorRef
         let feedForward: FeedForwardWeights
         let feedForwardPostNorm: VectorRef
     }
@@ -22,9 +22,7 @@ struct Olmo2: DecoderFamily {
         config = c
         layers = try (0..<c.layers).map { l in
             Layer(
-                attention: try weights.attention(l, c, norm: nil),
-                queryNorm: try weights.vector("blk.\(l).attn_q_norm.weight", n: c.queryWidth),
-                keyNorm: try weights.vector("blk.\(l).attn_k_norm.weight", n: c.keyWidth),
+                attention: try weights.attention(l, c, headNorms: .together, norm: nil),
                 attentionPostNorm: try weights.vector("blk.\(l).post_attention_norm.weight", n: c.hidden),
                 feedForward: try weights.feedForward(l, c, norm: nil),
                 feedForwardPostNorm: try weights.vector("blk.\(l).post_ffw_norm.weight", n: c.hidden))
@@ -36,10 +34,7 @@ struct Olmo2: DecoderFamily {
         let w = layers[layer]
         let (a, f) = (w.attention, w.feedForward)
         s.project(.residual, a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
-        s.attend(
-            Attention(
-                layer: layer, pairing: .halves, isExact: a.isExact, queryNorm: w.queryNorm, keyNorm: w.keyNorm,
-                normalizesHeadsTogether: true))
+        s.attend(Attention(layer, a, .halves))
         s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part, norm: w.attentionPostNorm)
         s.project(.residual, f.gate.to(s.gate), f.up.to(s.up))

@@ -18,9 +18,7 @@ struct Phi3: DecoderFamily {
 
     init(_ weights: WeightLoader) throws {
         var c = try weights.config("phi3")
-        let window = weights.metadata.integer("phi3.attention.sliding_window") ?? 0
-        guard window >= 0 else { throw FormatError("phi3.attention.sliding_window is \(window)") }
-        if window > 0, window < c.contextLength { c.windows = Array(repeating: window, count: c.layers) }
+        c.windows = try weights.uniformWindows("phi3", c)
         config = c
         layers = try (0..<c.layers).map { [c] l in
             Layer(attention: try weights.attention(l, c), feedForward: try weights.feedForward(l, c))
@@ -31,7 +29,7 @@ struct Phi3: DecoderFamily {
     func run(_ layer: Int, _ s: DecoderStep) {
         let (a, f) = (layers[layer].attention, layers[layer].feedForward)
         s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
-        s.attend(Attention(layer: layer, pairing: .halves, isExact: a.isExact, window: config.windows[layer]))
+        s.attend(Attention(layer, a, .halves, window: config.windows[layer]))
         s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part)
         s.project(.normalized(f.norm), f.gate.to(s.gate), f.up.to(s.up))

@@ -8,7 +8,6 @@ struct Qwen2: DecoderFamily {
 
     struct Layer {
         let attention: AttentionWeights
-        let queryBias, keyBias, valueBias: VectorRef
         let feedForward: FeedForwardWeights
     }
 
@@ -21,23 +20,16 @@ struct Qwen2: DecoderFamily {
         config = c
         layers = try (0..<c.layers).map { l in
             Layer(
-                attention: try weights.attention(l, c),
-                queryBias: try weights.vector("blk.\(l).attn_q.bias", n: c.queryWidth),
-                keyBias: try weights.vector("blk.\(l).attn_k.bias", n: c.keyWidth),
-                valueBias: try weights.vector("blk.\(l).attn_v.bias", n: c.keyWidth),
+                attention: try weights.attention(l, c, biases: .queryKeyValue),
                 feedForward: try weights.feedForward(l, c))
         }
         outer = try weights.outer(c)
     }
 
     func run(_ layer: Int, _ s: DecoderStep) {
-        let w = layers[layer]
-        let (a, f) = (w.attention, w.feedForward)
+        let (a, f) = (layers[layer].attention, layers[layer].feedForward)
         s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
-        s.attend(
-            Attention(
-                layer: layer, pairing: .halves, isExact: a.isExact, queryBias: w.queryBias, keyBias: w.keyBias,
-                valueBias: w.valueBias))
+        s.attend(Attention(layer, a, .halves))
         s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part)
         s.project(.normalized(f.norm), f.gate.to(s.gate), f.up.to(s.up))

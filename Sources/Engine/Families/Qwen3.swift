@@ -7,7 +7,6 @@ struct Qwen3: DecoderFamily {
 
     struct Layer {
         let attention: AttentionWeights
-        let queryNorm, keyNorm: VectorRef
         let feedForward: FeedForwardWeights
     }
 
@@ -20,21 +19,15 @@ struct Qwen3: DecoderFamily {
         config = c
         layers = try (0..<c.layers).map { l in
             Layer(
-                attention: try weights.attention(l, c),
-                queryNorm: try weights.vector("blk.\(l).attn_q_norm.weight", n: c.headDim),
-                keyNorm: try weights.vector("blk.\(l).attn_k_norm.weight", n: c.headDim),
-                feedForward: try weights.feedForward(l, c))
+                attention: try weights.attention(l, c, headNorms: .each), feedForward: try weights.feedForward(l, c))
         }
         outer = try weights.outer(c)
     }
 
     func run(_ layer: Int, _ s: DecoderStep) {
-        let w = layers[layer]
-        let (a, f) = (w.attention, w.feedForward)
+        let (a, f) = (layers[layer].attention, layers[layer].feedForward)
         s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
-        s.attend(
-            Attention(
-                layer: layer, pairing: .halves, isExact: a.isExact, queryNorm: w.queryNorm, keyNorm: w.keyNorm))
+        s.attend(Attention(layer, a, .halves))
         s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part)
         s.project(.normalized(f.norm), f.gate.to(s.gate), f.up.to(s.up))

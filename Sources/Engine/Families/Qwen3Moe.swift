@@ -7,7 +7,6 @@ struct Qwen3Moe: DecoderFamily {
 
     struct Layer {
         let attention: AttentionWeights
-        let queryNorm, keyNorm, expertNorm: VectorRef
         let experts: ExpertWeights
     }
 
@@ -20,25 +19,18 @@ struct Qwen3Moe: DecoderFamily {
         config = c
         layers = try (0..<c.layers).map { l in
             Layer(
-                attention: try weights.attention(l, c),
-                queryNorm: try weights.vector("blk.\(l).attn_q_norm.weight", n: c.headDim),
-                keyNorm: try weights.vector("blk.\(l).attn_k_norm.weight", n: c.headDim),
-                expertNorm: try weights.vector("blk.\(l).ffn_norm.weight", n: c.hidden),
-                experts: try weights.experts(l, c))
+                attention: try weights.attention(l, c, headNorms: .each), experts: try weights.experts(l, c))
         }
         outer = try weights.outer(c)
     }
 
     func run(_ layer: Int, _ s: DecoderStep) {
-        let w = layers[layer]
-        let a = w.attention
+        let (a, e) = (layers[layer].attention, layers[layer].experts)
         s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
-        s.attend(
-            Attention(
-                layer: layer, pairing: .halves, isExact: a.isExact, queryNorm: w.queryNorm, keyNorm: w.keyNorm))
+        s.attend(Attention(layer, a, .halves))
         s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part)
-        s.mix(w.experts, norm: w.expertNorm, gating: .softmax(normalized: true), .silu)
+        s.mix(e, .softmax(normalized: true), .silu)
         s.addResidual(s.part)
     }
 }

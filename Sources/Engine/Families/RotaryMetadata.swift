@@ -4,8 +4,7 @@ import ModelFormat
 extension WeightLoader {
     /// The rotary embedding with its scaling, from `PREFIX.rope.*` and the tensors of factors.
     func rotary(_ prefix: String, dimensions: Int) throws -> Rotary {
-        let base = metadata.float("\(prefix).rope.freq_base") ?? 10_000
-        guard base > 1, base.isFinite else { throw FormatError("\(path): \(prefix).rope.freq_base is impossible") }
+        let base = try rotaryBase("\(prefix).rope.freq_base", usual: 10_000)
         var rotary = Rotary(base: base, dimensions: dimensions)
         // A factor without a type is linear (llama.cpp, llama_model::load_hparams).
         let type = metadata.string("\(prefix).rope.scaling.type") ?? "linear"
@@ -32,6 +31,13 @@ extension WeightLoader {
             rotary.long = try longFactors(prefix, dimensions)
         }
         return rotary
+    }
+
+    /// A rotary embedding's base.
+    func rotaryBase(_ key: String, usual: Float) throws -> Float {
+        let base = metadata.float(key) ?? usual
+        guard base > 1, base.isFinite else { throw FormatError("\(path): \(key) is impossible") }
+        return base
     }
 
     private static let scalings = "none, linear, yarn and longrope"

@@ -21,7 +21,7 @@ struct SmolLM3: DecoderFamily {
         let c = try weights.config("smollm3")
         config = c
         layers = try (0..<c.layers).map { l in
-            Layer(attention: try weights.attention(l, c, biases: true), feedForward: try weights.feedForward(l, c))
+            Layer(attention: try weights.attention(l, c, biases: .optional), feedForward: try weights.feedForward(l, c))
         }
         outer = try weights.outer(c)
     }
@@ -29,11 +29,7 @@ struct SmolLM3: DecoderFamily {
     func run(_ layer: Int, _ s: DecoderStep) {
         let (a, f) = (layers[layer].attention, layers[layer].feedForward)
         s.project(.normalized(a.norm), a.query.to(s.q), a.key.to(s.k), a.value.to(s.v))
-        s.attend(
-            Attention(
-                layer: layer, pairing: .interleaved, isExact: a.isExact,
-                rope: layer % Self.pattern == Self.pattern - 1 ? nil : 0, queryBias: a.queryBias, keyBias: a.keyBias,
-                valueBias: a.valueBias))
+        s.attend(Attention(layer, a, .interleaved, rope: layer % Self.pattern == Self.pattern - 1 ? nil : 0))
         s.project(.rows(s.attended), a.output.to(s.part))
         s.addResidual(s.part, bias: a.outputBias)
         s.project(.normalized(f.norm), f.gate.to(s.gate), f.up.to(s.up))

@@ -159,6 +159,14 @@ final class WeightLoader {
         return value
     }
 
+    /// Windows [layers] where all layers see `PREFIX.attention.sliding_window` tokens, or all see all.
+    func uniformWindows(_ prefix: String, _ config: DecoderConfig) throws -> [Int] {
+        let key = "\(prefix).attention.sliding_window"
+        let window = metadata.integer(key) ?? 0
+        guard window >= 0 else { throw FormatError("\(path): \(key) is \(window)") }
+        return Array(repeating: window < config.contextLength ? window : 0, count: config.layers)
+    }
+
     /// Windows [layers] where layers alternate: all but each `pattern`th see `PREFIX.attention.sliding_window` tokens, or
     /// those that `….sliding_window_pattern` lists or counts.
     func alternatingWindows(_ prefix: String, _ config: DecoderConfig, pattern usual: Int) throws -> [Int] {
@@ -180,19 +188,18 @@ final class WeightLoader {
 
     /// The hyperparameters of a model all of whose layers are mixtures of experts.
     func mixture(_ prefix: String) throws -> DecoderConfig {
-        var config = try config(prefix)
+        // What the file says of other layers sizes nothing: there are none.
+        var config = try config(prefix, feedForward: ["expert_feed_forward_length", "feed_forward_length"])
         let count = try metadata.requiredCount("\(prefix).expert_count", limit: Self.mostExperts / config.layers)
         let used = try metadata.requiredCount("\(prefix).expert_used_count", limit: 1024)
         guard used <= count else { throw FormatError("\(path): \(used) of \(count) experts cannot be used") }
-        let own = "\(prefix).expert_feed_forward_length"
-        // What the file says of other layers sizes nothing: there are none.
-        if metadata[own] != nil { config.feedForward = try metadata.requiredCount(own, limit: 1 << 20) }
-        config.experts = ExpertConfig(count: count, used: used, feedForward: config.feedForward)
+        config.experts = ExpertConfig(count: count, used: used)
         return config
     }
 
     /// The hyperparameters that llama's relatives share, from `PREFIX.*` keys.
-    func config(_ prefix: String) throws -> DecoderConfig {
+    /// - Parameter feedForward: the keys of a feed-forward part's length; the first that is there counts.
+    func config(_ prefix: String, feedForward: [String] = ["feed_forward_length"]) throws -> DecoderConfig {
         let layers = try metadata.requiredCount("\(prefix).block_count", limit: 1024)
         let hidden = try metadata.requiredCount("\(prefix).embedding_length", limit: 1 << 17)
         let heads = try metadata.requiredCount("\(prefix).attention.head_count", limit: 1024)
@@ -231,14 +238,16 @@ final class WeightLoader {
         }
         return DecoderConfig(
             layers: layers, hidden: hidden, heads: heads, kvHeads: kvHeads, headDim: headDim,
-            // A model of experts alone may say their length only.
-            feedForward: metadata["\(prefix).feed_forward_length"] == nil
-                && metadata["\(prefix).expert_feed_forward_length"] != nil
-                ? 1 : try metadata.requiredCount("\(prefix).feed_forward_length", limit: 1 << 20),
-            vocabulary: vocabulary,
+            feedForward: try firstCount(feedForward.map { "\(prefix).\($0)" }, limit: 1 << 20), vocabulary: vocabulary,
             contextLength: try metadata.requiredCount("\(prefix).context_length", limit: 1 << 24),
             epsilon: epsilon, rotaries: [try rotary(prefix, dimensions: rotated)],
             windows: Array(repeating: 0, count: layers))
+    }
+
+    /// The first of some counts that the file has; the others are checked as well.
+    private func firstCount(_ keys: [String], limit: Int) throws -> Int {
+        let counts = try keys.filter { metadata[$0] != nil }.map { try metadata.requiredCount($0, limit: limit) }
+        return try counts.first ?? metadata.requiredCount(keys.last ?? "", limit: limit)
     }
 }
 

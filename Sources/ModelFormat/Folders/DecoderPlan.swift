@@ -57,6 +57,15 @@ final class DecoderPlan {
         config.demand(Dictionary(uniqueKeysWithValues: keys.map { ($0, names.map { .text($0) }) }))
     }
 
+    /// Demands that heads share the hidden width, in families whose length of a head has no key.
+    func demandHeadsOfHidden() throws {
+        guard headDim * heads == hidden else {
+            throw config.refusal("head_dim", "is \(headDim): \(hidden / heads) is possible")
+        }
+        metadata.remove(".attention.key_length")
+        metadata.remove(".attention.value_length")
+    }
+
     /// Demands that layers are of these kinds, where the configuration lists them.
     func demandLayerTypes(_ isLocal: (Int) -> Bool) throws {
         guard let types = try config.texts("layer_types") else { return }

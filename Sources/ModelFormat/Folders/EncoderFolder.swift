@@ -165,42 +165,23 @@ struct EncoderFolder {
 
 extension KnownJSON {
     /// The keys that any encoder's config.json may have without a result depending on them.
-    static let encoderHarmless: Set<String> = [
-        // Where it comes from, and with what it was written.
-        "_name_or_path", "_commit_hash", "name", "architectures", "transformers_version", "tokenizer_class", "language",
-        "transformers.js_config", "torch_dtype", "dtype", "torchscript", "attn_implementation",
-        "_attn_implementation",
-        "_attn_implementation_autoset", "sentence_transformers",
+    private static let encoderHarmless = anyHarmless.union([
+        // With what it was written.
+        "sentence_transformers",
         // Training.
-        "attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout", "initializer_range",
-        "gradient_checkpointing", "layerdrop", "finetuning_task", "problem_type", "task_specific_params",
-        "attention_dropout", "embedding_dropout", "mlp_dropout", "initializer_cutoff_factor",
-        "deterministic_flash_attn", "reference_compile", "repad_logits_with_grad", "sparse_prediction",
-        "sparse_pred_ignore_index",
-        "decoder_bias", "decoder_start_token_id",
-        // How the original is run, not what comes out.
-        "use_cache", "chunk_size_feed_forward", "output_attentions", "output_hidden_states", "output_past",
-        "return_dict", "use_return_dict", "output_scores", "return_dict_in_generate", "xla_device", "tf_legacy_loss",
-        "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty",
-        "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size",
-        "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "forced_bos_token_id",
-        "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens",
-        "begin_suppress_tokens", "prefix",
-        // Token ids: the tokenizer says them.
-        "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id",
-        // What heads that are not used have, and what scores are called.
+        "embedding_dropout", "mlp_dropout", "initializer_cutoff_factor", "deterministic_flash_attn",
+        "reference_compile", "repad_logits_with_grad", "sparse_prediction", "sparse_pred_ignore_index", "decoder_bias",
+        // The tokenizer says them.
+        "bos_token_id", "eos_token_id",
+        // What heads that are not used have.
         "directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers",
-        "pooler_size_per_head", "pooler_type", "id2label", "label2id", "num_labels", "tie_word_embeddings",
-        "tie_encoder_decoder",
-    ]
+        "pooler_size_per_head", "pooler_type", "tie_word_embeddings", "tie_encoder_decoder",
+    ])
 
     /// The keys that change nothing with these values in any encoder.
-    static let encoderNeutral: [String: [Value]] = [
-        "position_embedding_type": [.null, .text("absolute")], "is_decoder": [.null, .bool(false)],
-        "add_cross_attention": [.null, .bool(false)], "is_encoder_decoder": [.null, .bool(false)],
-        "cross_attention_hidden_size": [.null], "pruned_heads": [.null, .empty], "use_bfloat16": [.null, .bool(false)],
-        "quantization_config": [.null],
-    ]
+    private static let encoderNeutral = anyNeutral.mapValues { [.null] + $0 }.merging([
+        "position_embedding_type": [.null, .text("absolute")], "quantization_config": [.null],
+    ]) { _, own in own }
 
     /// An encoder's: those that its family reads, and those that all have.
     static func encoder(

@@ -4,11 +4,7 @@ enum GraniteFolder: DecoderFolder {
 
     static func plan(_ config: FolderSettings, _ checkpoint: CheckpointTensors) throws -> DecoderPlan {
         let plan = try DecoderPlan("granite", config, checkpoint)
-        guard plan.headDim * plan.heads == plan.hidden else {
-            throw config.refusal("head_dim", "is \(plan.headDim): \(plan.hidden / plan.heads) is possible")
-        }
-        plan.metadata.remove(".attention.key_length")
-        plan.metadata.remove(".attention.value_length")
+        try plan.demandHeadsOfHidden()
         try LlamaFolder.addRotation(plan)
         for (key, name) in [
             ("attention.scale", "attention_multiplier"), ("embedding_scale", "embedding_multiplier"),

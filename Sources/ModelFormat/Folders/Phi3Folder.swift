@@ -6,11 +6,7 @@ enum Phi3Folder: DecoderFolder {
 
     static func plan(_ config: FolderSettings, _ checkpoint: CheckpointTensors) throws -> DecoderPlan {
         let plan = try DecoderPlan("phi3", config, checkpoint)
-        guard plan.headDim * plan.heads == plan.hidden else {
-            throw config.refusal("head_dim", "is \(plan.headDim): \(plan.hidden / plan.heads) is possible")
-        }
-        plan.metadata.remove(".attention.key_length")
-        plan.metadata.remove(".attention.value_length")
+        try plan.demandHeadsOfHidden()
         try describeRotation(plan)
         // Without a window it is 0, by which Phi 4 is told from others.
         plan.metadata[".attention.sliding_window"] = .count(UInt32(try config.count("sliding_window") ?? 0))

@@ -105,14 +105,10 @@ struct Embed: AsyncParsableCommand {
     private typealias Embedder = ([String]) async throws -> [[Float]]
 
     private func embedder() async throws -> Embedder {
-        if !computesHere, !model.hasSuffix(".ebb") || daemon.socket != nil, let client = try await reachable() {
-            let name = model
-            // A daemon with another folder must not keep ebbctl from a model that it can read itself.
-            let isKnown = try await client.models().contains { $0.name == name }
-            guard isKnown || daemon.socket != nil else { return try localEmbedder() }
+        if !computesHere, let client = try await daemon.client(for: model) {
             return { texts in
                 try await client.embed(
-                    name, texts: texts, dimensions: dimensions, prompt: prompt, priority: priority)
+                    model, texts: texts, dimensions: dimensions, prompt: prompt, priority: priority)
             }
         }
         return try localEmbedder()
@@ -135,16 +131,6 @@ struct Embed: AsyncParsableCommand {
             let found = try encoder.embed(texts.map { encoder.tokens(prefix + $0) })
             guard count < length else { return found }
             return found.map { EncoderModel.truncated($0, to: count, normalizing: encoder.config.normalize) }
-        }
-    }
-
-    /// The daemon; nil where none runs and none was named.
-    private func reachable() async throws -> EbbClient? {
-        do {
-            return try await daemon.connect()
-        } catch {
-            if daemon.socket != nil { throw error }
-            return nil
         }
     }
 }

@@ -70,25 +70,12 @@ struct Rerank: AsyncParsableCommand {
     }
 
     private func scores() async throws -> [Float] {
-        if folder.models == nil, !model.hasSuffix(".ebb") || daemon.socket != nil, let client = try await reachable() {
-            let isKnown = try await client.models().contains { $0.name == model }
-            if isKnown || daemon.socket != nil {
-                return try await client.rerank(model, query: query, documents: documents, priority: priority)
-            }
+        if folder.models == nil, let client = try await daemon.client(for: model) {
+            return try await client.rerank(model, query: query, documents: documents, priority: priority)
         }
         var options = EngineOptions()
         (options.mode, options.precision, options.threads) = (.memoryLow, .f16, nil)
         let encoder = try options.loadEncoder(model, folder)
         return try encoder.score(documents.map { encoder.pair(query, $0) })
-    }
-
-    /// The daemon; nil where none runs and none was named.
-    private func reachable() async throws -> EbbClient? {
-        do {
-            return try await daemon.connect()
-        } catch {
-            if daemon.socket != nil { throw error }
-            return nil
-        }
     }
 }

@@ -18,6 +18,16 @@ struct DaemonOptions: ParsableArguments {
             throw CommandError(.notPermitted, error.description)
         }
     }
+
+    /// The daemon that has a model, or that was named; nil where ebbctl is to compute itself: for the path of a file, without
+    /// a daemon, and where a daemon with another folder would keep it from a model that it can read.
+    func client(for model: String) async throws -> EbbClient? {
+        if socket != nil { return try await connect() }
+        guard !model.hasSuffix(".ebb"), let client = try? await connect(),
+            try await client.models().contains(where: { $0.name == model })
+        else { return nil }
+        return client
+    }
 }
 
 /// When a request is served.
