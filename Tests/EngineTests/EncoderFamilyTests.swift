@@ -33,7 +33,7 @@ struct EncoderFamilyTests {
         _ reference: EncoderReference, quantized: Bool = false, isa: String? = nil, precision: ExpandedPrecision = .f32
     ) throws -> EncoderModel {
         let folder = try TemporaryFolder()
-        try folder.write("model.gguf", reference.gguf(quantized: quantized))
+        try folder.write("model.gguf", try reference.gguf(quantized: quantized))
         return try model(
             try ModelSources.open(folder.file("model.gguf")), in: folder, isa: isa, precision: precision)
     }

@@ -88,11 +88,11 @@ public struct EncoderReference {
 
     /// The bytes of the GGUF that llama.cpp's converter makes, with a vocabulary.
     /// - Parameter quantized: matrices as Q8_0, which holds these weights exactly where their mean is 0.
-    public func gguf(quantized: Bool) -> [UInt8] {
+    public func gguf(quantized: Bool) throws -> [UInt8] {
         let gguf = root["gguf"] as? [String: Any] ?? [:]
         var builder = GGUFBuilder([])
         for (key, field) in gguf["metadata"] as? [String: [String: Any]] ?? [:] {
-            if let value = Self.value(field) { builder.set(key, value) }
+            builder.set(key, try GGUFBuilder.Value(reference: field))
         }
         builder.set("tokenizer.ggml.model", .string("bert"))
         builder.set("tokenizer.ggml.tokens", .strings((0..<vocabulary).map { "\u{2581}t\($0)" }))
@@ -115,18 +115,6 @@ public struct EncoderReference {
                     : .f32(name, dimensions, values))
         }
         return builder.build()
-    }
-
-    private static func value(_ field: [String: Any]) -> GGUFBuilder.Value? {
-        let number = field["value"] as? NSNumber
-        switch field["type"] as? String {
-        case "uint32": return number.map { .uint32($0.uint32Value) }
-        case "float32": return number.map { .float32($0.floatValue) }
-        case "bool": return number.map { .bool($0.boolValue) }
-        case "string": return (field["value"] as? String).map { .string($0) }
-        case "array string": return (field["value"] as? [String]).map { .strings($0) }
-        default: return nil
-        }
     }
 
     /// Q8_0: of 32 values each a scale in f16 and 32 signed bytes. The scale is a power of two times the numbers' spread, so

@@ -90,7 +90,7 @@ public struct TinyDecoder {
     /// - Parameter eightBit: the weights of products as Q8_0, which holds them exactly; the router of experts stays in floats.
     public func gguf(eightBit: Bool = false, change: (inout GGUFBuilder) -> Void = { _ in }) throws -> [UInt8] {
         var builder = GGUFBuilder(
-            try metadata.sorted { $0.key < $1.key }.map { ($0.key, try Self.value($0.value)) },
+            try metadata.sorted { $0.key < $1.key }.map { ($0.key, try GGUFBuilder.Value(reference: $0.value)) },
             tensors.map { entry in
                 let name = (entry["name"] as? String) ?? ""
                 let shape = (entry["shape"] as? [Int]) ?? []
@@ -107,16 +107,6 @@ public struct TinyDecoder {
         builder.set("tokenizer.ggml.merges", .strings([]))
         change(&builder)
         return builder.build()
-    }
-
-    private static func value(_ entry: [String: Any]) throws -> GGUFBuilder.Value {
-        switch (entry["type"] as? String, entry["value"]) {
-        case ("uint32", let value as Int): .uint32(UInt32(value))
-        case ("float32", let value as Double): .float32(Float(value))
-        case ("bool", let value as Bool): .bool(value)
-        case ("string", let value as String): .string(value)
-        default: throw CocoaError(.fileReadCorruptFile)
-        }
     }
 
     /// The values of a tensor of the GGUF, in row order, as its `op` makes them of the folder's.
