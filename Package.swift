@@ -49,13 +49,17 @@ let package = Package(
         layer("ModelFormat", ["CEbbSystem", "CKernels", "Quantization"], settings: [testable]),
         layer("Text", ["ModelFormat", ordered], settings: [testable]),
         layer("Engine", ["CKernels", "CEbbSystem", "Quantization", "ModelFormat", "Text"]),
-        layer("Conversion", ["CKernels", "Quantization", "ModelFormat", "Text", "Engine"]),
+        layer("Measuring", ["CKernels", "Quantization", "Engine"]),
+        layer("Conversion", ["CKernels", "Quantization", "ModelFormat", "Text", "Engine", "Measuring"]),
         layer("Governor", ["CEbbSystem"]),
         layer("EbbProtocol", [.product(name: "SwiftProtobuf", package: "swift-protobuf")] + nio),
         layer("EbbClient", ["EbbProtocol"] + nio),
         layer(
             "Service",
-            ["CEbbSystem", "EbbProtocol", "Engine", "Governor", "ModelFormat", "Text", ordered, log, lifecycle] + nio,
+            [
+                "CEbbSystem", "EbbProtocol", "Engine", "Measuring", "Governor", "ModelFormat", "Text", ordered, log,
+                lifecycle,
+            ] + nio,
             settings: [testable]),
         // Programs.
         .executableTarget(
@@ -68,9 +72,8 @@ let package = Package(
         .executableTarget(
             name: "ebbctl",
             dependencies: [
-                "EbbClient", "EbbProtocol", "Conversion", "Engine", "ModelFormat", "Quantization", "Text", ordered,
-                arguments,
-                unixSignals,
+                "EbbClient", "EbbProtocol", "Conversion", "Engine", "Measuring", "ModelFormat", "Quantization", "Text",
+                ordered, arguments, unixSignals,
             ],
             swiftSettings: swift),
         .executableTarget(
@@ -87,15 +90,15 @@ let package = Package(
             resources: [.copy("Reference")]),
         tests("ModelFormatTests", ["ModelFormat", "Quantization", "TestKit"], resources: [.copy("Reference")]),
         tests("TextTests", ["Text", "ModelFormat", "TestKit"], resources: [.copy("Reference")]),
-        tests("EngineTests", ["Engine", "ModelFormat", "Text", "TestKit"], resources: [.copy("Reference")]),
+        tests(
+            "EngineTests", ["Engine", "Measuring", "ModelFormat", "Text", "TestKit"], resources: [.copy("Reference")]),
         tests("GovernorTests", ["Governor", "TestKit"]),
         tests("EbbProtocolTests", ["EbbProtocol"] + nio),
         tests(
             "ServiceTests",
             [
                 "Service", "Conversion", "EbbClient", "EbbProtocol", "Engine", "Governor", "ModelFormat", "Text",
-                "TestKit",
-                log,
+                "TestKit", log,
             ]),
         tests("ProgramTests", ["Conversion", "EbbClient", "EbbProtocol", "ModelFormat", "TestKit"]),
         // Fuzzing: what reads outside data, as functions; and its corpus and findings as tests.

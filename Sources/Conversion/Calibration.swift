@@ -1,5 +1,6 @@
 import Engine
 import Foundation
+import Measuring
 import ModelFormat
 import Quantization
 

@@ -1,5 +1,6 @@
 import CKernels
 import Engine
+import Measuring
 import ModelFormat
 import Quantization
 

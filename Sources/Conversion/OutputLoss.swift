@@ -1,5 +1,6 @@
 import Engine
 import Foundation
+import Measuring
 
 /// How far a model's outputs are from a reference model's.
 public enum OutputLoss: Sendable {

@@ -51,7 +51,7 @@ public final class DecoderModel: LayeredModel {
     public func steadyRows(isDequantized: Bool) -> Int { !isDequantized && isQuantized ? 4 : 1 }
 
     /// Rows of logits that are computed at a time.
-    static let logitsRows = 32
+    package static let logitsRows = 32
 
     /// - Throws: ``FormatError``, `TextError` or ``EngineError``.
     public init(_ file: EbbFile, pool: WorkerPool, kernels: Kernels, options: ModelOptions = ModelOptions()) throws {
@@ -169,11 +169,16 @@ public final class DecoderModel: LayeredModel {
 
     // MARK: Calibration
 
-    var products: MatrixProducts { step.products }
-    var residual: UnsafeMutablePointer<Float> { step.residual }
+    package override var probe: (any ActivationProbe)? {
+        get { step.products.probe }
+        set { step.products.probe = newValue }
+    }
+
+    /// The residual stream, [rows][hidden].
+    package var residual: UnsafeMutablePointer<Float> { step.residual }
 
     /// Prepares a step of one new sequence for ``runLayer(_:)``, and ends it after `body`.
-    func withSingleSequence(_ tokens: [Int32], _ body: () throws -> Void) throws {
+    package func withSingleSequence(_ tokens: [Int32], _ body: () throws -> Void) throws {
         let sequence = makeSequence()
         try step.admit(rows: tokens.count)
         defer { step.end() }
@@ -183,10 +188,10 @@ public final class DecoderModel: LayeredModel {
     }
 
     /// Logits [rows][vocabulary] of the last run of the output head by ``runLayer(_:)``.
-    private(set) var lastLogits = UnsafeMutableBufferPointer<Float>(start: nil, count: 0)
+    package private(set) var lastLogits = UnsafeMutableBufferPointer<Float>(start: nil, count: 0)
 
     /// Runs one layer on the residual stream; the layer after the last is the output head.
-    func runLayer(_ layer: Int) throws {
+    package func runLayer(_ layer: Int) throws {
         guard layer < config.layers else {
             let rows = 0..<min(step.rowCount, Self.logitsRows)
             let out = logitsMemory.base.assumingMemoryBound(to: Float.self)

@@ -8,8 +8,8 @@ public final class EncoderModel: LayeredModel {
     public var config: EncoderConfig { family.config }
     /// What may stand before texts.
     public let prompts: EmbeddingPrompts
-    let family: any EncoderFamily
-    let step: EncoderStep
+    private let family: any EncoderFamily
+    private let step: EncoderStep
 
     /// - Throws: ``FormatError``, `TextError` or ``EngineError``.
     public init(_ file: EbbFile, pool: WorkerPool, kernels: Kernels, precision: ExpandedPrecision = .f16) throws {
@@ -123,9 +123,7 @@ public final class EncoderModel: LayeredModel {
                 betweenLayers?()
             }
             pieceThreads.end()
-            var embeddings: [[Float]?] = []
-            step.pool(family) { _, embedding in embeddings.append(embedding) }
-            for (text, embedding) in zip(piece, embeddings) {
+            for (text, embedding) in zip(piece, pooled()) {
                 try found.append(embedding.map(Result.success) ?? .failure(locate(text)))
             }
         }
@@ -151,7 +149,7 @@ public final class EncoderModel: LayeredModel {
                 + "them)")
     }
 
-    func check(_ text: EncoderText) throws {
+    package func check(_ text: EncoderText) throws {
         let tokens = text.tokens
         guard !tokens.isEmpty else { throw EngineError("there is nothing to embed: the text has no tokens") }
         guard tokens.count <= config.contextLength else {
@@ -162,14 +160,15 @@ public final class EncoderModel: LayeredModel {
         }
     }
 
-    func begin(_ piece: ArraySlice<EncoderText>) throws {
+    /// Takes the texts of a piece and embeds their tokens.
+    package func begin(_ piece: ArraySlice<EncoderText>) throws {
         try step.admit(rows: piece.reduce(0) { $0 + $1.tokens.count })
         step.begin(piece)
         family.embed(step)
     }
 
     /// Cuts a batch into steps.
-    func pieces(_ batch: [EncoderText]) -> [ArraySlice<EncoderText>] {
+    package func pieces(_ batch: [EncoderText]) -> [ArraySlice<EncoderText>] {
         var pieces: [ArraySlice<EncoderText>] = []
         var (start, rows) = (0, 0)
         for (index, text) in batch.enumerated() {
@@ -181,5 +180,26 @@ public final class EncoderModel: LayeredModel {
         }
         if start < batch.count { pieces.append(batch[start...]) }
         return pieces
+    }
+
+    // MARK: Calibration
+
+    package override var probe: (any ActivationProbe)? {
+        get { step.products.probe }
+        set { step.products.probe = newValue }
+    }
+
+    /// The residual stream, [rows][hidden].
+    package var residual: UnsafeMutablePointer<Float> { step.hidden }
+    package var rowCount: Int { step.rows }
+
+    /// Runs one layer on the residual stream.
+    package func runLayer(_ layer: Int) { family.run(layer, step) }
+
+    /// What each text's rows become; nil for what is no numbers.
+    package func pooled() -> [[Float]?] {
+        var found: [[Float]?] = []
+        step.pool(family) { _, embedding in found.append(embedding) }
+        return found
     }
 }

@@ -5,7 +5,7 @@ import Glibc
 ///
 /// @unchecked Sendable: points to a constant table of pure functions.
 public struct Kernels: @unchecked Sendable {
-    let table: UnsafePointer<ebb_kernels>
+    package let table: UnsafePointer<ebb_kernels>
 
     /// As `EBB_ISA` names it.
     public var name: String { String(cString: table.pointee.name) }

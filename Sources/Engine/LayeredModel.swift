@@ -131,6 +131,15 @@ public class LayeredModel {
 
     // MARK: Calibration
 
+    /// Hears the inputs of products while it is set.
+    package var probe: (any ActivationProbe)? {
+        get { nil }
+        set {}
+    }
+
+    /// The tensor that a weight lies in.
+    package func name(of weight: LinearRef) -> String { weights.name(of: weight) }
+
     /// Output and input channels of a matrix.
     /// - Throws: ``EngineError`` for an unknown name.
     public func shape(of name: String) throws -> (n: Int, k: Int) {

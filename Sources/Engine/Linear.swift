@@ -3,7 +3,7 @@ import Quantization
 
 /// A weight matrix as the engine runs it: the mapped pages, and its expansion while its layer is dequantized.
 /// Plain data, so that the token loop counts no references.
-struct Linear {
+package struct Linear {
     /// In the mapping, as it is.
     let mapped: ebb_matrix
     /// Float tiles; meaningful while `isExpanded`.
@@ -80,5 +80,5 @@ public enum ExpandedPrecision: String, Sendable, CaseIterable {
     }
 }
 
-typealias LinearRef = UnsafeMutablePointer<Linear>
+package typealias LinearRef = UnsafeMutablePointer<Linear>
 typealias VectorRef = UnsafePointer<Float>

@@ -1,7 +1,7 @@
 import CKernels
 
 /// Hears what calibration wants to know of a running model.
-protocol ActivationProbe: AnyObject {
+package protocol ActivationProbe: AnyObject {
     /// The input rows [count][k] of a product with some weights, before they are quantized.
     func input(_ rows: UnsafePointer<Float>, count: Int, k: Int, of weights: [LinearRef])
     /// Queries (scaled), keys and values of an encoder's attention in a layer: `count` rows, `stride` from row to row.

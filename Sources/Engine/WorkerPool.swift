@@ -29,7 +29,7 @@ public final class WorkerPool: Sendable {
     }
 
     /// Scratch for kernels, one for each thread.
-    func scratch(_ thread: Int) -> UnsafeMutableRawPointer { work.scratch(thread) }
+    package func scratch(_ thread: Int) -> UnsafeMutableRawPointer { work.scratch(thread) }
 
     /// Calls `body` with ranges of `grain` items until all `items` are done; returns when they are. `body` also gets
     /// the number of the thread it runs on. Only one thread may call this at a time.

@@ -1,4 +1,5 @@
 import Engine
+import Measuring
 import TestKit
 import Testing
 

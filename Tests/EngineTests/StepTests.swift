@@ -1,4 +1,5 @@
 import Engine
+import Measuring
 import ModelFormat
 import Testing
 import TestKit

@@ -1,13 +1,13 @@
 import CKernels
 
 /// Memory for the packed rows that a matrix product reads: int8 with scales, floats, and bf16. Grows to the largest use.
-final class ActivationBuffer {
+package final class ActivationBuffer {
     private var memory: AnonymousMemory?
     private var capacity = 0
-    private(set) var view = ebb_activations()
+    package private(set) var view = ebb_activations()
 
     /// - Parameter isSteady: products of a row have the same bits however many rows there are.
-    init(isSteady: Bool = false) { view.steady = isSteady ? 1 : 0 }
+    package init(isSteady: Bool = false) { view.steady = isSteady ? 1 : 0 }
 
     var regions: [MemoryRegion] { memory.map { [$0.region] } ?? [] }
 
@@ -28,7 +28,7 @@ final class ActivationBuffer {
     static func byteCount(rows: Int, k: Int, block: Int) -> Int { sizes(rows, k, block).reduce(0, +) }
 
     /// Lays the buffer out for `rows` rows of `k` values. Row blocks are packed one after another.
-    func shape(rows: Int, k: Int, block: Int = 32) throws {
+    package func shape(rows: Int, k: Int, block: Int = 32) throws {
         let kp = (k + 31) / 32 * 32
         let sizes = Self.sizes(rows, k, block)
         let total = sizes.reduce(0, +)

@@ -1,6 +1,7 @@
 import Dispatch
 import Engine
 import Governor
+import Measuring
 import ModelFormat
 
 /// Measures what a model's two modes cost, once, beside what is running: on one thread, with a model of its own on the same

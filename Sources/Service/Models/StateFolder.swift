@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Governor
 import Logging
+import Measuring
 import ModelFormat
 import Synchronization
 

@@ -2,6 +2,7 @@ import EbbProtocol
 import Engine
 import Foundation
 import Governor
+import Measuring
 import Text
 
 // The service's values as the protocol's messages, and back: the one place where they meet.

@@ -1,6 +1,7 @@
 import EbbProtocol
 import Engine
 import Governor
+import Measuring
 import ModelFormat
 
 /// A loaded model with the requests that run on it; ``HostedDecoder`` and ``HostedEncoder`` say what these are. Used by

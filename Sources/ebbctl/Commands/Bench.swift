@@ -1,6 +1,7 @@
 import ArgumentParser
 import Engine
 import Glibc
+import Measuring
 import UnixSignals
 
 struct Bench: AsyncParsableCommand {

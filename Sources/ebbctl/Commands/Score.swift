@@ -1,6 +1,7 @@
 import ArgumentParser
 import Conversion
 import Engine
+import Measuring
 
 struct ScoreCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -1,3 +1,5 @@
+import Engine
+
 /// What the two modes of a model cost on this machine.
 public struct ModeCosts: Sendable, Equatable, Codable {
     /// Speed of dequantized over that of memory_low, for steps of many rows and of one.

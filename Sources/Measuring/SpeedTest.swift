@@ -1,3 +1,5 @@
+import Engine
+
 /// Speed of a model on this machine, as llama-bench measures it: prefill of `promptTokens` (ppN) and decode of
 /// `decodeTokens` from an empty context (tgN).
 public struct SpeedTest: Sendable {
@@ -126,9 +128,4 @@ public struct EncoderSpeedTest: Sendable {
         }
         return result
     }
-}
-
-extension Duration {
-    /// Seconds, as a floating-point number.
-    public var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
 }

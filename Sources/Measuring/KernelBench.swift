@@ -1,4 +1,5 @@
 import CKernels
+import Engine
 import Quantization
 
 /// What this machine can do at most, measured with the same threads as what is compared with it.

@@ -1,3 +1,5 @@
+import Engine
+
 /// A model that is run layer by layer over calibration texts: quantizers look at each weight's inputs, replace weights by
 /// their quantized values (``LayeredModel/substitute(_:fill:)``), and go on to the next layer.
 public final class LayerWalk {
@@ -67,9 +69,8 @@ public final class LayerWalk {
     public func look(onInput: @escaping (Input) -> Void, onAttention: @escaping (AttentionInput) -> Void = { _ in })
         throws
     {
-        let probe = Probe(model, onInput: onInput, onAttention: onAttention)
-        setProbe(probe)
-        defer { setProbe(nil) }
+        model.probe = Probe(model, onInput: onInput, onAttention: onAttention)
+        defer { model.probe = nil }
         try runLayer { _, _, _ in }
     }
 
@@ -101,25 +102,18 @@ public final class LayerWalk {
         var found: [[Float]] = []
         try? forEachPiece { _, _, _ in
         } run: { index in
-            restore(index, into: model.step.hidden)
-            model.step.pool(model.family) { _, embedding in found.append(embedding ?? []) }
+            restore(index, into: model.residual)
+            found += model.pooled().map { $0 ?? [] }
         }
         return found
-    }
-
-    private func setProbe(_ probe: Probe?) {
-        switch kind {
-        case .encoder(let model, _): model.step.products.probe = probe
-        case .decoder(let model, _): model.products.probe = probe
-        }
     }
 
     private func runLayer(_ after: (Int, UnsafeMutablePointer<Float>, Int) throws -> Void) throws {
         try forEachPiece(after) { index in
             switch kind {
             case .encoder(let model, _):
-                restore(index, into: model.step.hidden)
-                model.family.run(layer, model.step)
+                restore(index, into: model.residual)
+                model.runLayer(layer)
             case .decoder(let model, _):
                 restore(index, into: model.residual)
                 try model.runLayer(layer)
@@ -141,7 +135,7 @@ public final class LayerWalk {
             for (index, piece) in pieces.enumerated() {
                 try model.begin(piece)
                 try run(index)
-                try after(index, model.step.hidden, model.step.rows * model.config.hidden)
+                try after(index, model.residual, model.rowCount * model.config.hidden)
             }
         case .decoder(let model, let pieces):
             for (index, tokens) in pieces.enumerated() {
@@ -167,7 +161,7 @@ private final class Probe: ActivationProbe {
     }
 
     func input(_ rows: UnsafePointer<Float>, count: Int, k: Int, of weights: [LinearRef]) {
-        onInput(.init(weights: weights.map(model.weights.name), rows: rows, count: count, k: k))
+        onInput(.init(weights: weights.map(model.name), rows: rows, count: count, k: k))
     }
 
     func attention(

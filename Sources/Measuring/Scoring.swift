@@ -1,3 +1,4 @@
+import Engine
 import Glibc
 
 /// How a model sees a text: what `ebbctl score` prints, and what KL and perplexity are measured from.
