@@ -72,7 +72,10 @@ public final class DecoderModel: LayeredModel {
             capacity: blocks * config.layers * max(1, options.sequences), kernels: kernels)
         var turned = config
         turned.rotaries = config.rotaries.map { $0.chosen(contextLimit: limit) }
-        step = try DecoderStep(config: turned, cache: kvPool, kernels: kernels, pool: pool)
+        step = try DecoderStep(config: turned, kernels: kernels, pool: pool) { [kvPool, turned] buffers, workspace in
+            DecoderAttention(
+                config: turned, cache: kvPool, kernels: kernels, pool: pool, buffers, in: workspace)
+        }
         logitsMemory = try AnonymousMemory(byteCount: Self.logitsRows * config.vocabulary * 4)
         super.init(
             file, loader.weights, layers: config.layers + 1, precision: options.precision, kernels: kernels, pool: pool)
@@ -247,7 +250,7 @@ public final class DecoderModel: LayeredModel {
 
     public override var scratchRegions: [MemoryRegion] { step.regions + [logitsMemory.region] }
 
-    public override var scratchBytes: Int { step.largestBytes + logitsMemory.byteCount }
+    public override var scratchBytes: Int { step.bytes(rows: rowLimit) + logitsMemory.byteCount }
 
     public override func discardScratch() {
         step.discard()

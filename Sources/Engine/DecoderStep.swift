@@ -1,8 +1,7 @@
 import CKernels
 
-/// What a batch's input is to a step: rows of one sequence that follow each other.
+/// What a batch's input is to a step: rows of one sequence or text that follow each other.
 struct RowSource {
-    let sequence: KVSequence
     /// Its number in the batch.
     let input: Int
     let firstRow: Int
@@ -45,7 +44,7 @@ final class DecoderStep {
     let kernels: UnsafePointer<ebb_kernels>
     let pool: WorkerPool
     let products: MatrixProducts
-    private let attention: DecoderAttention
+    private let attention: any StepAttention
     let experts: ExpertRouter?
     private var workspace: Workspace
     private var rows = 0
@@ -77,14 +76,21 @@ final class DecoderStep {
     let part: UnsafeMutablePointer<Float>
     private let rowTokens: UnsafeMutablePointer<Int32>
 
-    init(config: DecoderConfig, cache: KVPool, kernels: Kernels, pool: WorkerPool) throws {
+    /// - Parameters:
+    ///   - capacity: rows that there are buffers for.
+    ///   - isSteady: a row has the same products, bit by bit, alone and with others.
+    ///   - attention: makes what rows look at.
+    init(
+        config: DecoderConfig, kernels: Kernels, pool: WorkerPool, capacity: Int = rowLimit, isSteady: Bool = false,
+        attention makeAttention: (RowAttention.Buffers, Workspace) throws -> any StepAttention
+    ) throws {
         self.config = config
         self.kernels = kernels.table
         self.pool = pool
-        products = MatrixProducts(kernels: kernels, pool: pool)
-        var plan = Workspace.Plan(rows: Self.rowLimit)
+        products = MatrixProducts(kernels: kernels, pool: pool, isSteady: isSteady)
+        var plan = Workspace.Plan(rows: capacity)
         let (residual, normalized) = (plan.buffer(config.hidden), plan.buffer(config.hidden))
-        let attention = DecoderAttention.Buffers(config, &plan)
+        let attention = RowAttention.Buffers(config, &plan)
         let (gate, up) = (plan.buffer(config.feedForward), plan.buffer(config.feedForward))
         let part = plan.buffer(config.hidden)
         let rowTokens = plan.buffer(1)
@@ -92,8 +98,7 @@ final class DecoderStep {
             ExpertRouter.Buffers($0, hidden: config.hidden, feedForward: config.feedForward, &plan)
         }
         workspace = try Workspace(plan)
-        self.attention = DecoderAttention(
-            config: config, cache: cache, kernels: kernels, pool: pool, attention, in: workspace)
+        self.attention = try makeAttention(attention, workspace)
         self.experts = experts.map { [workspace] in ExpertRouter($0, in: workspace) }
         (self.residual, self.normalized) = (workspace.floats(residual), workspace.floats(normalized))
         (self.gate, self.up) = (workspace.floats(gate), workspace.floats(up))
@@ -112,13 +117,16 @@ final class DecoderStep {
     }
 
     /// Makes sure that products have memory for `rows` rows.
-    func admit(rows: Int) throws { try products.admit(rows: rows, widest: widest, block: Self.gatedBlock) }
+    /// - Parameter width: of inputs of products that are not the layers'.
+    func admit(rows: Int, orWidth width: Int = 0) throws {
+        try products.admit(rows: rows, widest: max(widest, width), block: Self.gatedBlock)
+    }
 
     private var widest: Int { max(config.hidden, config.queryWidth, config.feedForward) }
 
-    /// Bytes of ``regions`` once a step of ``rowLimit`` rows has been run.
-    var largestBytes: Int {
-        workspace.byteCount + ActivationBuffer.byteCount(rows: Self.rowLimit, k: widest, block: Self.gatedBlock)
+    /// Bytes of ``regions`` once a step of so many rows has been run.
+    func bytes(rows: Int) -> Int {
+        workspace.byteCount + ActivationBuffer.byteCount(rows: rows, k: widest, block: Self.gatedBlock)
     }
 
     // MARK: Beginning and end
@@ -127,21 +135,33 @@ final class DecoderStep {
     /// - Parameter wanted: the rows whose logits are asked for, ascending; after the last layer's attention nobody looks
     ///   at the others any more, and they are dropped. Nil keeps all.
     func begin(_ batch: [StepInput], wanted: [Int]?, embedding: LinearRef, scale: Float) {
+        begin(
+            batch.lazy.map { ($0.tokens, $0.sequence.count) }, of: batch.map(\.sequence), wanted: wanted,
+            embedding: embedding, scale: scale)
+    }
+
+    /// Takes the rows of whole texts.
+    func begin(_ texts: ArraySlice<EncoderText>, embedding: LinearRef, scale: Float) {
+        begin(texts.lazy.map { ($0.tokens[...], 0) }, of: [], wanted: nil, embedding: embedding, scale: scale)
+    }
+
+    /// - Parameter inputs: tokens, and the position of the first of them.
+    private func begin(
+        _ inputs: some Sequence<(ArraySlice<Int32>, Int)>, of sequences: [KVSequence], wanted: [Int]?,
+        embedding: LinearRef, scale: Float
+    ) {
         self.wanted = wanted
         var sources: [RowSource] = []
         rows = 0
         pending = nil
         unsound = []
-        for (index, input) in batch.enumerated() where !input.tokens.isEmpty {
-            for (i, token) in input.tokens.enumerated() { rowTokens[rows + i] = token }
-            sources.append(
-                RowSource(
-                    sequence: input.sequence, input: index, firstRow: rows, count: input.tokens.count,
-                    position: input.sequence.count))
-            rows += input.tokens.count
+        for (index, (tokens, position)) in inputs.enumerated() where !tokens.isEmpty {
+            for (i, token) in tokens.enumerated() { rowTokens[rows + i] = token }
+            sources.append(RowSource(input: index, firstRow: rows, count: tokens.count, position: position))
+            rows += tokens.count
         }
         workspace.prepare(rows: rows)
-        attention.begin(sources)
+        attention.begin(sources, of: sequences)
         let hidden = config.hidden
         pool.run(items: rows, grain: 8) { range, _ in
             for row in range {
@@ -158,15 +178,19 @@ final class DecoderStep {
     /// Lets go of the batch's sequences: between two steps nothing keeps them alive.
     func end() { attention.end() }
 
-    /// Logits [rows][vocabulary] of some of the rows that are left, after the final norm.
-    func logits(_ range: Range<Int>, of family: any DecoderFamily, out: UnsafeMutablePointer<Float>) throws {
+    /// Brings some of the rows that are left to their last form, RMSNorm with a weight, [range.count][hidden].
+    func finish(_ range: Range<Int>, _ norm: VectorRef, to out: UnsafeMutablePointer<Float>) {
         settle()
         let hidden = config.hidden
         for (index, row) in range.enumerated() {
             kernels.pointee.rms_norm(
-                residual + row * hidden, family.outer.outputNorm, normalized + index * hidden, UInt32(hidden),
-                config.epsilon)
+                residual + row * hidden, norm, out + index * hidden, UInt32(hidden), config.epsilon)
         }
+    }
+
+    /// Logits [rows][vocabulary] of some of the rows that are left, after the final norm.
+    func logits(_ range: Range<Int>, of family: any DecoderFamily, out: UnsafeMutablePointer<Float>) throws {
+        finish(range, family.outer.outputNorm, to: normalized)
         products.run(rows: range.count, family.outer.head.to(out)) { _ in normalized }
         let (scale, softcap) = (family.logitScale, family.logitSoftcap)
         guard scale != 1 || softcap != 0 else { return }
@@ -237,8 +261,8 @@ final class DecoderStep {
         pending = Pending(part: part, bias: bias, norm: norm, scale: scale)
     }
 
-    /// Rotary embeddings, the KV cache, and softmax(q k^T * scale) v, for every row and head. After the last layer's, rows
-    /// whose logits nobody asks for are dropped.
+    /// Rotary embeddings, and softmax(q k^T * scale) v over what each row sees, for every row and head. After the last
+    /// layer's, rows whose logits nobody asks for are dropped.
     func attend(_ attention: Attention) {
         self.attention.attend(attention)
         if attention.layer == config.layers - 1 { keepWanted() }

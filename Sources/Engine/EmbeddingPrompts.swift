@@ -1,4 +1,5 @@
 import ModelFormat
+import Text
 
 /// Texts that a model wants before others, by what they are for (`query`, `passage`), as sentence-transformers has them.
 public struct EmbeddingPrompts: Sendable {
@@ -25,6 +26,22 @@ public struct EmbeddingPrompts: Sendable {
             throw FormatError("ebb.prompt.default names no prompt of the model")
         }
     }
+
+    /// Checks that each prompt leaves room for a text.
+    /// - Parameter limit: tokens that the model takes.
+    /// - Throws: ``FormatError``.
+    func demandRoom(_ tokenizer: Tokenizer, limit: Int) throws {
+        for (name, text) in texts.sorted(by: { $0.key < $1.key }) where !text.isEmpty {
+            let count = tokenizer.encode(text, addSpecial: true, parseSpecial: false).count
+            guard count >= limit else { continue }
+            throw FormatError(
+                "the prompt \"\(name.prefix(80))\" has \(count) tokens and the model takes \(limit): nothing would be left of "
+                    + "a text; shorten it in config_sentence_transformers.json")
+        }
+    }
+
+    /// Whether there are any.
+    var isEmpty: Bool { texts.isEmpty }
 
     public var names: [String] { texts.keys.sorted() }
 

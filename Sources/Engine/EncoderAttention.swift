@@ -5,37 +5,49 @@ import CKernels
 final class EncoderAttention {
     struct Head {
         let query, key, value: UnsafeMutablePointer<Float>
-        /// From a token's values to the next one's, of queries, keys and values.
-        let stride: Int
-        /// [tokens][hidden].
+        /// From a token's values to the next one's, of queries, and of keys and values.
+        let queryStride, keyStride: Int
+        /// [tokens][width].
         let out: UnsafeMutablePointer<Float>
         let tokens: Int
-        /// Tokens on either side that a token sees; 0 for all.
-        let window: Int
+        let reach: Reach
         /// Added to scores by the key's distance from the query; nil for nothing.
-        let bias: VectorRef?
+        var bias: VectorRef?
+        /// Scores s become softcap * tanh(s / softcap); 0 for none.
+        var softcap: Float = 0
+        /// A score that takes part in the softmax with no value; nil for none.
+        var sink: Float?
 
         /// What token `row` sees.
         func seen(by row: Int) -> Range<Int> {
-            window == 0 ? 0..<tokens : max(0, row - window)..<min(tokens, row + window + 1)
+            max(0, row - min(row, reach.before))..<min(tokens, row + min(reach.after, tokens) + 1)
         }
+    }
+
+    /// How many tokens before and after a token it sees.
+    struct Reach {
+        let before, after: Int
+
+        static let all = Reach(before: .max, after: .max)
     }
 
     /// Query rows at a time: scores of 64 x 512 tokens stay in the second-level cache.
     private static let chunk = 64
 
     private let kernels: UnsafePointer<ebb_kernels>
-    private let hidden: Int
+    private let width: Int
     private let headDim: Int
     private let memory: AnonymousMemory
     private let perThread: Int
     private let sizes: [Int]
 
-    init(config: EncoderConfig, kernels: Kernels, threads: Int) throws {
+    /// - Parameters:
+    ///   - width: of a row of results: all heads.
+    ///   - longest: tokens of a text at most.
+    init(width: Int, headDim: Int, longest: Int, kernels: Kernels, threads: Int) throws {
         self.kernels = kernels.table
-        hidden = config.hidden
-        headDim = config.headDim
-        let tokens = (config.contextLength + 31) / 32 * 32
+        (self.width, self.headDim) = (width, headDim)
+        let tokens = (longest + 31) / 32 * 32
         let widest = max(tokens, (headDim + 31) / 32 * 32)
         // Keys, values, scores; then what packed rows take: q, sums, floats, multipliers.
         sizes = [
@@ -89,14 +101,14 @@ final class EncoderAttention {
             let (keys, values) = (
                 s.keys.assumingMemoryBound(to: UInt16.self), s.values.assumingMemoryBound(to: UInt16.self)
             )
-            kernels.pointee.key_tiles_bf16?(head.key, head.stride, UInt32(tokens), UInt32(dim), keys)
-            kernels.pointee.value_tiles_bf16?(head.value, head.stride, UInt32(tokens), UInt32(dim), values)
+            kernels.pointee.key_tiles_bf16?(head.key, head.keyStride, UInt32(tokens), UInt32(dim), keys)
+            kernels.pointee.value_tiles_bf16?(head.value, head.keyStride, UInt32(tokens), UInt32(dim), values)
         } else {
             let (keys, values) = (
                 s.keys.assumingMemoryBound(to: Float.self), s.values.assumingMemoryBound(to: Float.self)
             )
-            ebb_key_tiles(head.key, head.stride, UInt32(tokens), UInt32(dim), keys)
-            ebb_value_tiles(head.value, head.stride, UInt32(tokens), UInt32(dim), values)
+            ebb_key_tiles(head.key, head.keyStride, UInt32(tokens), UInt32(dim), keys)
+            ebb_value_tiles(head.value, head.keyStride, UInt32(tokens), UInt32(dim), values)
         }
         var keyMatrix = matrix(s.keys, n: tokens, k: dim, inBf16)
         var valueMatrix = matrix(s.values, n: dim, k: tokens, inBf16)
@@ -113,33 +125,43 @@ final class EncoderAttention {
             // In whole tiles of keys.
             let start = head.seen(by: first).lowerBound / 16 * 16
             let end = head.seen(by: first + count - 1).upperBound
-            packRows(head.query + first * head.stride, head.stride, count, k: dim)
+            packRows(head.query + first * head.queryStride, head.queryStride, count, k: dim)
             multiply?(
                 &keyMatrix, &s.rows, UInt32(start / 16), UInt32((end + 15) / 16), s.scores, tokens, panel)
             for row in 0..<count { softmax(s.scores + row * tokens, first + row, head, start..<end) }
             packRows(s.scores + start, tokens, count, k: end - start)
-            let out = head.out + first * hidden
+            let out = head.out + first * width
             guard end - start < tokens else {
-                multiply?(&valueMatrix, &s.rows, 0, UInt32(dim / 16), out, hidden, panel)
+                multiply?(&valueMatrix, &s.rows, 0, UInt32(dim / 16), out, width, panel)
                 continue
             }
             // A part of each tile's values.
             for tile in 0..<dim / 16 {
                 let place = (tile * tokens + start) * 16 * (inBf16 ? 2 : 4)
                 var part = matrix(s.values + place, n: 16, k: end - start, inBf16)
-                multiply?(&part, &s.rows, 0, 1, out + tile * 16, hidden, panel)
+                multiply?(&part, &s.rows, 0, 1, out + tile * 16, width, panel)
             }
         }
     }
 
-    /// softmax(scores + bias) over what a token sees, and 0 for the rest of `computed`.
+    /// softmax(scores + bias), or of capped scores, over what a token sees and a sink, and 0 for the rest of `computed`.
     private func softmax(_ scores: UnsafeMutablePointer<Float>, _ row: Int, _ head: Head, _ computed: Range<Int>) {
         let seen = head.seen(by: row)
         let first = scores + seen.lowerBound
         if let bias = head.bias { kernels.pointee.add(first, bias + (seen.lowerBound - row), UInt32(seen.count)) }
-        kernels.pointee.softmax(first, UInt32(seen.count))
+        if head.softcap != 0 { kernels.pointee.soft_cap(first, head.softcap, UInt32(seen.count)) }
+        softmax(first, seen.count, head.sink)
         for i in computed.lowerBound..<seen.lowerBound { scores[i] = 0 }
         for i in seen.upperBound..<computed.upperBound { scores[i] = 0 }
+    }
+
+    private func softmax(_ scores: UnsafeMutablePointer<Float>, _ count: Int, _ sink: Float?) {
+        guard let sink else { return kernels.pointee.softmax(scores, UInt32(count)) }
+        // What lies behind the scores is another row's, or room that the buffer has.
+        let behind = scores[count]
+        scores[count] = sink
+        kernels.pointee.softmax(scores, UInt32(count + 1))
+        scores[count] = behind
     }
 
     private func matrix(_ tiles: UnsafeMutableRawPointer, n: Int, k: Int, _ inBf16: Bool) -> ebb_matrix {
@@ -158,15 +180,15 @@ final class EncoderAttention {
         let (keys, values) = (
             s.keys.assumingMemoryBound(to: UInt8.self), s.values.assumingMemoryBound(to: UInt8.self)
         )
-        ebb_key_tiles_8(head.key, head.stride, UInt32(tokens), UInt32(dim), 1 / scales[1], keys)
-        ebb_value_tiles_8(head.value, head.stride, UInt32(tokens), UInt32(dim), 1 / scales[2], values)
+        ebb_key_tiles_8(head.key, head.keyStride, UInt32(tokens), UInt32(dim), 1 / scales[1], keys)
+        ebb_value_tiles_8(head.value, head.keyStride, UInt32(tokens), UInt32(dim), 1 / scales[2], values)
         var keyMatrix = ebb_static_matrix(keys, UInt32(tokens), UInt32(dim))
         var valueMatrix = ebb_static_matrix(values, UInt32(dim), UInt32(tokens))
         let (keyTiles, valueTiles) = (UInt32((tokens + 15) / 16), UInt32(dim / 16))
         for first in stride(from: 0, to: tokens, by: Self.chunk) {
             let count = min(Self.chunk, tokens - first)
             shape(&s.rows, rows: count, k: dim)
-            quantize(head.query + first * head.stride, head.stride, count, 1 / scales[0], &s)
+            quantize(head.query + first * head.queryStride, head.queryStride, count, 1 / scales[0], &s)
             kernels.pointee.matmul_s(&keyMatrix, &s.rows, scales[0] * scales[1], 0, keyTiles, s.scores, tokens)
             for row in 0..<count {
                 softmax(s.scores + row * tokens, first + row, head, 0..<tokens)
@@ -174,11 +196,11 @@ final class EncoderAttention {
             }
             shape(&s.rows, rows: count, k: tokens)
             quantize(s.scores, tokens, count, 127, &s)
-            let out = head.out + first * hidden
-            kernels.pointee.matmul_s(&valueMatrix, &s.rows, scales[2], 0, valueTiles, out, hidden)
+            let out = head.out + first * width
+            kernels.pointee.matmul_s(&valueMatrix, &s.rows, scales[2], 0, valueTiles, out, width)
             for row in 0..<count {
                 let factor = 1 / Float(s.rows.sum32[row])
-                for i in 0..<dim { out[row * hidden + i] *= factor }
+                for i in 0..<dim { out[row * width + i] *= factor }
             }
         }
     }

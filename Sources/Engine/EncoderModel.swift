@@ -8,8 +8,8 @@ public final class EncoderModel: LayeredModel {
     public var config: EncoderConfig { family.config }
     /// What may stand before texts.
     public let prompts: EmbeddingPrompts
-    private let family: any EncoderFamily
-    private let step: EncoderStep
+    private let family: any TextFamily
+    private let step: any TextStep
 
     /// - Throws: ``FormatError``, `TextError` or ``EngineError``.
     public init(_ file: EbbFile, pool: WorkerPool, kernels: Kernels, precision: ExpandedPrecision = .f16) throws {
@@ -22,7 +22,7 @@ public final class EncoderModel: LayeredModel {
                     + "\(family.config.vocabulary) rows")
         }
         prompts = try EmbeddingPrompts(file.metadata)
-        step = try EncoderStep(family: family, kernels: kernels, pool: pool)
+        step = try family.makeStep(kernels: kernels, pool: pool)
         super.init(
             file, loader.weights, layers: family.config.layers, precision: precision, kernels: kernels, pool: pool)
     }
@@ -40,22 +40,23 @@ public final class EncoderModel: LayeredModel {
     }
 
     public override var scratchRegions: [MemoryRegion] { step.regions }
-    public override var scratchBytes: Int { step.bytes(rows: step.rowCapacity) }
+    public override var scratchBytes: Int { step.bytes(rows: TextRows.capacity(config)) }
     public override func discardScratch() { step.discard() }
     public override var contextLimit: Int { config.maxTokens }
 
-    /// A text's tokens, cut to what the model takes with [CLS] and [SEP].
-    public func tokens(_ text: String) -> [Int32] { Self.tokens(text, tokenizer, limit: config.maxTokens) }
-
-    /// The same, without the model.
-    public static func tokens(_ text: String, _ tokenizer: Tokenizer, limit: Int) -> [Int32] {
-        cut(tokenizer.encode(text, addSpecial: true, parseSpecial: false), limit: limit)
+    /// A text's tokens, cut to what the model takes with those around it.
+    public func text(_ text: String) -> EncoderText {
+        Self.cut(
+            tokenizer.encode(text, addSpecial: true, parseSpecial: false), tokenizer, limit: config.maxTokens)
     }
 
-    /// Tokens of a text, with [CLS] and [SEP], cut to what the model takes.
-    public static func cut(_ ids: [Int32], limit: Int) -> [Int32] {
-        guard ids.count > limit, let end = ids.last else { return ids }
-        return Array(ids.prefix(limit - 1)) + [end]
+    public func tokens(_ text: String) -> [Int32] { self.text(text).tokens }
+
+    /// Tokens of a text and of what stands around it, cut to what a model takes; what ends it stays.
+    public static func cut(_ ids: [Int32], _ tokenizer: Tokenizer, limit: Int) -> EncoderText {
+        guard ids.count > limit else { return EncoderText(ids) }
+        guard tokenizer.addsEOS, let end = ids.last else { return EncoderText(Array(ids.prefix(limit)), isCut: true) }
+        return EncoderText(Array(ids.prefix(max(0, limit - 1))) + [end], isCut: true)
     }
 
     /// The embedding of each text, [embeddingLength], from its tokens. Texts are run together, without padding.
@@ -82,11 +83,11 @@ public final class EncoderModel: LayeredModel {
         let between = Array(repeating: tokenizer.eos, count: ends).compactMap { $0 }
         let end = tokenizer.eos.map { [$0] } ?? []
         let room = max(0, limit - start.count - between.count - end.count)
-        let (half, rest) = (room / 2, room - room / 2)
+        let (half, rest, wanted) = (room / 2, room - room / 2, first.count + second.count)
         let first = first.prefix(second.count < rest ? room - second.count : max(half, room - second.count))
         let second = second.prefix(room - first.count)
         let head = start + first + between
-        return EncoderText(head + second + end, second: head.count)
+        return EncoderText(head + second + end, second: head.count, isCut: wanted > room)
     }
 
     /// A pair of texts.
@@ -119,7 +120,7 @@ public final class EncoderModel: LayeredModel {
             try begin(piece)
             pieceThreads.begin(rows: step.rows)
             for layer in 0..<config.layers {
-                pieceThreads.run(isLayer: true) { family.run(layer, step) }
+                pieceThreads.run(isLayer: true) { step.run(layer) }
                 betweenLayers?()
             }
             pieceThreads.end()
@@ -135,7 +136,7 @@ public final class EncoderModel: LayeredModel {
         try begin([text])
         if !step.isSound() { return Self.fault("the embedding") }
         for layer in 0..<config.layers {
-            family.run(layer, step)
+            step.run(layer)
             betweenLayers?()
             if !step.isSound() { return Self.fault("layer \(layer)") }
         }
@@ -164,7 +165,7 @@ public final class EncoderModel: LayeredModel {
     package func begin(_ piece: ArraySlice<EncoderText>) throws {
         try step.admit(rows: piece.reduce(0) { $0 + $1.tokens.count })
         step.begin(piece)
-        family.embed(step)
+        step.embed()
     }
 
     /// Cuts a batch into steps.
@@ -172,7 +173,7 @@ public final class EncoderModel: LayeredModel {
         var pieces: [ArraySlice<EncoderText>] = []
         var (start, rows) = (0, 0)
         for (index, text) in batch.enumerated() {
-            if index > start, rows + text.tokens.count > EncoderStep.rowsAtOnce {
+            if index > start, rows + text.tokens.count > TextRows.rowsAtOnce {
                 pieces.append(batch[start..<index])
                 (start, rows) = (index, 0)
             }
@@ -194,12 +195,11 @@ public final class EncoderModel: LayeredModel {
     package var rowCount: Int { step.rows }
 
     /// Runs one layer on the residual stream.
-    package func runLayer(_ layer: Int) { family.run(layer, step) }
+    package func runLayer(_ layer: Int) { step.run(layer) }
 
     /// What each text's rows become; nil for what is no numbers.
     package func pooled() -> [[Float]?] {
-        var found: [[Float]?] = []
-        step.pool(family) { _, embedding in found.append(embedding) }
-        return found
+        step.finish()
+        return step.pooled()
     }
 }

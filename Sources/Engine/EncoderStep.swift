@@ -1,51 +1,19 @@
 import CKernels
 import Glibc
 
-/// A text, or a pair of texts, as an encoder reads it.
-public struct EncoderText: Sendable {
-    public let tokens: [Int32]
-    /// Where the second text of a pair begins; all of one text's tokens are before it.
-    public let second: Int
-
-    public init(_ tokens: [Int32], second: Int? = nil) { (self.tokens, self.second) = (tokens, second ?? tokens.count) }
-}
-
-/// The rows of one step of an encoder: tokens of whole texts, one after another without padding.
+/// The rows of one step of an encoder, and the operations that families are written in.
 ///
 /// Used by one thread at a time.
-final class EncoderStep {
-    /// Rows that there are buffers for, unless a text may be longer.
-    static let rowLimit = 1024
-    /// Tokens of a text at most, whatever a model says: attention takes time with the square of them.
-    static let longestText = 8192
-    /// Rows of whole texts that go through the layers together: more of them leave the second-level cache.
-    static let rowsAtOnce = 512
-
-    struct Slice {
-        let firstRow: Int
-        let count: Int
-    }
-
-    let config: EncoderConfig
-    /// Rows that a step takes at most: a text's longest.
-    let rowCapacity: Int
-    let kernels: UnsafePointer<ebb_kernels>
-    let pool: WorkerPool
-    let products: MatrixProducts
+final class EncoderStep: TextRows, TextStep {
+    private let family: any EncoderFamily
+    /// Rows that there are buffers for.
+    private let rowCapacity: Int
     private let workspace: Workspace
     private let attention: EncoderAttention
     private let tables: EncoderTables
-    /// Embeddings on their way through dense layers, [texts][width] twice; nil where there are none.
-    let embeddings: AnonymousMemory?
-    let embeddingWidth: Int
-    private(set) var rows = 0
-    private(set) var slices: [Slice] = []
-    private var texts: ArraySlice<EncoderText> = []
     /// Each row's place in its text; empty where nothing turns by it.
     private var places: [Int] = []
 
-    /// The residual stream, [rows][hidden].
-    let hidden: UnsafeMutablePointer<Float>
     /// [rows][hidden] each; queries, keys and values of one matrix lie from q on, [rows][3 * hidden].
     let q, k, v, attended, part: UnsafeMutablePointer<Float>
     /// [rows][feed_forward]; [rows][2 * feed_forward] where the gate comes out of the same matrix.
@@ -55,17 +23,12 @@ final class EncoderStep {
 
     init(family: any EncoderFamily, kernels: Kernels, pool: WorkerPool) throws {
         let config = family.config
-        self.config = config
-        rowCapacity = max(Self.rowLimit, config.contextLength)
-        self.kernels = kernels.table
-        self.pool = pool
-        // A text has the same embedding alone and with others.
-        products = MatrixProducts(kernels: kernels, pool: pool, isSteady: true)
-        attention = try EncoderAttention(config: config, kernels: kernels, threads: pool.threads)
+        self.family = family
+        rowCapacity = Self.capacity(config)
+        attention = try EncoderAttention(
+            width: config.hidden, headDim: config.headDim, longest: config.contextLength, kernels: kernels,
+            threads: pool.threads)
         tables = try EncoderTables(family)
-        embeddingWidth = config.denses.reduce(config.hidden) { max($0, $1.outputs) }
-        embeddings =
-            config.denses.isEmpty ? nil : try AnonymousMemory(byteCount: 2 * Self.rowsAtOnce * embeddingWidth * 4)
         var plan = Workspace.Plan(rows: rowCapacity)
         // A fused matrix writes over queries, keys and values, so they follow each other.
         let hidden = plan.buffer(config.hidden)
@@ -74,18 +37,19 @@ final class EncoderStep {
         let wide = plan.buffer(config.gate == .fused ? 2 * config.feedForward : config.feedForward)
         let gate = config.gate == .none ? wide : plan.buffer(config.feedForward)
         workspace = try Workspace(plan)
-        self.hidden = workspace.floats(hidden)
         (self.q, self.k, self.v) = (workspace.floats(q), workspace.floats(k), workspace.floats(v))
         (self.attended, self.part) = (workspace.floats(attended), workspace.floats(part))
         (self.wide, self.gate) = (workspace.floats(wide), workspace.floats(gate))
+        // A text has the same embedding alone and with others.
+        try super.init(
+            family, MatrixProducts(kernels: kernels, pool: pool, isSteady: true), hidden: workspace.floats(hidden),
+            kernels: kernels, pool: pool)
     }
 
-    /// The mappings of the rows, of what products read, of attention and of tables.
     var regions: [MemoryRegion] {
         [workspace.region, attention.region, tables.region] + products.regions + (embeddings.map { [$0.region] } ?? [])
     }
 
-    /// Gives the pages of all buffers back.
     func discard() {
         workspace.discard()
         embeddings?.discard()
@@ -97,24 +61,21 @@ final class EncoderStep {
 
     func admit(rows: Int) throws { try products.admit(rows: rows, widest: widest, block: 32) }
 
-    /// Bytes of ``regions`` once a step of so many rows has been run.
     func bytes(rows: Int) -> Int {
         workspace.byteCount + attention.region.byteCount + tables.region.byteCount
             + ActivationBuffer.byteCount(rows: rows, k: max(config.hidden, config.feedForward), block: 32)
     }
 
-    /// Takes texts' tokens, which a family's `embed` reads.
-    func begin(_ batch: ArraySlice<EncoderText>) {
-        texts = batch
-        slices.removeAll(keepingCapacity: true)
+    override func begin(_ batch: ArraySlice<EncoderText>) {
+        super.begin(batch)
         places.removeAll(keepingCapacity: true)
-        rows = 0
-        for text in batch {
-            slices.append(Slice(firstRow: rows, count: text.tokens.count))
-            rows += text.tokens.count
-            if !config.rotaries.isEmpty { places.append(contentsOf: text.tokens.indices) }
-        }
+        guard !config.rotaries.isEmpty else { return }
+        for text in batch { places.append(contentsOf: text.tokens.indices) }
     }
+
+    func embed() { family.embed(self) }
+    func run(_ layer: Int) { family.run(layer, self) }
+    func finish() { family.finish(self) }
 
     // MARK: Operations of families
 
@@ -291,15 +252,16 @@ final class EncoderStep {
         let fixed = isExact ? nil : scales
         let heads = config.heads
         let window = config.windows.isEmpty ? 0 : config.windows[layer]
+        let reach = window == 0 ? EncoderAttention.Reach.all : .init(before: window, after: window)
         pool.run(items: slices.count * heads, grain: 1) { range, thread in
             for item in range {
                 let slice = slices[item / heads]
                 let column = item % heads * config.headDim
                 let start = slice.firstRow * stride + column
                 let view = EncoderAttention.Head(
-                    query: q + start, key: k + start, value: v + start, stride: stride,
-                    out: attended + slice.firstRow * config.hidden + column, tokens: slice.count, window: window,
-                    bias: tables.relativeBias(head: item % heads))
+                    query: q + start, key: k + start, value: v + start, queryStride: stride,
+                    keyStride: stride, out: attended + slice.firstRow * config.hidden + column, tokens: slice.count,
+                    reach: reach, bias: tables.relativeBias(head: item % heads))
                 if let fixed {
                     attention.runFixed(view, scales: fixed, thread: thread)
                 } else {
@@ -308,10 +270,4 @@ final class EncoderStep {
             }
         }
     }
-
-    /// Zeros, as many as the widest row has values.
-    var zeros: VectorRef { tables.zeros }
-
-    /// Whether all rows are numbers.
-    func isSound() -> Bool { DecoderStep.isSound(UnsafeBufferPointer(start: hidden, count: rows * config.hidden)) }
 }

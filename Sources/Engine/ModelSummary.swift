@@ -30,7 +30,7 @@ public struct ModelSummary: Sendable, Equatable {
         use =
             EncoderModel.isEncoder(metadata) ? EncoderModel.isReranker(description) ? .rerank : .embed : .generate
         let own = metadata.integer("\(name).max_tokens") ?? metadata.integer("\(name).context_length")
-        contextLength = max(0, own ?? 0)
+        contextLength = min(max(0, own ?? 0), use == .generate ? .max : TextRows.longestText)
         hasTemplate = metadata["tokenizer.chat_template"] != nil
         var (parameters, bits) = (0, Set<Int>())
         for shape in description.shapes {

@@ -7,7 +7,10 @@ import TestKit
 /// Tiny models of every encoder family beside what `transformers` makes of them.
 @Suite("Encoder families")
 struct EncoderFamilyTests {
-    static let embedders = ["bert", "xlm-roberta", "nomic-bert", "mpnet", "modernbert"]
+    static let embedders = [
+        "bert", "xlm-roberta", "nomic-bert", "mpnet", "modernbert", "embeddinggemma", "embeddinggemma-dense",
+        "qwen3-embedding",
+    ]
     static let rerankers = ["bert-score", "xlm-roberta-score", "modernbert-score"]
 
     private func reference(_ name: String) throws -> EncoderReference {

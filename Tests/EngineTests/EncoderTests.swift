@@ -94,6 +94,23 @@ struct EncoderTests {
         #expect(throws: FormatError.self) { try ModelFamilies.check(file) }
     }
 
+    @Test("A prompt that leaves no room for a text is refused at import, and so is one of more than 64 KiB")
+    func longPrompts() throws {
+        func check(_ prompt: String) throws {
+            let folder = try TinyBert().folder()
+            let prompts = ["prompts": ["query": prompt, "none": ""]]
+            try folder.write(
+                "config_sentence_transformers.json", Array(try JSONSerialization.data(withJSONObject: prompts)))
+            try ModelImport(try ModelSources.open(folder.path)).write(
+                to: folder.file("tiny.ebb"), checking: ModelFamilies.check)
+        }
+        try check("query: ")
+        let short = #expect(throws: FormatError.self) { try check(String(repeating: "a ", count: 1000)) }
+        #expect(short?.description.contains("the prompt \"query\"") == true)
+        let long = #expect(throws: FormatError.self) { try check(String(repeating: "a", count: 65_537)) }
+        #expect(long?.description.contains("bytes") == true)
+    }
+
     @Test("Dense layers behind the pooling are computed, with bias and activation, and before the normalization")
     func dense() throws {
         var random = TestRandom(seed: 9)

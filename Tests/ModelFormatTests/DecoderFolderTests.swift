@@ -160,16 +160,36 @@ struct DecoderFolderTests {
         #expect(try refusal("llama") { $0.config["rope_scaling"] = narrow }.contains("high_freq_factor"))
     }
 
-    @Test("A folder of a decoder that is an embedding model is refused by name")
+    @Test("A special token that the embedding has no row for is no token; another one is refused")
+    func tokensWithoutRows() throws {
+        func folder(isSpecial: Bool) throws -> TemporaryFolder {
+            var model = try TinyDecoder("qwen3")
+            var added = model.tokenizer["added_tokens"] as? [[String: Any]] ?? []
+            added.append(["id": 96, "content": "<picture>", "special": isSpecial])
+            model.tokenizer["added_tokens"] = added
+            return try model.folder()
+        }
+        let special = try folder(isSpecial: true)
+        try ModelImport(try ModelSources.open(special.path)).write(to: special.file("model.ebb"))
+        #expect(Vocabulary.count(try EbbFile(path: special.file("model.ebb")).metadata) == 96)
+        let other = try folder(isSpecial: false)
+        #expect(throws: FormatError.self) { try ModelSources.open(other.path) }
+    }
+
+    @Test("modules.json makes an embedding model of a decoder, which needs no output head")
     func embedding() throws {
         var model = try TinyDecoder("qwen3")
+        model.config["tie_word_embeddings"] = false
         let modules = #"[{"idx":0,"path":"","type":"a.Transformer"},{"idx":1,"path":"1_Pooling","type":"a.Pooling"}]"#
         model.files = [("modules.json", Array(modules.utf8))]
         let folder = try model.folder()
         try FileManager.default.createDirectory(atPath: folder.file("1_Pooling"), withIntermediateDirectories: true)
         try folder.write("1_Pooling/config.json", Array(#"{"pooling_mode_mean_tokens":true}"#.utf8))
-        let error = #expect(throws: FormatError.self) { try ModelSources.open(folder.path) }
-        #expect(error?.description.contains("qwen3") == true)
+        try ModelImport(try ModelSources.open(folder.path)).write(to: folder.file("model.ebb"))
+        let file = try EbbFile(path: folder.file("model.ebb"))
+        #expect(file.metadata.integer("qwen3.pooling_type") == 1)
+        #expect(file.metadata.bool("qwen3.normalize") == false)
+        #expect(!file.names.contains("output.weight"))
     }
 
     @Test("A tensor that is missing, of another shape or not used is refused by name", arguments: TinyDecoder.names)

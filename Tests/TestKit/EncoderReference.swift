@@ -42,18 +42,30 @@ public struct EncoderReference {
 
     private struct Weight {
         let name: String
+        /// What its values come from.
+        let seed: String
         let shape: [Int]
         let values: [Float]
     }
 
-    private var weights: [Weight] {
-        (root["tensors"] as? [[String: Any]] ?? []).map { tensor in
+    private var weights: [Weight] { Self.weights(root["tensors"]) }
+
+    /// Those of further files of the folder, by the file's path.
+    private var moduleWeights: [(path: String, weights: [Weight])] {
+        (root["modules"] as? [[String: Any]] ?? []).map {
+            ($0["path"] as? String ?? "", Self.weights($0["tensors"]))
+        }
+    }
+
+    private static func weights(_ list: Any?) -> [Weight] {
+        (list as? [[String: Any]] ?? []).map { tensor in
             let name = tensor["name"] as? String ?? ""
+            let seed = tensor["seed"] as? String ?? name
             let shape = (tensor["shape"] as? [NSNumber])?.map(\.intValue) ?? []
             func number(_ key: String) -> Float { (tensor[key] as? NSNumber)?.floatValue ?? 0 }
             let values = FamilyWeights.values(
-                name, count: shape.reduce(1, *), mean: number("mean"), spread: number("spread"))
-            return Weight(name: name, shape: shape, values: values)
+                seed, count: shape.reduce(1, *), mean: number("mean"), spread: number("spread"))
+            return Weight(name: name, seed: seed, shape: shape, values: values)
         }
     }
 
@@ -81,14 +93,19 @@ public struct EncoderReference {
             ] as [String: Any])
         try folder.write(
             "model.safetensors", try TinyBert.safetensors(weights.map { ($0.name, $0.shape, $0.values) }))
+        for (path, weights) in moduleWeights {
+            try folder.write(path, try TinyBert.safetensors(weights.map { ($0.name, $0.shape, $0.values) }))
+        }
         return folder
     }
 
     // MARK: The GGUF
 
     /// The bytes of the GGUF that llama.cpp's converter makes, with a vocabulary.
-    /// - Parameter quantized: matrices as Q8_0, which holds these weights exactly where their mean is 0.
-    public func gguf(quantized: Bool) throws -> [UInt8] {
+    /// - Parameters:
+    ///   - quantized: matrices as Q8_0, which holds these weights exactly where their mean is 0.
+    ///   - change: of the metadata or the tensors.
+    public func gguf(quantized: Bool, change: (inout GGUFBuilder) -> Void = { _ in }) throws -> [UInt8] {
         let gguf = root["gguf"] as? [String: Any] ?? [:]
         var builder = GGUFBuilder([])
         for (key, field) in gguf["metadata"] as? [String: [String: Any]] ?? [:] {
@@ -100,20 +117,23 @@ public struct EncoderReference {
         for (name, id) in [("cls", first), ("seperator", last), ("unknown", 3)] {
             builder.set("tokenizer.ggml.\(name)_token_id", .uint32(UInt32(id)))
         }
-        let weights = Dictionary(uniqueKeysWithValues: self.weights.map { ($0.name, $0) })
+        let weights = Dictionary(
+            uniqueKeysWithValues: (self.weights + moduleWeights.flatMap(\.weights)).map { ($0.seed, $0) })
         for entry in gguf["tensors"] as? [[String: Any]] ?? [] {
             let from = (entry["from"] as? [String])?.first.flatMap { weights[$0] }
             guard let from, let name = entry["name"] as? String else { continue }
             let shape = (entry["shape"] as? [NSNumber])?.map(\.intValue) ?? []
             let row = from.shape.dropFirst().reduce(1, *)
             let firstRow = (entry["first"] as? NSNumber)?.intValue ?? 0
-            let values = Array(from.values[(firstRow * row)...].prefix(shape.reduce(1, *)))
+            let addend: Float = entry["op"] as? String == "add_one" ? 1 : 0
+            let values = from.values[(firstRow * row)...].prefix(shape.reduce(1, *)).map { $0 + addend }
             let dimensions = shape.reversed().map(UInt64.init)
             builder.tensors.append(
                 quantized && shape.count == 2
                     ? .init(name, type: 8, dimensions: dimensions, data: Self.q8(values))
                     : .f32(name, dimensions, values))
         }
+        change(&builder)
         return builder.build()
     }
 

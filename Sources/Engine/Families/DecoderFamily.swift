@@ -1,4 +1,5 @@
 import ModelFormat
+import Text
 
 /// The numbers of a decoder that the engine needs to know.
 public struct DecoderConfig: Sendable {
@@ -31,6 +32,8 @@ protocol DecoderFamily: SendableMetatype {
     static var architecture: String { get }
     /// The metadata keys `ARCHITECTURE.…` that the family knows.
     static var keys: KnownKeys { get }
+    /// Whether a token sees those after it, too, where the file does not say it: such a model makes embeddings alone.
+    static var seesBothSides: Bool { get }
     var config: DecoderConfig { get }
     /// Embedding and output head.
     var outer: OuterWeights { get }
@@ -49,6 +52,7 @@ protocol DecoderFamily: SendableMetatype {
 }
 
 extension DecoderFamily {
+    static var seesBothSides: Bool { false }
     var embeddingScale: Float { 1 }
     var logitScale: Float { 1 }
     var logitSoftcap: Float { 0 }
@@ -81,7 +85,10 @@ public enum ModelFamilies {
     /// - Throws: ``FormatError`` or `TextError` with the reason.
     public static func check(_ description: some ModelDescription) throws {
         if encoderFamily(description.metadata) != nil {
-            _ = try encoder(WeightLoader(checking: description))
+            let family = try encoder(WeightLoader(checking: description))
+            let prompts = try EmbeddingPrompts(description.metadata)
+            guard !prompts.isEmpty else { return }
+            try prompts.demandRoom(try Tokenizer(description.metadata), limit: family.config.maxTokens)
         } else {
             _ = try decoder(WeightLoader(checking: description), of: description)
         }

@@ -47,6 +47,8 @@ public struct EncoderConfig: Sendable {
 
     public struct Dense: Sendable {
         public enum Activation: String, Sendable { case identity, tanh, gelu }
+        /// The tensor's, without `.weight`.
+        var name: String
         public var inputs, outputs: Int
         public var activation: Activation
     }
@@ -57,8 +59,9 @@ public struct EncoderConfig: Sendable {
     public var headDim: Int { hidden / heads }
 }
 
-/// An encoder family: which weights it has, and its equations. One file each; ``ModelFamilies`` lists them.
-protocol EncoderFamily: SendableMetatype {
+/// A family of models that make something of whole texts: which weights it has, and how they run.
+/// ``ModelFamilies`` lists them.
+protocol TextFamily: SendableMetatype {
     /// The name in `general.architecture`.
     static var architecture: String { get }
     /// The metadata keys `ARCHITECTURE.…` that the family knows.
@@ -66,12 +69,18 @@ protocol EncoderFamily: SendableMetatype {
     var config: EncoderConfig { get }
     /// What embeddings pass after pooling, as `config.denses` describes it.
     var denses: [EncoderDense] { get }
-    /// Added to the scores of attention, [buckets][heads]; nil for none.
-    var relativeBias: LinearRef? { get }
 
     /// Reads the hyperparameters and asks for every weight with the shape they demand.
     /// - Throws: ``FormatError`` where the metadata and the tensors contradict each other.
     init(_ weights: WeightLoader) throws
+    /// - Throws: ``EngineError`` where the system refuses the memory.
+    func makeStep(kernels: Kernels, pool: WorkerPool) throws -> any TextStep
+}
+
+/// An encoder family: its weights and its equations. One file each.
+protocol EncoderFamily: TextFamily {
+    /// Added to the scores of attention, [buckets][heads]; nil for none.
+    var relativeBias: LinearRef? { get }
     /// Makes the rows' first hidden states of their tokens.
     func embed(_ step: EncoderStep)
     /// Runs layer `layer` on the rows of a step.
@@ -83,18 +92,32 @@ protocol EncoderFamily: SendableMetatype {
 extension EncoderFamily {
     var relativeBias: LinearRef? { nil }
     func finish(_ step: EncoderStep) {}
+
+    func makeStep(kernels: Kernels, pool: WorkerPool) throws -> any TextStep {
+        try EncoderStep(family: self, kernels: kernels, pool: pool)
+    }
 }
 
 extension ModelFamilies {
-    static let encoders: [any EncoderFamily.Type] = [Bert.self, NomicBert.self, MPNet.self, ModernBert.self]
+    static let encoders: [any TextFamily.Type] = [
+        Bert.self, NomicBert.self, MPNet.self, ModernBert.self, EmbeddingDecoder<EmbeddingGemma>.self,
+    ]
 
-    static func encoderFamily(_ metadata: Metadata) -> (any EncoderFamily.Type)? {
-        let name = metadata.string("general.architecture")
-        return encoders.first { $0.architecture == name }
+    /// The family of a file that holds an encoder, or a decoder whose rows are pooled to embeddings.
+    static func encoderFamily(_ metadata: Metadata) -> (any TextFamily.Type)? {
+        guard let name = metadata.string("general.architecture") else { return nil }
+        if let encoder = encoders.first(where: { $0.architecture == name }) { return encoder }
+        func embedding<Decoder: DecoderFamily>(_ type: Decoder.Type) -> any TextFamily.Type {
+            EmbeddingDecoder<Decoder>.self
+        }
+        guard metadata.integer("\(name).pooling_type").flatMap(EncoderConfig.Pooling.init) != nil,
+            let decoder = all.first(where: { $0.architecture == name })
+        else { return nil }
+        return embedding(decoder)
     }
 
     /// An encoder of a known family, everything in whose file is used.
-    static func encoder(_ loader: WeightLoader) throws -> any EncoderFamily {
+    static func encoder(_ loader: WeightLoader) throws -> any TextFamily {
         guard let type = encoderFamily(loader.metadata) else {
             throw FormatError("the file holds no encoder (\(encoders.map { $0.architecture }.joined(separator: ", ")))")
         }

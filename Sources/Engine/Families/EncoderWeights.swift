@@ -38,6 +38,12 @@ struct FusedAttentionWeights {
 }
 
 extension KnownKeys {
+    /// Those of what decoders' rows become embeddings by, besides the decoders' own.
+    static let embedding: Set<String> = [
+        "pooling_type", "normalize", "max_tokens", "attention.causal", "dense.activations", "dense_2_feat_in",
+        "dense_2_feat_out", "dense_3_feat_in", "dense_3_feat_out",
+    ]
+
     /// Those that all encoders share, which ``WeightLoader/encoderConfig(_:)`` reads.
     static let encoders = KnownKeys(
         used: [
@@ -95,21 +101,23 @@ extension WeightLoader {
 
     // MARK: What embeddings pass after pooling
 
-    /// The layers that the configuration lists, as `dense.N`, or `cls` and `cls.output` for rerankers.
+    /// The layers that the configuration lists.
     func encoderDenses(_ c: EncoderConfig) throws -> [EncoderDense] {
         try c.denses.enumerated().map { index, dense in
             let isLast = index == c.denses.count - 1
-            let name = c.isReranker ? isLast ? "cls.output" : "cls" : "dense.\(index)"
             return EncoderDense(
-                linear: try linear(name, n: dense.outputs, k: dense.inputs, layer: c.layers - 1),
+                linear: try linear(dense.name, n: dense.outputs, k: dense.inputs, layer: c.layers - 1),
                 norm: c.isReranker && !isLast && has("cls.norm.weight")
                     ? try layerNorm("cls.norm", n: dense.outputs) : nil)
         }
     }
 
-    /// The dense layers that the metadata lists; their widths are the tensors'.
+    /// The dense layers that the metadata lists as `dense.N`, or what llama.cpp's converter has; their widths are the
+    /// tensors'.
     private func denses(_ prefix: String, hidden: Int) throws -> [EncoderConfig.Dense] {
-        guard let list = metadata.array("\(prefix).dense.activations") else { return [] }
+        guard let list = metadata.array("\(prefix).dense.activations") else {
+            return try convertedDenses(prefix, hidden)
+        }
         guard list.isStrings, (1...16).contains(list.count) else {
             throw FormatError("\(prefix).dense.activations is no list of at most 16 activations")
         }
@@ -119,12 +127,33 @@ extension WeightLoader {
             guard let activation = EncoderConfig.Dense.Activation(rawValue: name) else {
                 throw FormatError("\(prefix).dense.activations has the unknown activation \"\(name.prefix(80))\"")
             }
-            guard let outputs = outputs("dense.\(index).weight"), outputs <= 1 << 16 else {
-                throw FormatError("dense.\(index).weight is missing, or impossible")
-            }
-            defer { inputs = outputs }
-            return EncoderConfig.Dense(inputs: inputs, outputs: outputs, activation: activation)
+            return try dense("dense.\(index)", &inputs, activation)
         }
+    }
+
+    /// `dense_2` and `dense_3`, numbered as modules of sentence-transformers, without activations.
+    private func convertedDenses(_ prefix: String, _ hidden: Int) throws -> [EncoderConfig.Dense] {
+        var width = hidden
+        return try ["dense_2", "dense_3"].filter { has("\($0).weight") }.map { name in
+            let dense = try dense(name, &width, .identity)
+            for (key, count) in [("in", dense.inputs), ("out", dense.outputs)] {
+                let key = "\(prefix).\(name)_feat_\(key)"
+                guard metadata[key] == nil || metadata.integer(key) == count else {
+                    throw FormatError("\(key) is not \(count), as the tensors demand")
+                }
+            }
+            return dense
+        }
+    }
+
+    private func dense(
+        _ name: String, _ width: inout Int, _ activation: EncoderConfig.Dense.Activation
+    ) throws -> EncoderConfig.Dense {
+        guard let outputs = outputs("\(name).weight"), outputs <= 1 << 16 else {
+            throw FormatError("\(name).weight is missing, or impossible")
+        }
+        defer { width = outputs }
+        return EncoderConfig.Dense(name: name, inputs: width, outputs: outputs, activation: activation)
     }
 
     /// A classification head of one score: `cls`, where the file has it, and `cls.output`.
@@ -135,9 +164,9 @@ extension WeightLoader {
         guard scores == 1 else {
             throw FormatError("a classifier of \(scores) scores is not supported (rerankers, which have one, are)")
         }
-        let output = EncoderConfig.Dense(inputs: hidden, outputs: 1, activation: .identity)
+        let output = EncoderConfig.Dense(name: "cls.output", inputs: hidden, outputs: 1, activation: .identity)
         guard has("cls.weight") else { return [output] }
-        return [EncoderConfig.Dense(inputs: hidden, outputs: hidden, activation: activation), output]
+        return [EncoderConfig.Dense(name: "cls", inputs: hidden, outputs: hidden, activation: activation), output]
     }
 
     // MARK: Hyperparameters
@@ -166,7 +195,7 @@ extension WeightLoader {
         }
         let said = metadata.integer("\(prefix).pooling_type") ?? EncoderConfig.Pooling.mean.rawValue
         let isReranker = said == EncoderConfig.rank || has(EncoderConfig.scoreWeight)
-        let context = try count("context_length", limit: EncoderStep.longestText)
+        let context = try count("context_length", limit: TextRows.longestText)
         let maxTokens =
             metadata["\(prefix).max_tokens"] == nil ? context : try count("max_tokens", limit: context)
         // [CLS] and [SEP] alone are two; what goes around a pair is up to four.
@@ -184,6 +213,20 @@ extension WeightLoader {
             denses: try isReranker
                 ? classifier(hidden: hidden, classifierActivation) : denses(prefix, hidden: hidden),
             normalize: isReranker ? false : metadata.bool("\(prefix).normalize") ?? true, isReranker: isReranker)
+    }
+
+    /// What makes embeddings of a decoder's rows.
+    func encoderConfig(_ prefix: String, of c: DecoderConfig) throws -> EncoderConfig {
+        let context = min(c.contextLength, TextRows.longestText)
+        let key = "\(prefix).max_tokens"
+        let maxTokens = metadata[key] == nil ? context : try metadata.requiredCount(key, limit: 1 << 24)
+        // What stands around a text is two.
+        guard min(maxTokens, context) >= 2 else { throw FormatError("\(key) is \(maxTokens): at least 2 are needed") }
+        return EncoderConfig(
+            layers: c.layers, hidden: c.hidden, heads: c.heads, feedForward: c.feedForward, vocabulary: c.vocabulary,
+            contextLength: context, maxTokens: min(maxTokens, context), epsilon: c.epsilon,
+            pooling: try pooling("\(prefix).pooling_type") ?? .mean, denses: try denses(prefix, hidden: c.hidden),
+            normalize: metadata.bool("\(prefix).normalize") ?? true)
     }
 
     private func pooling(_ key: String) throws -> EncoderConfig.Pooling? {

@@ -31,15 +31,18 @@ struct Gemma3: DecoderFamily {
     /// The local layers' RoPE base, where the metadata names none.
     private static let localBase: Float = 10_000
 
-    init(_ weights: WeightLoader) throws {
-        var c = try weights.config("gemma3")
-        c.windows = try weights.alternatingWindows("gemma3", c, pattern: Self.pattern)
+    init(_ weights: WeightLoader) throws { try self.init(weights, prefix: Self.architecture) }
+
+    /// - Parameter prefix: of its metadata keys.
+    init(_ weights: WeightLoader, prefix: String) throws {
+        var c = try weights.config(prefix)
+        c.windows = try weights.alternatingWindows(prefix, c, pattern: Self.pattern)
         // Linear scaling is for global layers.
-        let base = try weights.rotaryBase("gemma3.rope.freq_base_swa", usual: Self.localBase)
+        let base = try weights.rotaryBase("\(prefix).rope.freq_base_swa", usual: Self.localBase)
         c.rotaries.append(Rotary(base: base, dimensions: c.headDim))
         config = c
         let root = 1 / (Float(c.hidden) / Float(c.heads)).squareRoot()
-        scale = try weights.positive("gemma3.attention.scale") ?? (c.layers == Self.largest ? root : nil)
+        scale = try weights.positive("\(prefix).attention.scale") ?? (c.layers == Self.largest ? root : nil)
         embeddingScale = Float(c.hidden).squareRoot()
         layers = try (0..<c.layers).map { l in
             Layer(

@@ -2,6 +2,8 @@
 final class CheckpointTensors {
     let weights: FolderWeights
     let quantization: FolderQuantization
+    /// Whether the model makes embeddings, for which it needs no output head.
+    let isEmbedder: Bool
     /// What users should know of the checkpoint.
     private(set) var notices: [String] = []
     private var used: Set<String> = []
@@ -10,10 +12,11 @@ final class CheckpointTensors {
 
     /// - Parameter spellings: how a name may be spelled, where the model is a part of another or from an older program.
     init(
-        _ weights: FolderWeights, _ quantization: FolderQuantization = .none,
+        _ weights: FolderWeights, _ quantization: FolderQuantization = .none, isEmbedder: Bool = false,
         spellings: @escaping (String) -> [String]
     ) {
         (self.weights, self.quantization, self.spellings) = (weights, quantization, spellings)
+        self.isEmbedder = isEmbedder
         known = Set(weights.names)
     }
 

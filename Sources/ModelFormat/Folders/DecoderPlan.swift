@@ -4,8 +4,12 @@ final class DecoderPlan {
     let config: FolderSettings
     let checkpoint: CheckpointTensors
     var metadata: FolderMetadata
+    /// Whether the model makes embeddings.
+    var isEmbedder: Bool
     private(set) var tensors: [FolderTensor] = []
     let layers, hidden, heads, headDim: Int
+    /// Tokens that the model was made for.
+    let context: Int
 
     /// What a family takes where config.json leaves it out, as its class in `transformers` has it.
     struct Usual {
@@ -19,6 +23,7 @@ final class DecoderPlan {
     ) throws {
         (self.config, self.checkpoint) = (config, checkpoint)
         metadata = FolderMetadata(architecture: architecture)
+        isEmbedder = checkpoint.isEmbedder
         layers = try config.required("num_hidden_layers", limit: 1024)
         hidden = try config.required("hidden_size", limit: 1 << 17)
         heads = try config.required("num_attention_heads", limit: 1024, usual: usual.heads)
@@ -27,6 +32,7 @@ final class DecoderPlan {
             throw config.refusal("hidden_size", "is \(hidden), not a multiple of \(heads) heads")
         }
         self.headDim = headDim
+        context = try config.required("max_position_embeddings", usual: usual.context)
         try describe(usual, headDim: said)
         config.allow(FolderSettings.harmless)
         config.demand(FolderSettings.neutral)
@@ -39,8 +45,7 @@ final class DecoderPlan {
             throw config.refusal("rms_norm_eps", "is missing or impossible")
         }
         metadata[".block_count"] = .count(UInt32(layers))
-        metadata[".context_length"] = .count(
-            UInt32(try config.required("max_position_embeddings", usual: usual.context)))
+        metadata[".context_length"] = .count(UInt32(context))
         metadata[".embedding_length"] = .count(UInt32(hidden))
         metadata[".feed_forward_length"] = .count(UInt32(try config.required("intermediate_size")))
         metadata[".attention.head_count"] = .count(UInt32(heads))
@@ -146,8 +151,8 @@ final class DecoderPlan {
         let norm = try checkpoint.floats("model.norm.weight")
         add(try FolderTensor("output_norm.weight", [norm], adding: normAdding))
         let isTied = try config.flag("tie_word_embeddings") ?? (isTied && !checkpoint.hasWeight("lm_head"))
-        if isTied {
-            // The same values once more.
+        if isTied || isEmbedder {
+            // The same values once more, or what embeddings do not need.
             if checkpoint.has("lm_head.weight") { _ = try checkpoint.use("lm_head.weight") }
         } else {
             add(try FolderTensor("output.weight", [try checkpoint.weight("lm_head")]))

@@ -112,17 +112,15 @@ struct EncoderFolder {
         try checkpoint.finish(architecture) { name in
             family.isHarmless(prefixes.first { name.hasPrefix($0) }.map { String(name.dropFirst($0.count)) } ?? name)
         }
-        var byteCount = checkpoint.weights.byteCount
-        for (index, dense) in modules.denses.enumerated() {
-            guard !isReranker else { throw FormatError("\(path): a reranker with dense layers is not supported") }
-            let weights = try FolderWeights(folder: dense.folder)
-            byteCount += weights.byteCount
-            tensors += try dense.tensors(index, weights)
+        guard !isReranker || modules.denses.isEmpty else {
+            throw FormatError("\(path): a reranker with dense layers is not supported")
         }
+        let denses = try modules.denseTensors()
+        tensors += denses.tensors
         try modules.demandWidths(from: family.hidden)
         return FolderContents(
             tensors: tensors, metadata: try metadata(isReranker: isReranker), tokenizer: tokenizer,
-            ends: tokenizer.ends, byteCount: byteCount)
+            ends: tokenizer.ends, byteCount: checkpoint.weights.byteCount + denses.byteCount)
     }
 
     /// A tensor, less the rows that no token has; nil where it may be missing and is.

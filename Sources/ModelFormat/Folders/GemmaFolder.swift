@@ -45,13 +45,14 @@ enum Gemma2Folder: DecoderFolder {
 }
 
 /// Gemma 3's text part (Gemma Team 2025): five of six layers see a window, with a RoPE base of their own; norms of each
-/// head's queries and keys.
+/// head's queries and keys. EmbeddingGemma is one whose tokens see those after them, too.
 enum Gemma3Folder: DecoderFolder {
     static let modelTypes = ["gemma3_text", "gemma3"]
 
     static func plan(_ config: FolderSettings, _ checkpoint: CheckpointTensors) throws -> DecoderPlan {
+        let seesBothSides = try config.flag("use_bidirectional_attention") ?? false
         let plan = try DecoderPlan(
-            "gemma3", config, checkpoint,
+            seesBothSides ? "gemma-embedding" : "gemma3", config, checkpoint,
             usual: .init(heads: 8, keyValueHeads: 4, headDim: 256, context: 131_072, epsilon: 1e-6))
         try RopeSettings(config, kinds: ["linear"], usualBase: 1_000_000).describe(plan)
         if let cap = try config.number("final_logit_softcapping"), cap != 0 {
@@ -62,8 +63,8 @@ enum Gemma3Folder: DecoderFolder {
         try plan.demandActivation(["gelu_pytorch_tanh"], keys: ["hidden_activation", "hidden_act"])
         config.demand([
             "attention_bias": [.bool(false)], "attn_logit_softcapping": [],
-            "use_bidirectional_attention": [.bool(false)],
         ])
+        plan.isEmbedder = plan.isEmbedder || seesBothSides
         try plan.addOuter(isTied: true, normAdding: 1)
         try plan.addLayers(
             GemmaLayers.modules + [

@@ -35,15 +35,10 @@ public struct HuggingFaceFolder: ModelSource {
         let settings = FolderSettings(file.path, try file.members())
         let type = try settings.text("model_type") ?? "none"
         if let encoder = try EncoderFolder.contents(path, type: type, modules, file) { return encoder }
-        guard try FolderFile(optional: path, "modules.json") == nil else {
-            throw FormatError(
-                "\(path): modules.json makes an embedding model of it, and only those of the model types "
-                    + "\(EncoderFolder.modelTypes.joined(separator: ", ")) are supported, not \"\(type.prefix(80))\"")
-        }
         guard let family = decoders.first(where: { $0.modelTypes.contains(type) }) else {
             throw unsupported(path, type)
         }
-        return try DecoderContents(path, settings, family).contents
+        return try DecoderContents(path, modules, settings, family).contents
     }
 
     private static func unsupported(_ path: String, _ type: String) -> FormatError {
@@ -101,23 +96,43 @@ protocol DecoderFolder: Sendable {
 private struct DecoderContents {
     let contents: FolderContents
 
-    init(_ path: String, _ outer: FolderSettings, _ family: any DecoderFolder.Type) throws {
+    init(
+        _ path: String, _ modules: SentenceModules, _ outer: FolderSettings, _ family: any DecoderFolder.Type
+    ) throws {
         let text = try outer.settings("text_config")
         if text != nil { Self.allowOtherSenses(outer) }
         let config = text ?? outer
         let quantization = try FolderQuantization(outer)
-        let weights = try FolderWeights(folder: path)
-        let checkpoint = CheckpointTensors(weights, quantization, spellings: CheckpointTensors.decoder)
+        let weights = try FolderWeights(folder: modules.transformerFolder)
+        let checkpoint = CheckpointTensors(
+            weights, quantization, isEmbedder: modules.isSaid, spellings: CheckpointTensors.decoder)
         let plan = try family.plan(config, checkpoint)
-        let tokens = try DecoderTokens(path, outer, config, rows: Self.vocabulary(plan))
+        let tokens = try DecoderTokens(modules.transformerFolder, outer, config, rows: Self.vocabulary(plan))
         try outer.finish()
         try checkpoint.finish(plan.metadata.architecture) { Self.isHarmless($0, seesToo: text != nil) }
         var metadata = plan.metadata
         metadata["general.name"] = .text(String(path.split(separator: "/").last ?? "model"))
         tokens.describe(&metadata)
-        contents = FolderContents(
+        var all = FolderContents(
             tensors: plan.tensors, metadata: metadata, tokenizer: tokens.tokenizer, ends: tokens.ends,
             byteCount: weights.byteCount, notices: checkpoint.notices)
+        if plan.isEmbedder { try Self.addPooling(modules, plan, &all) }
+        contents = all
+    }
+
+    /// What makes embeddings of a decoder's rows.
+    private static func addPooling(
+        _ modules: SentenceModules, _ plan: DecoderPlan, _ contents: inout FolderContents
+    ) throws {
+        modules.describe(&contents.metadata)
+        if let most = modules.maxTokens ?? contents.tokenizer.maxTokens {
+            guard most > 0 else { throw FormatError("\(modules.transformerFolder): texts have at most \(most) tokens") }
+            contents.metadata[".max_tokens"] = .count(UInt32(clamping: min(most, plan.context)))
+        }
+        let denses = try modules.denseTensors()
+        contents.tensors += denses.tensors
+        contents.byteCount += denses.byteCount
+        try modules.demandWidths(from: plan.hidden)
     }
 
     /// Rows of the embedding.

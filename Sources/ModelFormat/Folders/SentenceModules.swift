@@ -31,6 +31,8 @@ struct SentenceModules: Sendable {
         }
     }
 
+    /// Whether a file says that rows are pooled, which makes an embedding model of a decoder.
+    let isSaid: Bool
     let transformerFolder: String
     let pooling: Pooling
     let denses: [Dense]
@@ -56,13 +58,14 @@ struct SentenceModules: Sendable {
         guard let file = try FolderFile(optional: folder, "modules.json") else {
             transformerFolder = folder
             (denses, normalizes) = ([], true)
-            pooling =
-                try FolderFile(optional: folder, "1_Pooling/config.json").map {
-                    try Self.pooling($0, hasPrompts: hasPrompts)
-                } ?? .mean
+            let said = try FolderFile(optional: folder, "1_Pooling/config.json").map {
+                try Self.pooling($0, hasPrompts: hasPrompts)
+            }
+            (pooling, isSaid) = (said ?? .mean, said != nil)
             maxTokens = try Self.maxTokens(folder)
             return
         }
+        isSaid = true
         let modules = try file.decode([Module].self)
         func place(_ module: Module) throws -> String {
             let parts = module.path.split(separator: "/", omittingEmptySubsequences: false)
@@ -110,6 +113,15 @@ struct SentenceModules: Sendable {
                     "\(dense.folder)/config.json: in_features is \(dense.inputs), but embeddings have \(width)")
             }
             width = dense.outputs
+        }
+    }
+
+    /// The dense layers' weights, and their bytes.
+    func denseTensors() throws -> (tensors: [FolderTensor], byteCount: Int) {
+        try denses.enumerated().reduce(into: ([], 0)) { all, dense in
+            let weights = try FolderWeights(folder: dense.element.folder)
+            all.0 += try dense.element.tensors(dense.offset, weights)
+            all.1 += weights.byteCount
         }
     }
 
@@ -220,6 +232,10 @@ struct SentenceModules: Sendable {
         return try file.decode(SentenceConfig.self).max_seq_length
     }
 
+    /// Bytes of a prompt at most, and how many there may be.
+    private static let longestPrompt = 1 << 16
+    private static let mostPrompts = 256
+
     private struct Prompts: Decodable, Sendable {
         var prompts: [String: String]?
         var default_prompt_name: String?
@@ -233,6 +249,14 @@ struct SentenceModules: Sendable {
         guard let file = try FolderFile(optional: folder, "config_sentence_transformers.json") else { return Prompts() }
         try knownSettings.check(file)
         let prompts = try file.decode(Prompts.self)
+        for (name, text) in prompts.prompts ?? [:] where text.utf8.count > longestPrompt {
+            throw FormatError(
+                "\(file.path): the prompt \"\(name.prefix(80))\" has \(text.utf8.count) bytes: at most \(longestPrompt) are "
+                    + "possible")
+        }
+        guard prompts.prompts?.count ?? 0 <= mostPrompts else {
+            throw FormatError("\(file.path): there are more than \(mostPrompts) prompts")
+        }
         guard let name = prompts.default_prompt_name, prompts.prompts?[name] == nil else { return prompts }
         throw FormatError("\(file.path): default_prompt_name is \"\(name.prefix(80))\", which is none of the prompts")
     }

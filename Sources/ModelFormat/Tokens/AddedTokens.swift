@@ -19,8 +19,11 @@ public struct AddedTokens: Sendable {
     /// Whether some are looked for in normalized text.
     var hasNormalized: Bool { tokens.contains { $0.flags & Self.isNormalized != 0 } }
 
-    /// - Parameter isNormalized: text is normalized at all.
-    init(_ file: JSONMembers, isNormalized: Bool) throws {
+    /// - Parameters:
+    ///   - isNormalized: text is normalized at all.
+    ///   - rows: the embedding's, 0 where they are not known. A special token that has none, as Gemma's for a part of a
+    ///     picture, is no token of this model.
+    init(_ file: JSONMembers, isNormalized: Bool, rows: Int = 0) throws {
         guard let node = file["added_tokens"], !node.isNull else { return }
         guard let list = node.array else { throw file.refusal("added_tokens", "is no list") }
         for (index, node) in list.enumerated() {
@@ -37,6 +40,7 @@ public struct AddedTokens: Sendable {
             let isSpecial = try added.bool("special") ?? true
             let wantsNormalized = try added.bool("normalized") ?? !isSpecial
             if isNormalized, wantsNormalized { flags |= Self.isNormalized }
+            if rows > 0, id >= rows, isSpecial { continue }
             tokens.append(Token(what: added.what, id: id, text: text, isSpecial: isSpecial, flags: flags))
         }
     }

@@ -20,7 +20,7 @@ struct SubwordJSON: FolderTokenizer {
     init(_ file: JSONMembers, folder: String, rows: Int) throws {
         guard let model = try file.members("model") else { throw file.refusal("model", "is missing") }
         steps = try TextStepsJSON(file)
-        added = try AddedTokens(file, isNormalized: !steps.normalizer.isEmpty)
+        added = try AddedTokens(file, isNormalized: !steps.normalizer.isEmpty, rows: rows)
         let type = try model.string("type")
         if type == "Unigram" {
             let unigram = try UnigramJSON(model, added, file.what, rows: rows)

@@ -19,7 +19,7 @@ extension RequestHandler {
                 try job.demandWanted()
                 let ids = try model.text.tokenizer.encode(
                     prompt + text, addSpecial: true, parseSpecial: false, isCancelled: { job.isCancelled })
-                return EncoderText(EncoderModel.cut(ids, limit: model.contextLimit))
+                return EncoderModel.cut(ids, model.text.tokenizer, limit: model.contextLimit)
             }
         }
         let vectors = try await results(tokens, origin, model.name)

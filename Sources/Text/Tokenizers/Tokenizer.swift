@@ -18,7 +18,8 @@ public struct Tokenizer: Sendable {
     private let normalized: NormalizedTokens?
     let decoding: Decoding
     private let addsBOS: Bool
-    private let addsEOS: Bool
+    /// Whether `eos` stands behind a text with its special tokens.
+    public let addsEOS: Bool
     public let bos: Int32?
     public let eos: Int32?
     /// Tokens that end a generation.

@@ -1,31 +1,25 @@
 import CKernels
 import Glibc
 
-extension EncoderStep {
-    /// Pools each text's rows, in order: `body` gets its index and embedding [embeddingLength], or nil for one that is no
-    /// numbers. A reranker's embedding is one score.
-    func pool(_ family: any EncoderFamily, _ body: (Int, [Float]?) -> Void) {
-        family.finish(self)
-        guard let embeddings else {
-            for (index, slice) in slices.enumerated() { body(index, finished(pooled(slice))) }
-            return
-        }
+extension TextRows {
+    /// What each text's rows become, [embeddingLength]; nil for what is no numbers. A reranker's embedding is one score.
+    func pooled() -> [[Float]?] {
+        guard let embeddings else { return slices.map { finished(pooled($0)) } }
         var from = embeddings.base.assumingMemoryBound(to: Float.self)
         var to = from + Self.rowsAtOnce * embeddingWidth
+        let zeros = VectorRef(to + Self.rowsAtOnce * embeddingWidth)
         for (index, slice) in slices.enumerated() {
             pooled(slice).withUnsafeBufferPointer {
                 if let base = $0.baseAddress { (from + index * config.hidden).update(from: base, count: config.hidden) }
             }
         }
-        for (dense, shape) in zip(family.denses, config.denses) {
+        for (dense, shape) in zip(denses, config.denses) {
             products.run(rows: slices.count, dense.linear.weight.to(to)) { _ in from }
-            for row in 0..<slices.count { activate(to + row * shape.outputs, dense, shape) }
+            for row in 0..<slices.count { activate(to + row * shape.outputs, dense, shape, zeros) }
             swap(&from, &to)
         }
         let width = config.embeddingLength
-        for index in slices.indices {
-            body(index, finished(Array(UnsafeBufferPointer(start: from + index * width, count: width))))
-        }
+        return slices.indices.map { finished(Array(UnsafeBufferPointer(start: from + $0 * width, count: width))) }
     }
 
     private func pooled(_ slice: Slice) -> [Float] {
@@ -45,7 +39,9 @@ extension EncoderStep {
         return sum
     }
 
-    private func activate(_ row: UnsafeMutablePointer<Float>, _ dense: EncoderDense, _ shape: EncoderConfig.Dense) {
+    private func activate(
+        _ row: UnsafeMutablePointer<Float>, _ dense: EncoderDense, _ shape: EncoderConfig.Dense, _ zeros: VectorRef
+    ) {
         let count = UInt32(shape.outputs)
         switch shape.activation {
         case .gelu: kernels.pointee.gelu(row, dense.linear.bias ?? zeros, count)
