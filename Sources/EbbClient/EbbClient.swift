@@ -104,9 +104,10 @@ public final class EbbClient: Sendable {
     ///   - dimensions: values of each embedding, from the first on; nil for all.
     ///   - prompt: which of the model's prompts stands before each text; empty for none, nil for the model's default.
     ///   - deadline: for each of those requests, from its arrival; nil for any time.
+    ///   - onTruncation: called with the place of each text that was too long for the model and was cut.
     public func embed(
         _ model: String, texts: [String], dimensions: Int? = nil, prompt: String? = nil,
-        priority: RequestPriority = .normal, deadline: Duration? = nil
+        priority: RequestPriority = .normal, deadline: Duration? = nil, onTruncation: (Int) -> Void = { _ in }
     ) async throws -> [[Float]] {
         var found: [[Float]] = []
         for piece in try await pieces(texts, reserving: 0) {
@@ -118,16 +119,18 @@ public final class EbbClient: Sendable {
             guard case .embeddings(let answer) = try await open().call(.embed(request)),
                 answer.vectors.count == piece.count
             else { throw Self.unexpected }
+            for place in answer.truncated where place < piece.count { onTruncation(found.count + Int(place)) }
             found += answer.vectors.map(\.values)
         }
         return found
     }
 
     /// How well each document answers a query, in their order: the larger, the better. By a reranker. Any number of documents,
-    /// as with ``embed(_:texts:dimensions:prompt:priority:deadline:)``.
+    /// as with ``embed(_:texts:dimensions:prompt:priority:deadline:onTruncation:)``.
+    /// - Parameter onTruncation: called with the place of each document for which it or the query was cut.
     public func rerank(
         _ model: String, query: String, documents: [String], priority: RequestPriority = .normal,
-        deadline: Duration? = nil
+        deadline: Duration? = nil, onTruncation: (Int) -> Void = { _ in }
     ) async throws -> [Float] {
         var found: [Float] = []
         for piece in try await pieces(documents, reserving: query.utf8.count) {
@@ -137,6 +140,7 @@ public final class EbbClient: Sendable {
             guard case .reranked(let answer) = try await open().call(.rerank(request)),
                 answer.scores.count == piece.count
             else { throw Self.unexpected }
+            for place in answer.truncated where place < piece.count { onTruncation(found.count + Int(place)) }
             found += answer.scores
         }
         return found

@@ -36,6 +36,19 @@ struct EmbedTests {
         }
     }
 
+    @Test("Texts that were too long are named, however many requests they went in")
+    func truncation() async throws {
+        let folder = try models()
+        try await RunningService.with(models: folder.path) { service in
+            let ebb = try await service.client()
+            let long = String(repeating: "a ", count: 1000)
+            let texts = (0..<600).map { [3, 256, 599].contains($0) ? long : "b" }
+            var cut: [Int] = []
+            let found = try await ebb.embed("tiny", texts: texts) { cut.append($0) }
+            #expect(cut == [3, 256, 599] && found.count == 600)
+        }
+    }
+
     @Test("Requests of many clients run together, and agree")
     func together() async throws {
         let folder = try models()

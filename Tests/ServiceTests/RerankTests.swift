@@ -47,7 +47,11 @@ struct RerankTests {
         try await RunningService.with(models: folder.path) { service in
             let ebb = try await service.client()
             let long = String(repeating: "a b c ", count: 1000)
-            let found = try await ebb.rerank("ranker", query: "q", documents: [long, long + "x", "", "a"])
+            var cut: [Int] = []
+            let found = try await ebb.rerank("ranker", query: "q", documents: [long, long + "x", "", "a"]) {
+                cut.append($0)
+            }
+            #expect(cut == [0, 1])
             #expect(found.allSatisfy(\.isFinite) && found[0] == found[1] && found[2] != found[3])
             #expect(try await ebb.rerank("ranker", query: "", documents: ["a"])[0].isFinite)
             #expect(try await ebb.rerank("ranker", query: long, documents: ["a"])[0].isFinite)

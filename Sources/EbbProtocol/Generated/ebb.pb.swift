@@ -1059,7 +1059,7 @@ public nonisolated struct EbbSampling: Sendable {
   fileprivate var _seed: UInt64? = nil
 }
 
-/// Answered by Embeddings, in the order of the texts. Texts that are too long for the model are cut.
+/// Answered by Embeddings, in the order of the texts. Texts that are too long for the model are cut, which the answer says.
 public nonisolated struct EbbEmbed: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1104,6 +1104,9 @@ public nonisolated struct EbbEmbeddings: Sendable {
 
   public var vectors: [EbbEmbeddings.Vector] = []
 
+  /// Places of the texts that were too long for the model and were cut, from 0 on, ascending.
+  public var truncated: [UInt32] = []
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated struct Vector: Sendable {
@@ -1122,7 +1125,7 @@ public nonisolated struct EbbEmbeddings: Sendable {
 }
 
 /// Answered by Reranked: how well each document answers the query, by a model that has learned to tell. Documents that are too
-/// long for the model are cut.
+/// long for the model are cut, which the answer says.
 public nonisolated struct EbbRerank: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1152,6 +1155,10 @@ public nonisolated struct EbbReranked: Sendable {
 
   /// In the order of the documents; the larger, the better. They are logits: only their order and differences mean something.
   public var scores: [Float] = []
+
+  /// Places of the documents that were too long for the model, with the query, so that one of the two was cut; from 0 on,
+  /// ascending.
+  public var truncated: [UInt32] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -3295,7 +3302,7 @@ nonisolated extension EbbEmbed: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension EbbEmbeddings: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Embeddings"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}vectors\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}vectors\0\u{1}truncated\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3304,6 +3311,7 @@ nonisolated extension EbbEmbeddings: SwiftProtobuf.Message, SwiftProtobuf._Messa
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeRepeatedMessageField(value: &self.vectors) }()
+      case 2: try { try decoder.decodeRepeatedUInt32Field(value: &self.truncated) }()
       default: break
       }
     }
@@ -3313,11 +3321,15 @@ nonisolated extension EbbEmbeddings: SwiftProtobuf.Message, SwiftProtobuf._Messa
     if !self.vectors.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.vectors, fieldNumber: 1)
     }
+    if !self.truncated.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.truncated, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: EbbEmbeddings, rhs: EbbEmbeddings) -> Bool {
     if lhs.vectors != rhs.vectors {return false}
+    if lhs.truncated != rhs.truncated {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3405,7 +3417,7 @@ nonisolated extension EbbRerank: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension EbbReranked: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Reranked"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}scores\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}scores\0\u{1}truncated\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3414,6 +3426,7 @@ nonisolated extension EbbReranked: SwiftProtobuf.Message, SwiftProtobuf._Message
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeRepeatedFloatField(value: &self.scores) }()
+      case 2: try { try decoder.decodeRepeatedUInt32Field(value: &self.truncated) }()
       default: break
       }
     }
@@ -3423,11 +3436,15 @@ nonisolated extension EbbReranked: SwiftProtobuf.Message, SwiftProtobuf._Message
     if !self.scores.isEmpty {
       try visitor.visitPackedFloatField(value: self.scores, fieldNumber: 1)
     }
+    if !self.truncated.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.truncated, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   public static func ==(lhs: EbbReranked, rhs: EbbReranked) -> Bool {
     if lhs.scores != rhs.scores {return false}
+    if lhs.truncated != rhs.truncated {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

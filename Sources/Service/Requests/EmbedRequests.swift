@@ -22,10 +22,18 @@ extension RequestHandler {
                 return EncoderModel.cut(ids, model.text.tokenizer, limit: model.contextLimit)
             }
         }
-        let vectors = try await results(tokens, origin, model.name)
-        guard dimensions < encoder.embeddingSize else { return EbbEmbeddings(vectors) }
-        return EbbEmbeddings(
-            vectors.map { EncoderModel.truncated($0, to: dimensions, normalizing: encoder.normalizes) })
+        var vectors = try await results(tokens, origin, model.name)
+        if dimensions < encoder.embeddingSize {
+            vectors = vectors.map { EncoderModel.truncated($0, to: dimensions, normalizing: encoder.normalizes) }
+        }
+        var answer = EbbEmbeddings(vectors)
+        answer.truncated = Self.cut(tokens)
+        return answer
+    }
+
+    /// Places of the texts that were cut.
+    private static func cut(_ texts: [EncoderText]) -> [UInt32] {
+        texts.enumerated().compactMap { $0.element.isCut ? UInt32($0.offset) : nil }
     }
 
     /// How many values of each embedding are answered.
@@ -69,6 +77,7 @@ extension RequestHandler {
         }
         var answer = EbbReranked()
         answer.scores = try await results(pairs, origin, model.name).map { $0.first ?? .nan }
+        answer.truncated = Self.cut(pairs)
         return answer
     }
 

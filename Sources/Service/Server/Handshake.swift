@@ -6,6 +6,7 @@ enum Handshake {
     private static let features = [
         "generate", "chat", "tokenize", "modes", "embed", "events", "preferences", "pressure", "priorities",
         "deadlines", "reproducible", "shared_prefix", "render", "channels", "embed_options", "rerank",
+        "truncated",
     ]
 
     /// - Throws: ``ServiceError`` where there is no version that both speak.

@@ -9,7 +9,8 @@ struct Embed: AsyncParsableCommand {
         abstract: "Turn texts into embeddings with an encoder.",
         usage: "ebbctl embed <model> [<text> | --jsonl] [<options>]",
         discussion: """
-            One text as an argument, or lines {"text"} on standard input with --jsonl; lines {"embedding"} out. ebbd \
+            One text as an argument, or lines {"text"} on standard input with --jsonl; lines {"embedding"} out, \
+            with "truncated" where a text is longer than the model takes. ebbd \
             computes them where it runs and nothing is said about how; with --mode, --precision, --threads or --models, or \
             without a daemon, ebbctl computes them itself.
 
@@ -71,19 +72,20 @@ struct Embed: AsyncParsableCommand {
         }
     }
 
-    private struct Result: Encodable { let embedding: [Float] }
+    private struct Result: Encodable {
+        let embedding: [Float]
+        /// Said of texts that were cut alone.
+        let truncated: Bool?
+    }
     private struct Line: Decodable { let text: String }
 
     func run() async throws {
         let embed = try await embedder()
-        if let text {
-            for embedding in try await embed([text]) { try JSONOutput.line(Result(embedding: embedding)) }
-            return
-        }
+        if let text { return try await Self.answer([text], embed) }
         var waiting: [String] = []
         let lines = TextLines.standardInput()
         func answer() async throws {
-            for embedding in try await embed(waiting) { try JSONOutput.line(Result(embedding: embedding)) }
+            try await Self.answer(waiting, embed)
             waiting = []
         }
         do {
@@ -99,16 +101,30 @@ struct Embed: AsyncParsableCommand {
         try await answer()
     }
 
+    private static func answer(_ texts: [String], _ embed: Embedder) async throws {
+        let found = try await embed(texts)
+        for (place, embedding) in found.embeddings.enumerated() {
+            let isCut = found.cut.contains(place)
+            try JSONOutput.line(Result(embedding: embedding, truncated: isCut ? true : nil))
+            guard isCut else { continue }
+            Terminal.error("notice: \"\(Human.cut(texts[place], 40))\" is longer than the model takes, and was cut")
+        }
+    }
+
     /// Whether something is said that a daemon does not let its clients choose.
     private var computesHere: Bool { mode != nil || precision != nil || threads != nil || folder.models != nil }
 
-    private typealias Embedder = ([String]) async throws -> [[Float]]
+    /// Embeddings, and the places of the texts that were cut.
+    private typealias Embedder = ([String]) async throws -> (embeddings: [[Float]], cut: Set<Int>)
 
     private func embedder() async throws -> Embedder {
         if !computesHere, let client = try await daemon.client(for: model) {
             return { texts in
-                try await client.embed(
-                    model, texts: texts, dimensions: dimensions, prompt: prompt, priority: priority)
+                var cut: Set<Int> = []
+                let found = try await client.embed(
+                    model, texts: texts, dimensions: dimensions, prompt: prompt, priority: priority
+                ) { cut.insert($0) }
+                return (found, cut)
             }
         }
         return try localEmbedder()
@@ -128,9 +144,13 @@ struct Embed: AsyncParsableCommand {
                 .badInput, "\(count) dimensions are wanted, the embeddings of \(model) have \(length)")
         }
         return { texts in
-            let found = try encoder.embed(texts.map { encoder.tokens(prefix + $0) })
-            guard count < length else { return found }
-            return found.map { EncoderModel.truncated($0, to: count, normalizing: encoder.config.normalize) }
+            let read = texts.map { encoder.text(prefix + $0) }
+            let cut = Set(read.indices.filter { read[$0].isCut })
+            let found = try encoder.embed(read.map(\.tokens))
+            guard count < length else { return (found, cut) }
+            return (
+                found.map { EncoderModel.truncated($0, to: count, normalizing: encoder.config.normalize) }, cut
+            )
         }
     }
 }

@@ -30,7 +30,7 @@ struct Rerank: AsyncParsableCommand {
     @Option(help: "How many of the best documents are printed (default: all).")
     var top: Int?
 
-    @Flag(help: "Print JSON lines {\"index\", \"score\", \"document\"}.")
+    @Flag(help: "Print JSON lines {\"index\", \"score\", \"document\"}, with \"truncated\" where one was cut.")
     var json = false
 
     @Option(help: "The daemon's order: interactive, normal or background.")
@@ -50,15 +50,23 @@ struct Rerank: AsyncParsableCommand {
         let index: Int
         let score: Float
         let document: String
+        /// Said of documents for which a text was cut alone.
+        let truncated: Bool?
     }
 
     func run() async throws {
-        let scores = try await scores()
+        let (scores, cut) = try await scores()
         let results = zip(documents, scores).enumerated().map {
-            Result(index: $0.offset, score: $0.element.1, document: $0.element.0)
+            Result(
+                index: $0.offset, score: $0.element.1, document: $0.element.0,
+                truncated: cut.contains($0.offset) ? true : nil)
         }
         // Equal scores stay in their order.
         let ordered = results.sorted { ($0.score, $1.index) > ($1.score, $0.index) }
+        for place in cut.sorted() {
+            Terminal.error(
+                "notice: document \(place) and the query are longer than the model takes, and the longer was cut")
+        }
         for result in ordered.prefix(top ?? ordered.count) {
             if json {
                 try JSONOutput.line(result)
@@ -69,13 +77,19 @@ struct Rerank: AsyncParsableCommand {
         }
     }
 
-    private func scores() async throws -> [Float] {
+    /// The scores, and the places of the documents for which something was cut.
+    private func scores() async throws -> (scores: [Float], cut: Set<Int>) {
         if folder.models == nil, let client = try await daemon.client(for: model) {
-            return try await client.rerank(model, query: query, documents: documents, priority: priority)
+            var cut: Set<Int> = []
+            let found = try await client.rerank(model, query: query, documents: documents, priority: priority) {
+                cut.insert($0)
+            }
+            return (found, cut)
         }
         var options = EngineOptions()
         (options.mode, options.precision, options.threads) = (.memoryLow, .f16, nil)
         let encoder = try options.loadEncoder(model, folder)
-        return try encoder.score(documents.map { encoder.pair(query, $0) })
+        let pairs = documents.map { encoder.pair(query, $0) }
+        return (try encoder.score(pairs), Set(pairs.indices.filter { pairs[$0].isCut }))
     }
 }
