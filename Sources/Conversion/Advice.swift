@@ -34,7 +34,8 @@ public struct Advice: Sendable {
     public let choice: Candidate
     public let reasons: [String]
 
-    /// Above these a candidate is called useless: embeddings of a mean cosine below 0.95, distributions further than 0.1
+    /// Above these a candidate is called useless: embeddings of a mean cosine below 0.95, scores of such a correlation,
+    /// distributions further than 0.1
     /// nats (llama.cpp's own loss on the reference models is 0.001 to 0.005).
     private static let uselessEncoderLoss = 0.05
     private static let uselessDecoderLoss = 0.1
@@ -69,7 +70,7 @@ public struct Advice: Sendable {
         }
         var reasons = [
             isEncoder
-                ? "useful is a mean cosine of at least \(1 - limit) to the source, over \(reference.texts.count) texts"
+                ? "useful is a \(Self.likeness(reference)) of at least \(1 - limit) to the source, over \(reference.texts.count) texts"
                 : "useful is a mean KL of at most \(limit) nats to the source"
         ]
         choice = Self.choose(usable, priority, calibration: calibration != nil, &reasons)
@@ -121,9 +122,14 @@ public struct Advice: Sendable {
         return chosen
     }
 
+    private static func likeness(_ reference: ReferenceOutputs) -> String {
+        reference.areScores ? "correlation of scores" : "mean cosine"
+    }
+
     private static func text(_ loss: OutputLoss) -> String {
         switch loss {
         case .embeddings(_, let mean, _): String(format: "mean cosine %.4f", mean)
+        case .scores(_, let correlation, _): String(format: "correlation of scores %.4f", correlation)
         case .language(_, let kl, _, let own, let other):
             String(format: "mean KL %.4f, perplexity %.2f (source %.2f)", kl, own, other)
         }

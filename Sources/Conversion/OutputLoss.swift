@@ -6,13 +6,17 @@ import Measuring
 public enum OutputLoss: Sendable {
     /// Cosines between embeddings.
     case embeddings(count: Int, meanCosine: Double, minCosine: Double)
+    /// Of scores of pairs of texts: their correlation, and the root mean square of the differences in parts of the
+    /// reference's standard deviation.
+    case scores(pairs: Int, correlation: Double, error: Double)
     /// Over positions: mean KL(reference, model) in nats, the share of equal most probable tokens, and both perplexities.
     case language(positions: Int, meanKL: Double, sameTop: Double, perplexity: Double, referencePerplexity: Double)
 
-    /// One number to compare by: 1 - mean cosine, or mean KL.
+    /// One number to compare by: 1 - mean cosine, 1 - correlation, or mean KL.
     public var value: Double {
         switch self {
         case .embeddings(_, let mean, _): 1 - mean
+        case .scores(_, let correlation, _): 1 - correlation
         case .language(_, let kl, _, _, _): kl
         }
     }
@@ -22,6 +26,7 @@ public enum OutputLoss: Sendable {
 public struct ReferenceOutputs {
     private enum Outputs {
         case embeddings([[Float]])
+        case scores([Float], of: [EncoderText])
         case logits([[Float]], next: [Int32?])
     }
 
@@ -29,13 +34,20 @@ public struct ReferenceOutputs {
     /// The texts' tokens, as the reference model cut them.
     public let texts: [[Int32]]
 
+    /// Whether they are a reranker's.
+    public var areScores: Bool { if case .scores = outputs { true } else { false } }
+
     /// Bytes of logits that are kept at most; the texts are cut to that.
     private static let logitBytes = 96 << 20
 
     /// - Throws: `EngineError`.
     public init(_ reference: RunnableModel, texts: [String]) throws {
         let tokens = reference.tokens(texts)
-        if let encoder = reference.model as? EncoderModel {
+        if let encoder = reference.model as? EncoderModel, encoder.config.isReranker {
+            let pairs = Self.pairs(texts, encoder)
+            self.texts = tokens
+            outputs = .scores(try encoder.score(pairs), of: pairs)
+        } else if let encoder = reference.model as? EncoderModel {
             self.texts = tokens
             outputs = .embeddings(try encoder.embed(tokens))
         } else {
@@ -46,6 +58,13 @@ public struct ReferenceOutputs {
                 return taken.count > 1 ? taken : nil
             }
             outputs = .logits(try Self.logits(reference, self.texts), next: self.texts.flatMap(Self.next))
+        }
+    }
+
+    /// Each text as a query for itself, which fits best, and for the two after it.
+    private static func pairs(_ texts: [String], _ encoder: EncoderModel) -> [EncoderText] {
+        texts.indices.flatMap { query in
+            (0..<min(3, texts.count)).map { encoder.pair(texts[query], texts[(query + $0) % texts.count]) }
         }
     }
 
@@ -71,6 +90,9 @@ public struct ReferenceOutputs {
             return .embeddings(
                 count: cosines.count, meanCosine: cosines.reduce(0, +) / Double(max(cosines.count, 1)),
                 minCosine: cosines.min() ?? 1)
+        case .scores(let reference, let pairs):
+            guard let encoder = candidate.model as? EncoderModel else { throw Self.otherKind }
+            return Self.loss(reference, try encoder.score(pairs))
         case .logits(let reference, let next):
             guard let decoder = candidate.model as? DecoderModel else { throw Self.otherKind }
             var sums = LanguageSums()
@@ -86,6 +108,24 @@ public struct ReferenceOutputs {
             }
             return sums.loss
         }
+    }
+
+    /// Pearson's correlation of scores; 1 where they are the same, whatever they are.
+    private static func loss(_ reference: [Float], _ found: [Float]) -> OutputLoss {
+        let count = Double(max(reference.count, 1))
+        let (a, b) = (reference.map(Double.init), found.map(Double.init))
+        let means = (a.reduce(0, +) / count, b.reduce(0, +) / count)
+        var (ab, aa, bb, squares) = (0.0, 0.0, 0.0, 0.0)
+        for (x, y) in zip(a, b) {
+            ab += (x - means.0) * (y - means.1)
+            aa += (x - means.0) * (x - means.0)
+            bb += (y - means.1) * (y - means.1)
+            squares += (x - y) * (x - y)
+        }
+        guard squares > 0 else { return .scores(pairs: reference.count, correlation: 1, error: 0) }
+        return .scores(
+            pairs: reference.count, correlation: aa > 0 && bb > 0 ? ab / (aa * bb).squareRoot() : 0,
+            error: aa > 0 ? (squares / aa).squareRoot() : .infinity)
     }
 
     private static let otherKind = EngineError("an encoder and a decoder cannot be compared")

@@ -102,15 +102,17 @@ struct Advise: ParsableCommand {
 
     private func table(_ advice: Advice) -> String {
         let isEncoder = advice.choice.decodeRate == nil
+        let likeness = if case .scores = advice.choice.loss { "correlation" } else { "cosine" }
         var table = Table(
             [
-                "", "candidate", "file", "RAM (x)", isEncoder ? "cosine" : "KL", isEncoder ? "texts/s" : "pp t/s",
+                "", "candidate", "file", "RAM (x)", isEncoder ? likeness : "KL", isEncoder ? "texts/s" : "pp t/s",
                 "(x)", isEncoder ? "" : "tg t/s",
             ], right: [2, 3, 4, 5, 6, 7])
         for candidate in advice.candidates {
             let loss =
                 switch candidate.loss {
                 case .embeddings(_, let mean, _): Human.decimal(mean, 4)
+                case .scores(_, let correlation, _): Human.decimal(correlation, 4)
                 case .language(_, let kl, _, _, _): Human.decimal(kl, 4)
                 }
             table.add([

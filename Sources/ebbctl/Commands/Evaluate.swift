@@ -11,8 +11,8 @@ struct Evaluate: ParsableCommand {
         usage: "ebbctl evaluate <models> ... --against <source> [<options>]",
         discussion: """
             The weights: the signal-to-noise ratio of each matrix in decibels (6 dB are a bit). The outputs on some texts: \
-            for encoders the cosine of the embeddings, for decoders KL, top-1 agreement and perplexity. Rerankers cannot be \
-            evaluated yet.
+            for encoders the cosine of the embeddings, for rerankers the correlation of the scores of pairs of the texts, for \
+            decoders KL, top-1 agreement and perplexity.
 
             EXAMPLES
               ebbctl evaluate minilm-4.ebb --against all-MiniLM-L6-v2/
@@ -86,17 +86,26 @@ struct Evaluate: ParsableCommand {
     }
 
     private static func summary(_ evaluations: [Evaluation]) -> String {
-        guard case .embeddings? = evaluations.first?.loss else {
-            var table = Table(["file", "size", "KL", "same top-1", "perplexity", "reference"], right: [1, 2, 3, 4, 5])
-            for evaluation in evaluations {
-                guard case .language(_, let kl, let same, let own, let other) = evaluation.loss else { continue }
-                table.add([
-                    name(evaluation.path), Human.bytes(evaluation.bytes), Human.decimal(kl, 5),
-                    "\(Human.decimal(same * 100, 1)) %", Human.decimal(own, 2), Human.decimal(other, 2),
-                ])
-            }
-            return table.text
+        switch evaluations.first?.loss {
+        case .embeddings: return embeddings(evaluations)
+        case .scores: return scores(evaluations)
+        default: return language(evaluations)
         }
+    }
+
+    private static func language(_ evaluations: [Evaluation]) -> String {
+        var table = Table(["file", "size", "KL", "same top-1", "perplexity", "reference"], right: [1, 2, 3, 4, 5])
+        for evaluation in evaluations {
+            guard case .language(_, let kl, let same, let own, let other) = evaluation.loss else { continue }
+            table.add([
+                name(evaluation.path), Human.bytes(evaluation.bytes), Human.decimal(kl, 5),
+                "\(Human.decimal(same * 100, 1)) %", Human.decimal(own, 2), Human.decimal(other, 2),
+            ])
+        }
+        return table.text
+    }
+
+    private static func embeddings(_ evaluations: [Evaluation]) -> String {
         var table = Table(["file", "size", "mean cosine", "min cosine", "texts"], right: [1, 2, 3, 4])
         for evaluation in evaluations {
             guard case .embeddings(let count, let mean, let least) = evaluation.loss else { continue }
@@ -108,17 +117,34 @@ struct Evaluate: ParsableCommand {
         return table.text
     }
 
+    private static func scores(_ evaluations: [Evaluation]) -> String {
+        var table = Table(["file", "size", "correlation", "relative error", "pairs"], right: [1, 2, 3, 4])
+        for evaluation in evaluations {
+            guard case .scores(let count, let correlation, let error) = evaluation.loss else { continue }
+            table.add([
+                name(evaluation.path), Human.bytes(evaluation.bytes), Human.decimal(correlation, 5),
+                error.isFinite ? Human.decimal(error, 4) : "-", "\(count)",
+            ])
+        }
+        return table.text
+    }
+
     private static func name(_ path: String) -> String { String(path.split(separator: "/").last ?? "") }
 
     private func draw(_ evaluations: [Evaluation], to path: String) throws {
-        let isEncoder = if case .embeddings? = evaluations.first?.loss { true } else { false }
+        let lossName =
+            switch evaluations.first?.loss {
+            case .embeddings: "1 - mean cosine"
+            case .scores: "1 - correlation of scores"
+            default: "mean KL, nats"
+            }
         let points = evaluations.map {
             LossPlot.Point(
                 label: String(Self.name($0.path).dropLast(4)), megabytes: Double($0.bytes) / 1e6, loss: $0.loss.value)
         }
         let plot = LossPlot(
             title: "Loss against size, \(Self.name(against)), \(mode.rawValue)",
-            lossName: isEncoder ? "1 - mean cosine" : "mean KL, nats", points: points)
+            lossName: lossName, points: points)
         do {
             try plot.svg.write(toFile: path, atomically: true, encoding: .utf8)
         } catch {

@@ -152,8 +152,6 @@ struct Quantize: ParsableCommand {
 
             """)
         if let loss = result.loss { try Terminal.out("loss: \(loss.sentence)\n") }
-        // What a reranker has lost cannot be measured yet.
-        guard !EncoderModel.isReranker(file) else { return }
         try Terminal.out("next: ebbctl evaluate \(output) --against \(self.source)\n")
     }
 }
@@ -165,7 +163,8 @@ struct MixedOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Choose widths for the smallest file of at most this loss (1 - mean cosine, or mean KL).", valueName: "x"))
+            "Choose widths for the smallest file of at most this loss (1 - mean cosine, 1 - correlation of a reranker's "
+                + "scores, or mean KL).", valueName: "x"))
     var maxLoss: Double?
 
     @Option(
