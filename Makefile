@@ -4,7 +4,7 @@ CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ebb
 BIN := .build/release
 prefix ?= /usr
 # What test-large runs besides the models of the other tests.
-LARGE_MODELS := mpnet
+LARGE_MODELS := mpnet embeddinggemma qwen2 qwen2-1.5b
 
 .PHONY: test-large fuzz asan tsan ubsan soak bench-fairness bench-contention bench-marks bench-scaling bench-tokenization static deb system-test install-files bench-smoke bench-quantizer test-arm setup build test lint run bench install clean
 

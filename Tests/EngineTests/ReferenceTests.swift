@@ -19,7 +19,7 @@ struct ReferenceTests {
         let greedy_margin: [Double]
     }
 
-    private func prompts(_ model: RealModel) throws -> [Prompt] {
+    func prompts(_ model: RealModel) throws -> [Prompt] {
         let url = Bundle.module.url(
             forResource: model.rawValue, withExtension: "json", subdirectory: "Reference/logits")
         return try JSONDecoder().decode([Prompt].self, from: Data(try Reference.text(url).utf8))
@@ -53,7 +53,7 @@ struct ReferenceTests {
     }
 
     /// A prompt's log-probabilities, [positions][vocabulary].
-    private func logProbabilities(_ decoder: DecoderModel, _ prompt: Prompt) throws -> [[Float]] {
+    func logProbabilities(_ decoder: DecoderModel, _ prompt: Prompt) throws -> [[Float]] {
         var found: [[Float]] = []
         _ = try decoder.score(prompt.ids, top: 0) { logits in
             let total = Float(DecoderModel.logSumExp(logits))

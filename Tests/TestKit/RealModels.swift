@@ -9,13 +9,16 @@ public enum RealModel: String, Sendable {
     case gemma3 = "gemma3"
     /// A Hugging Face folder.
     case minilm = "minilm"
-    /// A Hugging Face folder, for `make test-large`.
+    /// Hugging Face folders, for `make test-large`.
     case mpnet = "mpnet"
+    case embeddinggemma = "embeddinggemma"
+    /// For `make test-large`.
+    case qwen2Large = "qwen2-1.5b"
 
     /// Whether tests run that need models of many hundred MB.
     public static var testsLarge: Bool { ProcessInfo.processInfo.environment["EBB_TEST_LARGE"] != nil }
 
-    private var isFolder: Bool { self == .minilm || self == .mpnet }
+    private var isFolder: Bool { [.minilm, .mpnet, .embeddinggemma].contains(self) }
 
     /// The GGUF, or the folder, in the cache.
     /// - Throws: where it has not been fetched.
