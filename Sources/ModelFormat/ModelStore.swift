@@ -1,10 +1,18 @@
 import Glibc
 
-/// The folder of imported models: `NAME.ebb` each.
+/// The folder of imported models: `NAME.ebb` each. Their adapters lie in a folder inside.
 public struct ModelStore: Sendable {
     public let folder: String
+    private let isOfAdapters: Bool
 
-    public init(folder: String) { self.folder = folder }
+    public init(folder: String) { (self.folder, isOfAdapters) = (folder, false) }
+
+    private init(adaptersIn folder: String) { (self.folder, isOfAdapters) = (folder + "/adapters", true) }
+
+    /// The adapters of these models.
+    public var adapters: ModelStore { ModelStore(adaptersIn: folder) }
+
+    private var kind: String { isOfAdapters ? "adapter" : "model" }
 
     /// `$EBB_MODELS`; else `/var/lib/ebb/models` for root and `$XDG_DATA_HOME/ebb/models` (`~/.local/share`) for others.
     public static var defaultFolder: String {
@@ -31,7 +39,8 @@ public struct ModelStore: Sendable {
             }
         }
         guard allowed, !name.isEmpty, name.utf8.count <= 128, !name.hasPrefix(".") else {
-            throw FormatError("\"\(name)\" is no model name: letters, digits, '-', '_' and '.' make one (at most 128)")
+            throw FormatError(
+                "\"\(name)\" is no \(kind) name: letters, digits, '-', '_' and '.' make one (at most 128)")
         }
         return "\(folder)/\(name).ebb"
     }
@@ -41,6 +50,8 @@ public struct ModelStore: Sendable {
     public func names() throws -> [String] {
         var info = stat()
         guard stat(folder, &info) == 0 || errno != ENOENT else {
+            // The first import makes it.
+            if isOfAdapters { return [] }
             throw FormatError("there is no folder \(folder) for models: ebbctl import makes it, --models names another")
         }
         return try FolderEntries.names(of: folder).filter { name in
@@ -58,8 +69,9 @@ public struct ModelStore: Sendable {
             let known = try names()
             let hint =
                 known.isEmpty
-                ? "it is empty: ebbctl import FILE.gguf --name \(name)" : "it has " + known.joined(separator: ", ")
-            throw FormatError("no model named \(name) in \(folder) (\(hint))")
+                ? "it is empty: ebbctl \(isOfAdapters ? "adapter " : "")import FILE.gguf --name \(name)"
+                : "it has " + known.joined(separator: ", ")
+            throw FormatError("no \(kind) named \(name) in \(folder) (\(hint))")
         }
         return try EbbFile(path: path)
     }

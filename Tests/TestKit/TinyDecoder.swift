@@ -127,7 +127,7 @@ public struct TinyDecoder {
         }
     }
 
-    private static func permuted(_ shape: [Int], _ values: [Float], heads: Int) -> [Float] {
+    static func permuted(_ shape: [Int], _ values: [Float], heads: Int) -> [Float] {
         let (rows, columns) = (shape[0], shape.dropFirst().reduce(1, *))
         let half = rows / heads / 2
         var out: [Float] = []

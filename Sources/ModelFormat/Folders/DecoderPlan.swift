@@ -84,13 +84,13 @@ final class DecoderPlan {
     func add(_ tensor: FolderTensor) { tensors.append(tensor) }
 
     /// A part of each layer: a module with a weight, and with a bias where the checkpoint has one.
-    struct Module {
+    struct Module: Sendable {
         let name, theirs: String
         var rows = Rows.asStored
         /// 1 for norms that checkpoints store less 1.
         var adding: Float = 0
 
-        enum Rows { case asStored, query, key }
+        enum Rows: Sendable { case asStored, query, key }
 
         init(_ name: String, _ theirs: String, _ rows: Rows = .asStored, adding: Float = 0) {
             (self.name, self.theirs, self.rows, self.adding) = (name, theirs, rows, adding)

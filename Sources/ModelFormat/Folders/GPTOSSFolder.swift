@@ -4,9 +4,14 @@ import Quantization
 /// sees a window; a learned score that attention may spend itself on.
 enum GPTOSSFolder: DecoderFolder {
     static let modelTypes = ["gpt_oss"]
+    static let architecture = "gpt-oss"
+    static let modules =
+        DecoderPlan.attention + [
+            .init("post_attention_norm", "post_attention_layernorm"), .init("ffn_gate_inp", "mlp.router"),
+        ]
 
     static func plan(_ config: FolderSettings, _ checkpoint: CheckpointTensors) throws -> DecoderPlan {
-        let plan = try DecoderPlan("gpt-oss", config, checkpoint, usual: .init(keyValueHeads: 8, headDim: 64))
+        let plan = try DecoderPlan(architecture, config, checkpoint, usual: .init(keyValueHeads: 8, headDim: 64))
         let rope = try RopeSettings(config, kinds: ["yarn"], usualBase: 150_000)
         try rope.describe(plan)
         // The bounds of YaRN's ramp are rounded in this architecture, whatever this says.
@@ -21,10 +26,7 @@ enum GPTOSSFolder: DecoderFolder {
         let count = try config.required("num_local_experts", limit: 4096)
         try plan.describeMixture(count: count)
         try plan.addOuter()
-        try plan.addLayers(
-            DecoderPlan.attention + [
-                .init("post_attention_norm", "post_attention_layernorm"), .init("ffn_gate_inp", "mlp.router"),
-            ], asFloats: ["ffn_gate_inp"])
+        try plan.addLayers(modules, asFloats: ["ffn_gate_inp"])
         for layer in 0..<plan.layers { try addLayer(layer, count, plan) }
         return plan
     }

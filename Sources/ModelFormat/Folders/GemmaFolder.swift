@@ -22,9 +22,11 @@ enum GemmaLayers {
 /// Gemma 2 (Gemma Team 2024): every other layer sees a window; scores and logits are capped.
 enum Gemma2Folder: DecoderFolder {
     static let modelTypes = ["gemma2"]
+    static let architecture = "gemma2"
+    static let modules = GemmaLayers.modules
 
     static func plan(_ config: FolderSettings, _ checkpoint: CheckpointTensors) throws -> DecoderPlan {
-        let plan = try DecoderPlan("gemma2", config, checkpoint, usual: .init(headDim: 256))
+        let plan = try DecoderPlan(architecture, config, checkpoint, usual: .init(headDim: 256))
         let rope = try RopeSettings(config, kinds: [])
         // GGUF files of this family leave it out.
         if let base = rope.base, base != 10_000 { plan.metadata[".rope.freq_base"] = .number(Float(base)) }
@@ -39,7 +41,7 @@ enum Gemma2Folder: DecoderFolder {
         try plan.demandActivation(["gelu_pytorch_tanh"], keys: ["hidden_activation", "hidden_act"])
         config.demand(["attention_bias": [.bool(false)], "use_bidirectional_attention": [.bool(false)]])
         try plan.addOuter(isTied: true, normAdding: 1)
-        try plan.addLayers(GemmaLayers.modules)
+        try plan.addLayers(modules)
         return plan
     }
 }
@@ -48,11 +50,16 @@ enum Gemma2Folder: DecoderFolder {
 /// head's queries and keys. EmbeddingGemma is one whose tokens see those after them, too.
 enum Gemma3Folder: DecoderFolder {
     static let modelTypes = ["gemma3_text", "gemma3"]
+    static let architecture = "gemma3"
+    static let modules =
+        GemmaLayers.modules + [
+            .init("attn_q_norm", "self_attn.q_norm", adding: 1), .init("attn_k_norm", "self_attn.k_norm", adding: 1),
+        ]
 
     static func plan(_ config: FolderSettings, _ checkpoint: CheckpointTensors) throws -> DecoderPlan {
         let seesBothSides = try config.flag("use_bidirectional_attention") ?? false
         let plan = try DecoderPlan(
-            seesBothSides ? "gemma-embedding" : "gemma3", config, checkpoint,
+            seesBothSides ? "gemma-embedding" : architecture, config, checkpoint,
             usual: .init(heads: 8, keyValueHeads: 4, headDim: 256, context: 131_072, epsilon: 1e-6))
         try RopeSettings(config, kinds: ["linear"], usualBase: 1_000_000).describe(plan)
         if let cap = try config.number("final_logit_softcapping"), cap != 0 {
@@ -66,11 +73,7 @@ enum Gemma3Folder: DecoderFolder {
         ])
         plan.isEmbedder = plan.isEmbedder || seesBothSides
         try plan.addOuter(isTied: true, normAdding: 1)
-        try plan.addLayers(
-            GemmaLayers.modules + [
-                .init("attn_q_norm", "self_attn.q_norm", adding: 1),
-                .init("attn_k_norm", "self_attn.k_norm", adding: 1),
-            ])
+        try plan.addLayers(modules)
         return plan
     }
 

@@ -1,9 +1,11 @@
 /// Granite 3 (IBM 2024): Llama with multipliers at four places.
 enum GraniteFolder: DecoderFolder {
     static let modelTypes = ["granite"]
+    static let architecture = "granite"
+    static let modules = DecoderPlan.interleavedAttention + DecoderPlan.feedForwardNorm + DecoderPlan.feedForward
 
     static func plan(_ config: FolderSettings, _ checkpoint: CheckpointTensors) throws -> DecoderPlan {
-        let plan = try DecoderPlan("granite", config, checkpoint)
+        let plan = try DecoderPlan(architecture, config, checkpoint)
         try plan.demandHeadsOfHidden()
         try LlamaFolder.addRotation(plan)
         for (key, name) in [
@@ -17,7 +19,7 @@ enum GraniteFolder: DecoderFolder {
         try plan.demandActivation(["silu"])
         try LlamaFolder.demandBiases(plan)
         try plan.addOuter()
-        try plan.addLayers(DecoderPlan.interleavedAttention + DecoderPlan.feedForwardNorm + DecoderPlan.feedForward)
+        try plan.addLayers(modules)
         return plan
     }
 }

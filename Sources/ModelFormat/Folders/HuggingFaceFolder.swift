@@ -15,7 +15,7 @@ public struct HuggingFaceFolder: ModelSource {
 
     public var format: String { "safetensors" }
 
-    private static let decoders: [any DecoderFolder.Type] = [
+    static let decoders: [any DecoderFolder.Type] = [
         LlamaFolder.self, Qwen2Folder.self, Qwen3Folder.self, Qwen3MoEFolder.self, Gemma2Folder.self, Gemma3Folder.self,
         Phi3Folder.self, GraniteFolder.self, SmolLM3Folder.self, OLMo2Folder.self, OLMoEFolder.self, GPTOSSFolder.self,
     ]
@@ -89,6 +89,10 @@ struct FolderContents: Sendable {
 protocol DecoderFolder: Sendable {
     /// `model_type` in config.json.
     static var modelTypes: [String] { get }
+    /// As GGUF has it.
+    static var architecture: String { get }
+    /// What each layer has, but for experts.
+    static var modules: [DecoderPlan.Module] { get }
     static func plan(_ config: FolderSettings, _ checkpoint: CheckpointTensors) throws -> DecoderPlan
 }
 

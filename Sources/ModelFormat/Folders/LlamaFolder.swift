@@ -2,9 +2,11 @@
 /// neighbours.
 enum LlamaFolder: DecoderFolder {
     static let modelTypes = ["llama", "mistral"]
+    static let architecture = "llama"
+    static let modules = DecoderPlan.interleavedAttention + DecoderPlan.feedForwardNorm + DecoderPlan.feedForward
 
     static func plan(_ config: FolderSettings, _ checkpoint: CheckpointTensors) throws -> DecoderPlan {
-        let plan = try DecoderPlan("llama", config, checkpoint)
+        let plan = try DecoderPlan(architecture, config, checkpoint)
         try addRotation(plan)
         // Mistral's first models see a window in every layer.
         if let window = try config.count("sliding_window") {
@@ -13,7 +15,7 @@ enum LlamaFolder: DecoderFolder {
         try plan.demandActivation(["silu"])
         try demandBiases(plan)
         try plan.addOuter()
-        try plan.addLayers(DecoderPlan.interleavedAttention + DecoderPlan.feedForwardNorm + DecoderPlan.feedForward)
+        try plan.addLayers(modules)
         return plan
     }
 

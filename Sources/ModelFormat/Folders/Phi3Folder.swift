@@ -3,9 +3,15 @@ import Glibc
 /// Phi 3 and 4 (Microsoft 2024): queries, keys and values in one product, gate and up in another, as GGUF keeps them.
 enum Phi3Folder: DecoderFolder {
     static let modelTypes = ["phi3"]
+    static let architecture = "phi3"
+    static let modules: [DecoderPlan.Module] = [
+        .init("attn_norm", "input_layernorm"), .init("attn_qkv", "self_attn.qkv_proj"),
+        .init("attn_output", "self_attn.o_proj"), .init("ffn_norm", "post_attention_layernorm"),
+        .init("ffn_up", "mlp.gate_up_proj"), .init("ffn_down", "mlp.down_proj"),
+    ]
 
     static func plan(_ config: FolderSettings, _ checkpoint: CheckpointTensors) throws -> DecoderPlan {
-        let plan = try DecoderPlan("phi3", config, checkpoint)
+        let plan = try DecoderPlan(architecture, config, checkpoint)
         try plan.demandHeadsOfHidden()
         try describeRotation(plan)
         // Without a window it is 0, by which Phi 4 is told from others.
@@ -19,11 +25,7 @@ enum Phi3Folder: DecoderFolder {
         // The code beside the weights is this model's.
         config.allow(["auto_map"])
         try plan.addOuter()
-        try plan.addLayers([
-            .init("attn_norm", "input_layernorm"), .init("attn_qkv", "self_attn.qkv_proj"),
-            .init("attn_output", "self_attn.o_proj"), .init("ffn_norm", "post_attention_layernorm"),
-            .init("ffn_up", "mlp.gate_up_proj"), .init("ffn_down", "mlp.down_proj"),
-        ])
+        try plan.addLayers(modules)
         return plan
     }
 

@@ -1,9 +1,11 @@
 /// SmolLM3 (Hugging Face 2025): Llama, without RoPE in every fourth layer.
 enum SmolLM3Folder: DecoderFolder {
     static let modelTypes = ["smollm3"]
+    static let architecture = "smollm3"
+    static let modules = DecoderPlan.interleavedAttention + DecoderPlan.feedForwardNorm + DecoderPlan.feedForward
 
     static func plan(_ config: FolderSettings, _ checkpoint: CheckpointTensors) throws -> DecoderPlan {
-        let plan = try DecoderPlan("smollm3", config, checkpoint, usual: .init(keyValueHeads: 4))
+        let plan = try DecoderPlan(architecture, config, checkpoint, usual: .init(keyValueHeads: 4))
         try LlamaFolder.addRotation(plan, usualBase: 2_000_000)
         try demandRotatedLayers(plan)
         try plan.demandLayerTypes { _ in false }
@@ -12,7 +14,7 @@ enum SmolLM3Folder: DecoderFolder {
         try plan.demandActivation(["silu"])
         try LlamaFolder.demandBiases(plan)
         try plan.addOuter(isTied: true)
-        try plan.addLayers(DecoderPlan.interleavedAttention + DecoderPlan.feedForwardNorm + DecoderPlan.feedForward)
+        try plan.addLayers(modules)
         return plan
     }
 
