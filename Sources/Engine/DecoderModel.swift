@@ -9,6 +9,8 @@ public struct StepInput {
     public let sequence: KVSequence
     public let tokens: ArraySlice<Int32>
     public let logits: Logits
+    /// What is applied beside the model's weights.
+    public var adapters: [AdapterUse] = []
 
     public init(sequence: KVSequence, tokens: some Sequence<Int32>, logits: Logits) {
         self.sequence = sequence
@@ -114,7 +116,10 @@ public final class DecoderModel: LayeredModel {
                 throw EngineError("token \(token) is outside the vocabulary (0 to \(config.vocabulary - 1))")
             }
         }
-        try step.admit(rows: rows)
+        guard batch.allSatisfy({ $0.adapters.allSatisfy { $0.adapter.fits(self) } }) else {
+            throw EngineError(.unusable, "an adapter was loaded for another model")
+        }
+        try step.admit(rows: rows, batch)
         defer { step.end() }
         for input in batch { try input.sequence.reserve(input.tokens.count) }
         let wanted = Self.wanted(batch)
@@ -183,10 +188,11 @@ public final class DecoderModel: LayeredModel {
     /// Prepares a step of one new sequence for ``runLayer(_:)``, and ends it after `body`.
     package func withSingleSequence(_ tokens: [Int32], _ body: () throws -> Void) throws {
         let sequence = makeSequence()
-        try step.admit(rows: tokens.count)
+        let batch = [StepInput(sequence: sequence, tokens: tokens, logits: .none)]
+        try step.admit(rows: tokens.count, batch)
         defer { step.end() }
         try sequence.reserve(tokens.count)
-        begin([StepInput(sequence: sequence, tokens: tokens, logits: .none)], wanted: nil)
+        begin(batch, wanted: nil)
         try body()
     }
 

@@ -46,6 +46,7 @@ final class DecoderStep {
     let products: MatrixProducts
     private let attention: any StepAttention
     let experts: ExpertRouter?
+    private let adapters: AdapterProducts
     private var workspace: Workspace
     private var rows = 0
     var rowCount: Int { rows }
@@ -99,6 +100,9 @@ final class DecoderStep {
         }
         workspace = try Workspace(plan)
         self.attention = try makeAttention(attention, workspace)
+        adapters = AdapterProducts(
+            products, kernels: kernels, pool: pool,
+            widest: max(config.hidden, config.queryWidth, config.feedForward, config.vocabulary))
         self.experts = experts.map { [workspace] in ExpertRouter($0, in: workspace) }
         (self.residual, self.normalized) = (workspace.floats(residual), workspace.floats(normalized))
         (self.gate, self.up) = (workspace.floats(gate), workspace.floats(up))
@@ -107,19 +111,24 @@ final class DecoderStep {
     }
 
     /// The mappings of the rows and of what products read.
-    var regions: [MemoryRegion] { [workspace.region] + products.regions }
+    var regions: [MemoryRegion] { [workspace.region] + adapters.regions + products.regions }
 
     /// Gives the pages of all buffers back; between two steps they hold nothing.
     func discard() {
         workspace.discard()
         workspace.keepSmallPages()
+        adapters.discard()
         products.discard()
     }
 
     /// Makes sure that products have memory for `rows` rows.
-    /// - Parameter width: of inputs of products that are not the layers'.
-    func admit(rows: Int, orWidth width: Int = 0) throws {
-        try products.admit(rows: rows, widest: max(widest, width), block: Self.gatedBlock)
+    /// - Parameters:
+    ///   - batch: what has adapters.
+    ///   - width: of inputs of products that are not the layers'.
+    func admit(rows: Int, _ batch: [StepInput] = [], orWidth width: Int = 0) throws {
+        let ranks = batch.lazy.flatMap(\.adapters).map(\.adapter.rank)
+        try products.admit(rows: rows, widest: ranks.reduce(max(widest, width), max), block: Self.gatedBlock)
+        try adapters.admit(batch)
     }
 
     private var widest: Int { max(config.hidden, config.queryWidth, config.feedForward) }
@@ -138,6 +147,11 @@ final class DecoderStep {
         begin(
             batch.lazy.map { ($0.tokens, $0.sequence.count) }, of: batch.map(\.sequence), wanted: wanted,
             embedding: embedding, scale: scale)
+        var first = 0
+        for input in batch {
+            adapters.add(input.adapters, rows: first..<first + input.tokens.count)
+            first += input.tokens.count
+        }
     }
 
     /// Takes the rows of whole texts.
@@ -155,6 +169,7 @@ final class DecoderStep {
         rows = 0
         pending = nil
         unsound = []
+        adapters.clear()
         for (index, (tokens, position)) in inputs.enumerated() where !tokens.isEmpty {
             for (i, token) in tokens.enumerated() { rowTokens[rows + i] = token }
             sources.append(RowSource(input: index, firstRow: rows, count: tokens.count, position: position))
@@ -176,7 +191,10 @@ final class DecoderStep {
     }
 
     /// Lets go of the batch's sequences: between two steps nothing keeps them alive.
-    func end() { attention.end() }
+    func end() {
+        attention.end()
+        adapters.clear()
+    }
 
     /// Brings some of the rows that are left to their last form, RMSNorm with a weight, [range.count][hidden].
     func finish(_ range: Range<Int>, _ norm: VectorRef, to out: UnsafeMutablePointer<Float>) {
@@ -192,6 +210,7 @@ final class DecoderStep {
     func logits(_ range: Range<Int>, of family: any DecoderFamily, out: UnsafeMutablePointer<Float>) throws {
         finish(range, family.outer.outputNorm, to: normalized)
         products.run(rows: range.count, family.outer.head.to(out)) { _ in normalized }
+        adapters.add(to: family.outer.head.to(out), nil, nil, normalized, k: config.hidden, rows: range)
         let (scale, softcap) = (family.logitScale, family.logitSoftcap)
         guard scale != 1 || softcap != 0 else { return }
         for row in 0..<range.count {
@@ -207,7 +226,10 @@ final class DecoderStep {
     func project(_ input: Input, _ a: Projection, _ b: Projection? = nil, _ c: Projection? = nil) {
         let k = Int(a.weight.pointee.mapped.k)
         let block = if case .gated = input { Self.gatedBlock } else { 32 }
-        if rows > 0 { products.run(rows: rows, a, b, c, block: block, source(input, k)) }
+        let source = source(input, k)
+        if rows > 0 { products.run(rows: rows, a, b, c, block: block, source) }
+        // The input has been computed by now.
+        if !adapters.isIdle { adapters.add(to: a, b, c, source(0..<0), k: k, rows: 0..<rows) }
         switch input {
         case .normalized, .residual: pending = nil
         case .rows, .gated: break
@@ -325,6 +347,7 @@ final class DecoderStep {
             (attended + to * config.queryWidth).update(
                 from: attended + from * config.queryWidth, count: config.queryWidth)
         }
+        adapters.keep(wanted)
         rows = wanted.count
     }
 

@@ -10,6 +10,8 @@ package struct Linear {
     private(set) var expanded: ebb_matrix
     private(set) var isExpanded = false
     private(set) var isSubstituted = false
+    /// Its number among the model's matrices.
+    var ordinal = 0
     /// Set in calibrated models: the input has fixed scales, and the product is the integers' over the whole of k.
     let fixedInput: FixedInput?
 

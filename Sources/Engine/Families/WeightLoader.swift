@@ -33,6 +33,9 @@ final class WeightLoader {
 
     /// Builds a family, and demands that it knows all of the file's settings and uses all of its tensors.
     func covered<Family>(_ architecture: String, _ keys: KnownKeys, _ build: () throws -> Family) throws -> Family {
+        guard !AdapterSource.isAdapter(metadata) else {
+            throw FormatError("\(path) is an adapter, which needs its model: ebbctl adapter import, then run --adapter")
+        }
         let coverage = Coverage(path: path, metadata: metadata, architecture: architecture)
         try coverage.check(keys)
         let family = try build()
@@ -280,6 +283,7 @@ final class WeightSet {
     func add(_ linear: Linear, layer: Int, name: String = "", firstChannel: Int = 0) -> LinearRef {
         let ref = LinearRef.allocate(capacity: 1)
         ref.initialize(to: linear)
+        ref.pointee.ordinal = linears.count
         linears.append(Entry(ref: ref, layer: layer, name: name, firstChannel: firstChannel))
         return ref
     }
