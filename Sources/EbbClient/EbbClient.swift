@@ -95,6 +95,7 @@ public final class EbbClient: Sendable {
         request.reproducible = options.isReproducible
         request.sharedPrefix = options.sharesPrefix
         request.channels = options.separatesChannels
+        request.adapters = options.adapters.map(\.message)
         return Generation(answers: try await open().stream(.generate(request)))
     }
 

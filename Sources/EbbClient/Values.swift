@@ -78,6 +78,22 @@ extension Duration {
     }
 }
 
+/// A LoRA adapter for one request.
+public struct Adapter: Sendable, Hashable {
+    /// As it was imported.
+    public var name: String
+    /// Times its trained effect: 0 for none, negative for the opposite, from -100 to 100.
+    public var strength: Float
+
+    public init(_ name: String, strength: Float = 1) { (self.name, self.strength) = (name, strength) }
+
+    var message: EbbAdapter {
+        var out = EbbAdapter()
+        (out.name, out.strength) = (name, strength)
+        return out
+    }
+}
+
 /// How tokens are chosen and when; nil fields have the daemon's defaults.
 public struct GenerationOptions: Sendable, Hashable {
     public var maxTokens: Int?
@@ -100,6 +116,8 @@ public struct GenerationOptions: Sendable, Hashable {
     /// Thinking and calls of tools come as events of their own, where the model marks them, without their marks. Otherwise all
     /// text is the answer.
     public var separatesChannels = false
+    /// Adapters that are applied beside the model's weights, at most 8. Their effects add up.
+    public var adapters: [Adapter] = []
 
     public init() {}
 

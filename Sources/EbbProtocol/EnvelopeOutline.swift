@@ -14,7 +14,7 @@ public struct EnvelopeOutline: Sendable, Equatable {
     /// Messages of its conversation.
     public private(set) var messages = 0
     private var hasChat = false
-    /// Texts to embed or to rank, and texts to stop at.
+    /// Texts to embed or to rank, texts to stop at, and adapters.
     public private(set) var texts = 0
 
     /// Field numbers of ebb.proto.
@@ -29,6 +29,7 @@ public struct EnvelopeOutline: Sendable, Equatable {
         static let textsOfEmbed: UInt64 = 2
         static let textsOfRerank: UInt64 = 3
         static let stopsOfGenerate: UInt64 = 6
+        static let adaptersOfGenerate: UInt64 = 12
         static let answers: ClosedRange<UInt64> = 64...77
         static let chatOfGenerate: UInt64 = 3
         static let messagesOfChat: UInt64 = 1
@@ -49,7 +50,10 @@ public struct EnvelopeOutline: Sendable, Equatable {
                 }
                 body = field.number
                 switch field.number {
-                case Field.generate: try look(into: content, chat: Field.chatOfGenerate, texts: Field.stopsOfGenerate)
+                case Field.generate:
+                    try look(
+                        into: content, chat: Field.chatOfGenerate, texts: Field.stopsOfGenerate,
+                        Field.adaptersOfGenerate)
                 case Field.embed: try look(into: content, texts: Field.textsOfEmbed)
                 case Field.rerank: try look(into: content, texts: Field.textsOfRerank)
                 case Field.render: try look(into: content, chat: Field.chatOfRender)
@@ -62,11 +66,11 @@ public struct EnvelopeOutline: Sendable, Equatable {
 
     /// Counts what a request has, by the fields that it has it in. What is refused is not looked at to its end.
     private mutating func look(
-        into bytes: UnsafeRawBufferPointer, chat chatField: UInt64? = nil, texts textField: UInt64? = nil
+        into bytes: UnsafeRawBufferPointer, chat chatField: UInt64? = nil, texts textFields: UInt64...
     ) throws {
         var reader = WireReader(bytes)
         while !repeats, max(texts, messages) <= EbbProtocol.maxMessages, let field = try reader.next() {
-            if field.number == textField { texts += 1 }
+            if textFields.contains(field.number) { texts += 1 }
             if field.number == chatField, case .bytes(let chat) = field.content { try look(intoChat: chat) }
         }
     }

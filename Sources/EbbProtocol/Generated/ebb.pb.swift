@@ -886,6 +886,12 @@ public nonisolated struct EbbGenerate: @unchecked Sendable {
     set {_uniqueStorage()._channels = newValue}
   }
 
+  /// LoRA adapters that are applied beside the model's weights, at most 8. Their effects add up.
+  public var adapters: [EbbAdapter] {
+    get {_storage._adapters}
+    set {_uniqueStorage()._adapters = newValue}
+  }
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum OneOf_Input: Equatable, Sendable {
@@ -899,6 +905,32 @@ public nonisolated struct EbbGenerate: @unchecked Sendable {
   public init() {}
 
   fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+/// A LoRA adapter for one request.
+public nonisolated struct EbbAdapter: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  /// As it was imported.
+  public var name: String = String()
+
+  /// Times its trained effect: 0 for none, negative for the opposite, from -100 to 100; unset: 1.
+  public var strength: Float {
+    get {_strength ?? 0}
+    set {_strength = newValue}
+  }
+  /// Returns true if `strength` has been explicitly set.
+  public var hasStrength: Bool {self._strength != nil}
+  /// Clears the value of `strength`. Subsequent reads from it will return its default value.
+  public mutating func clearStrength() {self._strength = nil}
+
+  public var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  public init() {}
+
+  fileprivate var _strength: Float? = nil
 }
 
 public nonisolated struct EbbChat: Sendable {
@@ -1404,6 +1436,9 @@ public nonisolated struct EbbModel: Sendable {
   public var bits: [UInt32] = []
 
   public var hasChatTemplate_p: Bool = false
+
+  /// Names of the adapters that were imported for it.
+  public var adapters: [String] = []
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1958,6 +1993,12 @@ public nonisolated struct EbbModelStatus: @unchecked Sendable {
   public var reservedKvBytes: UInt64 {
     get {_storage._reservedKvBytes}
     set {_uniqueStorage()._reservedKvBytes = newValue}
+  }
+
+  /// Names of the adapters that are loaded for it.
+  public var adapters: [String] {
+    get {_storage._adapters}
+    set {_uniqueStorage()._adapters = newValue}
   }
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -2849,7 +2890,7 @@ nonisolated extension EbbFailure: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension EbbGenerate: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Generate"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}prompt\0\u{1}chat\0\u{1}sampling\0\u{3}max_tokens\0\u{1}stop\0\u{1}priority\0\u{3}deadline_ms\0\u{1}reproducible\0\u{3}shared_prefix\0\u{1}channels\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}model\0\u{1}prompt\0\u{1}chat\0\u{1}sampling\0\u{3}max_tokens\0\u{1}stop\0\u{1}priority\0\u{3}deadline_ms\0\u{1}reproducible\0\u{3}shared_prefix\0\u{1}channels\0\u{1}adapters\0")
 
   fileprivate class _StorageClass {
     var _model: String = String()
@@ -2862,6 +2903,7 @@ nonisolated extension EbbGenerate: SwiftProtobuf.Message, SwiftProtobuf._Message
     var _reproducible: Bool = false
     var _sharedPrefix: Bool = false
     var _channels: Bool = false
+    var _adapters: [EbbAdapter] = []
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -2882,6 +2924,7 @@ nonisolated extension EbbGenerate: SwiftProtobuf.Message, SwiftProtobuf._Message
       _reproducible = source._reproducible
       _sharedPrefix = source._sharedPrefix
       _channels = source._channels
+      _adapters = source._adapters
     }
   }
 
@@ -2930,6 +2973,7 @@ nonisolated extension EbbGenerate: SwiftProtobuf.Message, SwiftProtobuf._Message
         case 9: try { try decoder.decodeSingularBoolField(value: &_storage._reproducible) }()
         case 10: try { try decoder.decodeSingularBoolField(value: &_storage._sharedPrefix) }()
         case 11: try { try decoder.decodeSingularBoolField(value: &_storage._channels) }()
+        case 12: try { try decoder.decodeRepeatedMessageField(value: &_storage._adapters) }()
         default: break
         }
       }
@@ -2980,6 +3024,9 @@ nonisolated extension EbbGenerate: SwiftProtobuf.Message, SwiftProtobuf._Message
       if _storage._channels != false {
         try visitor.visitSingularBoolField(value: _storage._channels, fieldNumber: 11)
       }
+      if !_storage._adapters.isEmpty {
+        try visitor.visitRepeatedMessageField(value: _storage._adapters, fieldNumber: 12)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -2999,10 +3046,50 @@ nonisolated extension EbbGenerate: SwiftProtobuf.Message, SwiftProtobuf._Message
         if _storage._reproducible != rhs_storage._reproducible {return false}
         if _storage._sharedPrefix != rhs_storage._sharedPrefix {return false}
         if _storage._channels != rhs_storage._channels {return false}
+        if _storage._adapters != rhs_storage._adapters {return false}
         return true
       }
       if !storagesAreEqual {return false}
     }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension EbbAdapter: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  public static let protoMessageName: String = _protobuf_package + ".Adapter"
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}strength\0")
+
+  public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.name) }()
+      case 2: try { try decoder.decodeSingularFloatField(value: &self._strength) }()
+      default: break
+      }
+    }
+  }
+
+  public func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if !self.name.isEmpty {
+      try visitor.visitSingularStringField(value: self.name, fieldNumber: 1)
+    }
+    try { if let v = self._strength {
+      try visitor.visitSingularFloatField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  public static func ==(lhs: EbbAdapter, rhs: EbbAdapter) -> Bool {
+    if lhs.name != rhs.name {return false}
+    if lhs._strength != rhs._strength {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3799,7 +3886,7 @@ nonisolated extension EbbModels: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension EbbModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Model"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}file_bytes\0\u{1}architecture\0\u{1}loaded\0\u{1}error\0\u{1}preference\0\u{1}priority\0\u{1}costs\0\u{1}use\0\u{1}parameters\0\u{3}context_length\0\u{1}bits\0\u{3}has_chat_template\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{3}file_bytes\0\u{1}architecture\0\u{1}loaded\0\u{1}error\0\u{1}preference\0\u{1}priority\0\u{1}costs\0\u{1}use\0\u{1}parameters\0\u{3}context_length\0\u{1}bits\0\u{3}has_chat_template\0\u{1}adapters\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3820,6 +3907,7 @@ nonisolated extension EbbModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       case 11: try { try decoder.decodeSingularUInt32Field(value: &self.contextLength) }()
       case 12: try { try decoder.decodeRepeatedUInt32Field(value: &self.bits) }()
       case 13: try { try decoder.decodeSingularBoolField(value: &self.hasChatTemplate_p) }()
+      case 14: try { try decoder.decodeRepeatedStringField(value: &self.adapters) }()
       default: break
       }
     }
@@ -3869,6 +3957,9 @@ nonisolated extension EbbModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if self.hasChatTemplate_p != false {
       try visitor.visitSingularBoolField(value: self.hasChatTemplate_p, fieldNumber: 13)
     }
+    if !self.adapters.isEmpty {
+      try visitor.visitRepeatedStringField(value: self.adapters, fieldNumber: 14)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3886,6 +3977,7 @@ nonisolated extension EbbModel: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if lhs.contextLength != rhs.contextLength {return false}
     if lhs.bits != rhs.bits {return false}
     if lhs.hasChatTemplate_p != rhs.hasChatTemplate_p {return false}
+    if lhs.adapters != rhs.adapters {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4565,7 +4657,7 @@ nonisolated extension EbbSource: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ModelStatus"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}mode\0\u{1}layers\0\u{3}expanded_layers\0\u{3}mapped_bytes\0\u{3}resident_bytes\0\u{3}expanded_bytes\0\u{3}kv_bytes\0\u{3}scratch_bytes\0\u{3}active_requests\0\u{3}context_tokens\0\u{3}prefill_rate\0\u{3}decode_rate\0\u{1}architecture\0\u{1}preference\0\u{1}priority\0\u{1}costs\0\u{1}parked\0\u{3}prompt_tokens\0\u{3}generated_tokens\0\u{1}prefixes\0\u{3}prefix_bytes\0\u{3}kv_blocks_int8\0\u{3}kv_blocks\0\u{3}queued_requests\0\u{3}reserved_kv_bytes\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}mode\0\u{1}layers\0\u{3}expanded_layers\0\u{3}mapped_bytes\0\u{3}resident_bytes\0\u{3}expanded_bytes\0\u{3}kv_bytes\0\u{3}scratch_bytes\0\u{3}active_requests\0\u{3}context_tokens\0\u{3}prefill_rate\0\u{3}decode_rate\0\u{1}architecture\0\u{1}preference\0\u{1}priority\0\u{1}costs\0\u{1}parked\0\u{3}prompt_tokens\0\u{3}generated_tokens\0\u{1}prefixes\0\u{3}prefix_bytes\0\u{3}kv_blocks_int8\0\u{3}kv_blocks\0\u{3}queued_requests\0\u{3}reserved_kv_bytes\0\u{1}adapters\0")
 
   fileprivate class _StorageClass {
     var _name: String = String()
@@ -4594,6 +4686,7 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
     var _kvBlocks: UInt32 = 0
     var _queuedRequests: UInt32 = 0
     var _reservedKvBytes: UInt64 = 0
+    var _adapters: [String] = []
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4630,6 +4723,7 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
       _kvBlocks = source._kvBlocks
       _queuedRequests = source._queuedRequests
       _reservedKvBytes = source._reservedKvBytes
+      _adapters = source._adapters
     }
   }
 
@@ -4674,6 +4768,7 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
         case 24: try { try decoder.decodeSingularUInt32Field(value: &_storage._kvBlocks) }()
         case 25: try { try decoder.decodeSingularUInt32Field(value: &_storage._queuedRequests) }()
         case 26: try { try decoder.decodeSingularUInt64Field(value: &_storage._reservedKvBytes) }()
+        case 27: try { try decoder.decodeRepeatedStringField(value: &_storage._adapters) }()
         default: break
         }
       }
@@ -4764,6 +4859,9 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
       if _storage._reservedKvBytes != 0 {
         try visitor.visitSingularUInt64Field(value: _storage._reservedKvBytes, fieldNumber: 26)
       }
+      if !_storage._adapters.isEmpty {
+        try visitor.visitRepeatedStringField(value: _storage._adapters, fieldNumber: 27)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -4799,6 +4897,7 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
         if _storage._kvBlocks != rhs_storage._kvBlocks {return false}
         if _storage._queuedRequests != rhs_storage._queuedRequests {return false}
         if _storage._reservedKvBytes != rhs_storage._reservedKvBytes {return false}
+        if _storage._adapters != rhs_storage._adapters {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -29,7 +29,7 @@ final class ModelCatalog: Sendable {
     /// Characters of a foreign text that are passed on.
     static let mostCharacters = 400
     /// Names that an error lists.
-    private static let mostNames = 32
+    static let mostNames = 32
 
     init(_ store: ModelStore) { self.store = store }
 

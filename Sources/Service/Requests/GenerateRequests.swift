@@ -13,6 +13,7 @@ extension RequestHandler {
         let bytes = try RequestBounds(limits).bytes(of: request)
         let model = try await registry.require(request.model, origin, peer: client.peer)
         try model.demand(encoder: false)
+        let adapters = try await adapters.require(request.adapters, of: model, origin)
         let (tokens, channels) = try await prompt(request, bytes, origin, model)
         let held = try ledger.promise(
             .prompts, tokens.count * MemoryLayout<Int32>.size * 2, for: "a prompt of \(tokens.count) tokens")
@@ -23,6 +24,7 @@ extension RequestHandler {
         wanted.isReproducible = request.reproducible || request.sampling.hasSeed
         wanted.sharesPrefix = request.sharedPrefix
         wanted.channels = channels
+        wanted.adapters = adapters
         try await stream(wanted, model.name, reply)
     }
 

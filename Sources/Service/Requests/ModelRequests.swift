@@ -3,7 +3,15 @@ import EbbProtocol
 /// Which models there are, and which are in memory.
 extension RequestHandler {
     func listModels(_ client: Client) async throws -> EbbModels {
-        try EbbModels(fitting: try await registry.list(client.origin))
+        let names = try await texts.run(.files, client.origin, cost: 1) { [adapters] job in
+            try adapters.names { try job.demandWanted() }
+        }
+        let models = try await registry.list(client.origin).map { model in
+            var model = model
+            model.adapters = names[model.name] ?? []
+            return model
+        }
+        return try EbbModels(fitting: models)
     }
 
     func load(_ request: EbbLoad, _ client: Client) async throws -> EbbStatus {

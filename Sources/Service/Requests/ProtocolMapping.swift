@@ -20,6 +20,11 @@ extension SamplingParameters {
     }
 }
 
+extension EbbAdapter {
+    /// 1 unless the client says otherwise.
+    var effectiveStrength: Float { hasStrength ? strength : 1 }
+}
+
 extension EbbPong {
     init(_ ping: EbbPing) {
         self.init()
@@ -82,6 +87,7 @@ extension EbbModels {
     init(fitting models: [EbbModel]) throws {
         let bytes = models.reduce(0) {
             $0 + $1.name.utf8.count + $1.architecture.utf8.count + $1.error.utf8.count + 160
+                + $1.adapters.reduce(0) { $0 + $1.utf8.count + 4 }
         }
         try ReplyBounds.demand(bytes, "\(models.count) models", "keep fewer in the folder")
         self.init()

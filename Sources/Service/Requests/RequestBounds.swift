@@ -7,6 +7,8 @@ struct RequestBounds {
 
     static let mostStops = 16
     static let stopBytes = 256
+    static let mostAdapters = 8
+    static let mostStrength: Float = 100
     static let mostEmbeddings = 256
     /// Of tools, variables, parts and further members: JSON takes many times its bytes when it is taken apart.
     static let jsonBytes = 1 << 20
@@ -25,10 +27,28 @@ struct RequestBounds {
                 .badRequest, "at most \(Self.mostStops) stop texts of \(Self.stopBytes) bytes are possible")
         }
         guard !request.stop.contains("") else { throw ServiceError(.badRequest, "an empty stop text is in every text") }
+        try demand(request.adapters)
         switch request.input {
         case .prompt(let text)?: return try demand(text.utf8.count, "the prompt")
         case .chat(let chat)?: return try bytes(of: chat)
         case nil: throw ServiceError(.badRequest, "the request has neither a prompt nor a chat")
+        }
+    }
+
+    private func demand(_ adapters: [EbbAdapter]) throws {
+        guard adapters.count <= Self.mostAdapters else {
+            throw ServiceError(
+                .badRequest, "\(adapters.count) adapters: at most \(Self.mostAdapters) are possible in one request")
+        }
+        let most = Self.mostStrength
+        for adapter in adapters where !(-most...most).contains(adapter.effectiveStrength) {
+            throw ServiceError(
+                .badRequest,
+                "the strength of adapter \"\(adapter.name.prefix(ModelCatalog.mostCharacters))\" is "
+                    + "\(adapter.effectiveStrength): -\(Int(most)) to \(Int(most)) are possible")
+        }
+        guard Set(adapters.map(\.name)).count == adapters.count else {
+            throw ServiceError(.badRequest, "an adapter is named twice: add its strengths up")
         }
     }
 

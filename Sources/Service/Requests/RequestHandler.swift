@@ -5,6 +5,7 @@ import Governor
 /// Answers requests: each kind in a file of its own. One for all connections.
 struct RequestHandler: Sendable {
     let registry: ModelRegistry
+    let adapters: AdapterCatalog
     let thread: EngineThread
     let texts: TextPool
     let ledger: Ledger

@@ -9,6 +9,9 @@ extension HostedDecoder {
     /// - Parameter mayWait: throws where no more may wait.
     /// - Throws: ``ServiceError`` where it cannot be served.
     func submit(_ request: GenerationRequest, _ handle: GenerationHandle, mayWait: () throws -> Void) throws {
+        guard request.adapters.allSatisfy({ $0.adapter.fits(decoder) }) else {
+            throw ServiceError(.modelUnusable, "\(name) was loaded anew meanwhile", retryAfter: 100)
+        }
         requests += 1
         let goal = goal(request)
         let entry = QueuedGeneration(
@@ -73,7 +76,8 @@ extension HostedDecoder {
     /// conversations give way. False where there is no room.
     private func begin(_ entry: QueuedGeneration) -> Bool {
         let (request, arithmetic) = (entry.request, arithmetic(entry.request))
-        if let match = prefixes.match(request.prompt, uid: request.origin.uid, steady: arithmetic != nil),
+        if let match = prefixes.match(
+            request.prompt, uid: request.origin.uid, adapters: request.adapters, steady: arithmetic != nil),
             let fork = prefixes.fork(match, now: MonotonicClock.now()),
             let promise = promise(fork.sequence, to: entry.goal)
         {

@@ -84,7 +84,8 @@ final class Generation {
     /// The tokens for the next step: the one that was drawn, or a piece of the prompt.
     /// - Returns: nil where there is no room for them, which ends the generation; what was reserved prevents it.
     func input(rows: Int) -> StepInput? {
-        guard let input = feed.input(sequence, rows: rows) else { return nil }
+        guard var input = feed.input(sequence, rows: rows) else { return nil }
+        input.adapters = request.adapters
         do {
             try sequence.reserve(input.tokens.count)
         } catch {
@@ -93,6 +94,10 @@ final class Generation {
         }
         return input
     }
+
+    /// Whether its adapters could be read, and whether their files are what they were.
+    var hasWholeAdapters: Bool { !request.adapters.contains { $0.adapter.file.isCutShort } }
+    var hasIntactAdapters: Bool { request.adapters.allSatisfy(\.adapter.file.isIntact) }
 
     /// Draws the next token from the logits of the last.
     func accept(_ logits: UnsafeMutableBufferPointer<Float>) {

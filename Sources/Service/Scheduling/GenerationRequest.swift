@@ -32,6 +32,8 @@ struct GenerationRequest: Sendable {
     var isReproducible = false
     /// What tells the channels of the answer apart; nil where all of it is the answer.
     var channels: ChannelReader?
+    /// What is applied beside the model's weights, in the order of their names.
+    var adapters: [AdapterUse] = []
     /// Whether other users' requests may continue the kept conversation.
     var sharesPrefix = false
 

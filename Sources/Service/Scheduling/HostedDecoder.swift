@@ -13,6 +13,7 @@ final class HostedDecoder: HostedModel {
     var queue = GenerationQueue()
     private var plan = StepPlan()
     var prefixes: PrefixCache
+    var adapters = AdapterShelf()
     private var parking: ParkingFile?
     private var rates = (prefill: 0.0, decode: 0.0)
     private let patience: Double
@@ -123,9 +124,13 @@ final class HostedDecoder: HostedModel {
                 }
                 continue
             }
-            let most = decoder.steadyRows(isDequantized: arithmetic == .dequantized)
+            // What adapters add is computed in floats, which several rows add in another order.
+            let isPlain = share.generation.request.adapters.isEmpty
+            let most = isPlain ? decoder.steadyRows(isDequantized: arithmetic == .dequantized) : 1
             let place = batches.firstIndex {
-                $0.arithmetic == arithmetic && $0.shares.count < most && $0.shares[0].generation.promptLeft == 0
+                let first = $0.shares[0].generation
+                return $0.arithmetic == arithmetic && $0.shares.count < most && first.promptLeft == 0
+                    && first.request.adapters.isEmpty
             }
             if share.generation.promptLeft == 0, let place {
                 batches[place].shares.append(share)
@@ -161,6 +166,7 @@ final class HostedDecoder: HostedModel {
             } onLogits: { index, _, logits in
                 // Weights that could not be read make no tokens.
                 guard !decoder.file.isCutShort else { return members[index].fail(.changedFile(name)) }
+                guard members[index].hasWholeAdapters else { return members[index].fail(.changedAdapter(of: name)) }
                 members[index].accept(logits)
             }
         } catch {
@@ -175,12 +181,16 @@ final class HostedDecoder: HostedModel {
         if !ended.isEmpty {
             let isIntact = isFileIntact
             for generation in ended {
-                if isIntact {
-                    generation.conclude(modeChanges: modeChanges)
-                    remember(generation)
-                } else {
+                guard isIntact else {
                     generation.fail(.changedFile(name))
+                    continue
                 }
+                guard generation.hasIntactAdapters else {
+                    generation.fail(.changedAdapter(of: name))
+                    continue
+                }
+                generation.conclude(modeChanges: modeChanges)
+                remember(generation)
             }
         }
         forgetEnded()
@@ -200,7 +210,8 @@ final class HostedDecoder: HostedModel {
             ? request.prompt.count / StepPlan.piece * StepPlan.piece : 0
         let entry = PrefixCache.Entry(
             tokens: Array(generation.tokens.prefix(sequence.count)), sequence: sequence, uid: request.origin.uid,
-            isShared: request.sharesPrefix, steadyTokens: steady, used: MonotonicClock.now())
+            isShared: request.sharesPrefix, adapters: request.adapters, steadyTokens: steady, used: MonotonicClock.now()
+        )
         prefixes.keep(entry) { desk.promise(.prefixes, $0) }
     }
 
@@ -237,10 +248,12 @@ final class HostedDecoder: HostedModel {
 
     func park(in folder: String?) -> String? {
         var lost: String?
-        if prefixes.count > 0, let folder {
+        // What an adapter had a part in would have to be known as that adapter's again.
+        let kept = prefixes.entries.filter(\.adapters.isEmpty)
+        if !kept.isEmpty, let folder {
             let file = ParkingFile(in: folder, of: decoder, named: name)
             do {
-                try file.write(prefixes.entries.map(\.parked))
+                try file.write(kept.map(\.parked))
                 parking = file
             } catch {
                 lost = "its conversations were dropped: \(error)"
@@ -265,6 +278,7 @@ final class HostedDecoder: HostedModel {
         var status = commonStatus
         status.prefillRate = Float(rates.prefill)
         status.decodeRate = Float(rates.decode)
+        status.adapters = adapters.names
         status.prefixes = UInt32(prefixes.count)
         status.prefixBytes = UInt64(prefixes.byteCount)
         status.kvBlocks = UInt32(decoder.kvPool.usedBlocks)

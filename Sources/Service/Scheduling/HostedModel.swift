@@ -109,11 +109,7 @@ extension HostedModel {
     }
 
     /// Whether what a step has computed may be given out as a result: the file is what it was.
-    var isFileIntact: Bool {
-        let look = model.file.look()
-        // One that was touched is rare, and nothing is final before its bytes have been compared.
-        return look != .damaged && (look != .touched || model.file.recheck() != .damaged)
-    }
+    var isFileIntact: Bool { model.file.isIntact }
 
     // MARK: What the governor sees and does
 
@@ -206,5 +202,19 @@ extension ServiceError {
     /// What was computed from a file that is no longer what it was is nobody's answer.
     static func changedFile(_ model: String) -> ServiceError {
         ServiceError(.modelUnusable, "the file of \(model) was changed while it was in use; import the model again")
+    }
+
+    static func changedAdapter(of model: String) -> ServiceError {
+        ServiceError(
+            .modelUnusable, "the file of an adapter of \(model) was changed while it was in use", retryAfter: 100)
+    }
+}
+
+extension EbbFile {
+    /// Whether it is what it was when it was opened.
+    var isIntact: Bool {
+        let look = look()
+        // One that was touched is rare, and nothing is final before its bytes have been compared.
+        return look != .damaged && (look != .touched || recheck() != .damaged)
     }
 }

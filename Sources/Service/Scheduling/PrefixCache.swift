@@ -11,6 +11,8 @@ struct PrefixCache {
         var uid: UInt32
         /// Whether every user may go on from it.
         var isShared: Bool
+        /// What its keys and values were computed with.
+        var adapters: [AdapterUse] = []
         /// The first tokens that were computed as a reproducible request computes them.
         var steadyTokens = 0
         /// When it was last used, monotonic seconds.
@@ -39,10 +41,13 @@ struct PrefixCache {
     var oldest: Double? { entries.first?.used }
 
     /// The longest beginning of a prompt that this user may share.
-    /// - Parameter steady: only of what was computed as a reproducible request computes it.
-    func match(_ prompt: [Int32], uid: UInt32, steady: Bool) -> Match? {
+    /// - Parameters:
+    ///   - adapters: only of what was computed with just these.
+    ///   - steady: only of what was computed as a reproducible request computes it.
+    func match(_ prompt: [Int32], uid: UInt32, adapters: [AdapterUse] = [], steady: Bool) -> Match? {
         var best: Match?
-        for (index, entry) in entries.enumerated() where entry.uid == uid || entry.isShared {
+        for (index, entry) in entries.enumerated()
+        where (entry.uid == uid || entry.isShared) && entry.adapters == adapters {
             var common = zip(entry.tokens, prompt).prefix { $0 == $1 }.count
             if steady { common = min(common, entry.steadyTokens) }
             // At least the last token has to be run for its logits.
@@ -70,9 +75,9 @@ struct PrefixCache {
         // What the new one continues is no longer needed.
         for index in entries.indices.reversed() {
             let old = entries[index]
-            guard old.uid == entry.uid, old.isShared == entry.isShared, entry.tokens.starts(with: old.tokens) else {
-                continue
-            }
+            guard old.uid == entry.uid, old.isShared == entry.isShared, old.adapters == entry.adapters,
+                entry.tokens.starts(with: old.tokens)
+            else { continue }
             drop(index)
         }
         while !entries.isEmpty, entries.count >= Self.mostEntries || byteCount > limit - bytes {

@@ -16,6 +16,7 @@ public final class EbbService: Service {
     let logger: Logger
     let thread: EngineThread
     let registry: ModelRegistry
+    let adapters: AdapterCatalog
     let monitor: PressureMonitor
     /// When the monitor looks.
     let attention: Attention
@@ -69,8 +70,10 @@ public final class EbbService: Service {
                 GovernorNews(
                     view: view, available: configuration.availableBytes(), now: MonotonicClock.now()))
         }
+        let store = ModelStore(folder: configuration.models)
+        adapters = AdapterCatalog(store: store.adapters, thread: thread, texts: texts)
         let registry = ModelRegistry(
-            store: ModelStore(folder: configuration.models), thread: thread, texts: texts,
+            store: store, thread: thread, texts: texts,
             workers: try WorkerPool(threads: configuration.threads), access: access, configuration: configuration,
             state: folder, lookAtPressure: { await monitor.look() })
         lost.listen { name in Task { await registry.forget(name) } }
@@ -156,7 +159,8 @@ public final class EbbService: Service {
 
     private func requestHandler() -> RequestHandler {
         RequestHandler(
-            registry: registry, thread: thread, texts: texts, ledger: ledger, limits: configuration.limits,
+            registry: registry, adapters: adapters, thread: thread, texts: texts, ledger: ledger,
+            limits: configuration.limits,
             variables: configuration.templateVariables, access: access, operatorSource: operatorSource,
             lookAtPressure: { await self.monitor.look() }, pressure: { self.monitor.view }, events: events,
             statusReport: { try await self.status() }, isDraining: { self.connections.isDraining })

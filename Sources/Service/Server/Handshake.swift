@@ -5,8 +5,8 @@ enum Handshake {
     /// What a daemon knows, beside the requests of version 1.
     private static let features = [
         "generate", "chat", "tokenize", "modes", "embed", "events", "preferences", "pressure", "priorities",
-        "deadlines", "reproducible", "shared_prefix", "render", "channels", "embed_options", "rerank",
-        "truncated",
+        "deadlines", "reproducible", "shared_prefix", "render", "channels", "embed_options", "rerank", "truncated",
+        "adapters",
     ]
 
     /// - Throws: ``ServiceError`` where there is no version that both speak.
