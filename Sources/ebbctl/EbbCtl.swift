@@ -22,7 +22,9 @@ struct EbbCtl: AsyncParsableCommand {
             """,
         version: EbbProtocol.release,
         groupedSubcommands: [
-            CommandGroup(name: "Models", subcommands: [Import.self, Inspect.self, Verify.self, Models.self]),
+            CommandGroup(
+                name: "Models",
+                subcommands: [Import.self, Inspect.self, Verify.self, Models.self, AdapterCommand.self]),
             CommandGroup(name: "Inference", subcommands: [Run.self, Chat.self, Embed.self, Rerank.self, Render.self]),
             CommandGroup(name: "Daemon", subcommands: [Status.self, Top.self, Events.self, Load.self, Unload.self]),
             CommandGroup(name: "Governor", subcommands: [SetMode.self, Prefer.self, Pressure.self]),

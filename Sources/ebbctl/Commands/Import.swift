@@ -142,7 +142,7 @@ struct Import: ParsableCommand {
     }
 
     /// `dir/SmolLM2.Q4_1.gguf` becomes `SmolLM2.Q4_1`.
-    private static func defaultName(_ file: String) -> String {
+    static func defaultName(_ file: String) -> String {
         let last = String(file.split(separator: "/").last ?? "")
         let name = [".gguf", ".ebb"].first { last.hasSuffix($0) }.map { String(last.dropLast($0.count)) } ?? last
         // A model's name, where this is one of its parts.

@@ -12,6 +12,7 @@ struct Run: AsyncParsableCommand {
 
             EXAMPLES
               ebbctl run smollm2 "Why is the sky blue?"
+              ebbctl run smollm2 "Summarize: ..." --adapter summary --adapter formal=0.5
               ebbctl run smollm2 --raw "Once upon a time" -n 64 --seed 1
               ebbctl run smollm2 "Name three planets." --json
             """)

@@ -81,6 +81,7 @@ struct Status: AsyncParsableCommand {
         if model.priority != 0 { text += ", priority \(model.priority)" }
         if model.kvBlocksInt8 > 0 { text += ", \(model.kvBlocksInt8) of \(model.kvBlocks) KV blocks int8" }
         if model.prefixes > 0 { text += ", conversations kept: \(model.prefixes) (\(Human.bytes(model.prefixBytes)))" }
+        if !model.adapters.isEmpty { text += ", adapters loaded: \(model.adapters.joined(separator: ", "))" }
         if model.reservedKvBytes > 0 { text += ", \(Human.bytes(model.reservedKvBytes)) of KV cache promised" }
         guard model.hasCosts else { return text }
         return text + "; " + model.costs.sentence(expanded: model.expandedLayers, of: model.layers)
@@ -156,6 +157,7 @@ struct Models: AsyncParsableCommand {
         guard model.error.isEmpty else { return Human.wrapped("\(model.name): \(model.error)", indent: 2) + "\n" }
         var parts = model.loaded ? ["loaded"] : []
         if model.use == .useGenerate, !model.hasChatTemplate_p { parts.append("no chat template") }
+        if !model.adapters.isEmpty { parts.append("adapters: \(model.adapters.joined(separator: ", "))") }
         if model.preference != .accuracy { parts.append("prefers \(model.preference.name)") }
         if model.hasCosts {
             func ratio(_ value: Float) -> String { "\(Human.decimal(Double(value), 2)) x" }

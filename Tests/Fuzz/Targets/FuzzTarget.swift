@@ -20,7 +20,7 @@ public struct FuzzTarget: Sendable {
 
     public static let all: [FuzzTarget] = [
         .frames, .envelopes, .gguf, .safetensors, .folder, .tokenizer, .container, .text, .parking, .template, .json,
-        .parkingFile, .lines, .settings, .channels,
+        .parkingFile, .lines, .settings, .channels, .adapter,
     ]
 
     public static func named(_ name: String) -> FuzzTarget? { all.first { $0.name == name } }
