@@ -58,6 +58,9 @@ public final class Adapter: @unchecked Sendable {
 
     deinit { table.deallocate() }
 
+    /// The mapping of its matrices.
+    public var mappedRegion: MemoryRegion { MemoryRegion(file.bytes) }
+
     /// Whether it was made for this model, as it is loaded now.
     public func fits(_ model: DecoderModel) -> Bool { self.model === model }
 

@@ -121,7 +121,7 @@ struct AdapterTests {
             let ebb = try await service.client()
             let found = await Self.error { _ = try await Self.answer(ebb, adapters) }
             #expect(
-                found?.code == .badRequest && found?.description.contains(word) == true,
+                found?.kind == .refused(.badRequest) && found?.description.contains(word) == true,
                 "\(found?.description ?? "none")")
             #expect(try await !Self.answer(ebb, []).isEmpty)
         }
@@ -134,13 +134,13 @@ struct AdapterTests {
         try await RunningService.with(models: folder.path) { service in
             let ebb = try await service.client()
             let misfit = await Self.error { _ = try await Self.answer(ebb, [Adapter("one")], model: "deep") }
-            #expect(misfit?.code == .modelUnusable && misfit?.description.contains("blk.1") == true)
+            #expect(misfit?.kind == .refused(.modelUnusable) && misfit?.description.contains("blk.1") == true)
             let before = try await Self.answer(ebb, [Adapter("one")])
             try TinyModels.addAdapter("one", for: "tiny", seed: 9, to: folder)
             #expect(try await Self.answer(ebb, [Adapter("one")]) != before)
             try folder.write("adapters/one.ebb", [1, 2, 3])
             let broken = await Self.error { _ = try await Self.answer(ebb, [Adapter("one")]) }
-            #expect(broken?.code == .modelUnusable)
+            #expect(broken?.kind == .refused(.modelUnusable))
             #expect(try await !Self.answer(ebb, [Adapter("two")]).isEmpty)
         }
     }

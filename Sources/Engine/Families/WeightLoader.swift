@@ -34,7 +34,9 @@ final class WeightLoader {
     /// Builds a family, and demands that it knows all of the file's settings and uses all of its tensors.
     func covered<Family>(_ architecture: String, _ keys: KnownKeys, _ build: () throws -> Family) throws -> Family {
         guard !AdapterSource.isAdapter(metadata) else {
-            throw FormatError("\(path) is an adapter, which needs its model: ebbctl adapter import, then run --adapter")
+            throw FormatError(
+                "\(path) is an adapter (general.type), which needs its model: ebbctl adapter import, then run --adapter"
+            )
         }
         let coverage = Coverage(path: path, metadata: metadata, architecture: architecture)
         try coverage.check(keys)

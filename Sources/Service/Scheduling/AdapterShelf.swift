@@ -15,6 +15,8 @@ struct AdapterShelf {
 
     var names: [String] { entries.map(\.name).sorted() }
 
+    var regions: [MemoryRegion] { entries.map(\.adapter.mappedRegion) }
+
     /// nil where it is not there, or the file is another by now.
     mutating func find(_ name: String, _ identity: FileIdentity) -> Adapter? {
         guard let index = entries.firstIndex(where: { $0.name == name }) else { return nil }

@@ -260,6 +260,7 @@ final class HostedDecoder: HostedModel {
             }
         }
         _ = prefixes.drop()
+        adapters = AdapterShelf()
         putAside()
         return lost
     }
@@ -273,6 +274,8 @@ final class HostedDecoder: HostedModel {
             prefixes.keep(PrefixCache.Entry(entry)) { desk.promise(.prefixes, $0) }
         }
     }
+
+    var adapterRegions: [MemoryRegion] { adapters.regions }
 
     var status: EbbModelStatus {
         var status = commonStatus

@@ -45,6 +45,8 @@ protocol HostedModel: AnyObject {
     func wake()
 
     var status: EbbModelStatus { get }
+    /// What it has mapped beside the model.
+    var adapterRegions: [MemoryRegion] { get }
 }
 
 /// What is known of any hosted model.
@@ -191,9 +193,11 @@ extension HostedModel {
         return status
     }
 
+    var adapterRegions: [MemoryRegion] { [] }
+
     var regions: ModelRegions {
         ModelRegions(
-            mapped: model.mappedRegions, expanded: model.expandedRegions, kv: model.kvRegions,
+            mapped: model.mappedRegions + adapterRegions, expanded: model.expandedRegions, kv: model.kvRegions,
             scratch: model.scratchRegions)
     }
 }

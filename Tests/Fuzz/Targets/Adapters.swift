@@ -7,7 +7,7 @@ import TestKit
 extension FuzzTarget {
     /// An adapter: a GGUF file, or adapter_config.json, a zero, and adapter_model.safetensors. It is imported and applied.
     static let adapter = FuzzTarget("adapter", longest: 16384) {
-        [gguf(), try folder()]
+        [adapterGGUF(), try adapterFolder()]
     } run: { bytes in
         let path: String
         if bytes.starts(with: Array("GGUF".utf8)) {
@@ -30,7 +30,7 @@ extension FuzzTarget {
 
     private static let weight = "blk.0.attn_q.weight"
 
-    private static func gguf() -> [UInt8] {
+    private static func adapterGGUF() -> [UInt8] {
         func ones(_ name: String, n: Int, k: Int) -> GGUFBuilder.Tensor {
             .f32(name, [UInt64(k), UInt64(n)], Array(repeating: 0.25, count: n * k))
         }
@@ -43,7 +43,7 @@ extension FuzzTarget {
         ).build()
     }
 
-    private static func folder() throws -> [UInt8] {
+    private static func adapterFolder() throws -> [UInt8] {
         let config = #"{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "rank_pattern": {}, "bias": "none"}"#
         var weights = SafetensorsBuilder()
         let module = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -54,7 +54,7 @@ extension FuzzTarget {
     }
 
     /// Used by one thread, like everything here.
-    nonisolated(unsafe) private static let model = Result {
+    nonisolated(unsafe) private static let model = Result<DecoderModel, any Error> {
         let path = try Scratch.write("base.gguf", TinyFiles.decoder("llama", pieces: true))
         let out = "\(Scratch.folder)/base.ebb"
         try ModelImport(GGUFSource(try GGUFFile(path: path))).write(to: out)
