@@ -60,8 +60,14 @@ public struct QuantizationPlan: Sendable {
                     + "(ebbctl inspect lists them)")
         }
         guard !used.isEmpty else { throw FormatError("\(source.path) has no matrix to quantize") }
-        self.items = items
+        self.items = Self.withoutOrders(items)
         self.recipe = Recipe(exact)
+    }
+
+    /// What is quantized anew reads its input as it comes.
+    private static func withoutOrders(_ items: [Item]) -> [Item] {
+        let changed = Set(items.filter { $0.treatment != .source }.map { $0.tensor.name + InputOrderTensor.suffix })
+        return items.filter { !changed.contains($0.tensor.name) }
     }
 
     /// Experts' biases, a row for each expert, and the router that chooses experts: small, and a step reads them as floats.

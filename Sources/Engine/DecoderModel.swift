@@ -74,7 +74,9 @@ public final class DecoderModel: LayeredModel {
             capacity: blocks * config.layers * max(1, options.sequences), kernels: kernels)
         var turned = config
         turned.rotaries = config.rotaries.map { $0.chosen(contextLimit: limit) }
-        step = try DecoderStep(config: turned, kernels: kernels, pool: pool) { [kvPool, turned] buffers, workspace in
+        step = try DecoderStep(
+            config: turned, kernels: kernels, pool: pool, gathers: loader.weights.hasOrders
+        ) { [kvPool, turned] buffers, workspace in
             DecoderAttention(
                 config: turned, cache: kvPool, kernels: kernels, pool: pool, buffers, in: workspace)
         }

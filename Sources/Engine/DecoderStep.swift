@@ -80,15 +80,16 @@ final class DecoderStep {
     /// - Parameters:
     ///   - capacity: rows that there are buffers for.
     ///   - isSteady: a row has the same products, bit by bit, alone and with others.
+    ///   - gathers: whether weights read their input in orders of their own.
     ///   - attention: makes what rows look at.
     init(
         config: DecoderConfig, kernels: Kernels, pool: WorkerPool, capacity: Int = rowLimit, isSteady: Bool = false,
-        attention makeAttention: (RowAttention.Buffers, Workspace) throws -> any StepAttention
+        gathers: Bool, attention makeAttention: (RowAttention.Buffers, Workspace) throws -> any StepAttention
     ) throws {
         self.config = config
         self.kernels = kernels.table
         self.pool = pool
-        products = MatrixProducts(kernels: kernels, pool: pool, isSteady: isSteady)
+        products = MatrixProducts(kernels: kernels, pool: pool, isSteady: isSteady, gathers: gathers)
         var plan = Workspace.Plan(rows: capacity)
         let (residual, normalized) = (plan.buffer(config.hidden), plan.buffer(config.hidden))
         let attention = RowAttention.Buffers(config, &plan)
@@ -135,7 +136,7 @@ final class DecoderStep {
 
     /// Bytes of ``regions`` once a step of so many rows has been run.
     func bytes(rows: Int) -> Int {
-        workspace.byteCount + ActivationBuffer.byteCount(rows: rows, k: widest, block: Self.gatedBlock)
+        workspace.byteCount + products.byteCount(rows: rows, widest: widest, block: Self.gatedBlock)
     }
 
     // MARK: Beginning and end

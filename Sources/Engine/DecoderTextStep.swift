@@ -8,7 +8,8 @@ final class DecoderTextStep: TextRows, TextStep {
 
     /// - Parameter seesBothSides: whether a token sees those after it, too.
     init(
-        _ family: any TextFamily, _ decoder: any DecoderFamily, seesBothSides: Bool, kernels: Kernels, pool: WorkerPool
+        _ family: any TextFamily, _ decoder: any DecoderFamily, seesBothSides: Bool, kernels: Kernels, pool: WorkerPool,
+        gathers: Bool
     ) throws {
         self.decoder = decoder
         let longest = family.config.contextLength
@@ -20,7 +21,8 @@ final class DecoderTextStep: TextRows, TextStep {
         self.attention = attention
         // A text has the same embedding alone and with others.
         step = try DecoderStep(
-            config: config, kernels: kernels, pool: pool, capacity: Self.capacity(family.config), isSteady: true
+            config: config, kernels: kernels, pool: pool, capacity: Self.capacity(family.config), isSteady: true,
+            gathers: gathers
         ) { [config] buffers, workspace in
             TextAttention(
                 config: config, seesBothSides: seesBothSides, attention, kernels: kernels, pool: pool, buffers,

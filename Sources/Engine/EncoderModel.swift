@@ -22,7 +22,7 @@ public final class EncoderModel: LayeredModel {
                     + "\(family.config.vocabulary) rows")
         }
         prompts = try EmbeddingPrompts(file.metadata)
-        step = try family.makeStep(kernels: kernels, pool: pool)
+        step = try family.makeStep(kernels: kernels, pool: pool, gathers: loader.weights.hasOrders)
         super.init(
             file, loader.weights, layers: family.config.layers, precision: precision, kernels: kernels, pool: pool)
     }

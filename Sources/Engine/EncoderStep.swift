@@ -21,7 +21,7 @@ final class EncoderStep: TextRows, TextStep {
     /// [rows][feed_forward] for a gate, or for what it has been multiplied with.
     let gate: UnsafeMutablePointer<Float>
 
-    init(family: any EncoderFamily, kernels: Kernels, pool: WorkerPool) throws {
+    init(family: any EncoderFamily, kernels: Kernels, pool: WorkerPool, gathers: Bool) throws {
         let config = family.config
         self.family = family
         rowCapacity = Self.capacity(config)
@@ -42,8 +42,8 @@ final class EncoderStep: TextRows, TextStep {
         (self.wide, self.gate) = (workspace.floats(wide), workspace.floats(gate))
         // A text has the same embedding alone and with others.
         try super.init(
-            family, MatrixProducts(kernels: kernels, pool: pool, isSteady: true), hidden: workspace.floats(hidden),
-            kernels: kernels, pool: pool)
+            family, MatrixProducts(kernels: kernels, pool: pool, isSteady: true, gathers: gathers),
+            hidden: workspace.floats(hidden), kernels: kernels, pool: pool)
     }
 
     var regions: [MemoryRegion] {
@@ -63,7 +63,7 @@ final class EncoderStep: TextRows, TextStep {
 
     func bytes(rows: Int) -> Int {
         workspace.byteCount + attention.region.byteCount + tables.region.byteCount
-            + ActivationBuffer.byteCount(rows: rows, k: max(config.hidden, config.feedForward), block: 32)
+            + products.byteCount(rows: rows, widest: max(config.hidden, config.feedForward), block: 32)
     }
 
     override func begin(_ batch: ArraySlice<EncoderText>) {

@@ -15,8 +15,12 @@ package struct Linear {
     /// Set in calibrated models: the input has fixed scales, and the product is the integers' over the whole of k.
     let fixedInput: FixedInput?
 
-    init(_ mapped: ebb_matrix, fixedInput: FixedInput? = nil) {
+    /// Which input each column of ``mapped`` reads; nil where the first reads the first.
+    private let mappedOrder: InputOrder?
+
+    init(_ mapped: ebb_matrix, fixedInput: FixedInput? = nil, order: InputOrder? = nil) {
         self.mapped = mapped
+        mappedOrder = order
         self.fixedInput = fixedInput
         expanded = mapped
     }
@@ -24,6 +28,8 @@ package struct Linear {
     var isQuantized: Bool { mapped.encoding == EBB_ENCODING_QUANTIZED.rawValue }
     /// Whether its product reads int8 activations now.
     var readsIntegers: Bool { isQuantized && !isExpanded }
+    /// Which input each column reads now.
+    var order: InputOrder? { isSubstituted ? nil : mappedOrder }
     /// Whether its product can read bf16 activations now.
     var readsPairs: Bool { isExpanded && expanded.encoding == EBB_ENCODING_BF16.rawValue }
     var tiles: Int { (Int(mapped.n) + 15) / 16 }
@@ -47,7 +53,7 @@ package struct Linear {
         isSubstituted = true
     }
 
-    /// What rows are looked up in: a quantized embedding is exact in the mapping.
+    /// What rows are looked up in, where columns have no order of their own: a quantized embedding is exact in the mapping.
     var table: ebb_matrix { isSubstituted ? expanded : mapped }
 
     mutating func dropExpansion() {
@@ -65,6 +71,24 @@ struct FixedInput {
     let multipliers: UnsafePointer<Float>
     /// Migrates outliers from the activations to the weights (Xiao et al. 2023), [k]; nil for 1.
     let smoothing: VectorRef?
+}
+
+/// Which value of an input each column of a weight reads, [k]. Weights with equal orders have the same one.
+///
+/// It points to what a ``WeightSet`` holds: plain data, so that the token loop counts no references.
+struct InputOrder: Equatable {
+    fileprivate let places: UnsafePointer<UInt32>
+
+    /// - Parameter places: a permutation of 0..<k.
+    init(_ places: UnsafePointer<UInt32>) { self.places = places }
+
+    /// Rows of `from` [rows][k] in the order of the columns.
+    func gather(_ from: UnsafePointer<Float>, _ rows: Range<Int>, k: Int, into out: UnsafeMutablePointer<Float>) {
+        for row in rows {
+            let (from, out) = (from + row * k, out + row * k)
+            for column in 0..<k { out[column] = from[Int(places[column])] }
+        }
+    }
 }
 
 /// What weights are expanded to in dequantized mode.

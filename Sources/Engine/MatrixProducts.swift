@@ -21,16 +21,23 @@ final class MatrixProducts {
     /// Set while a model is calibrated.
     var probe: (any ActivationProbe)?
 
-    /// - Parameter isSteady: a row has the same products, bit by bit, alone and with others.
-    init(kernels: Kernels, pool: WorkerPool, isSteady: Bool = false) {
+    /// - Parameters:
+    ///   - isSteady: a row has the same products, bit by bit, alone and with others.
+    ///   - gathers: whether some weight's columns have an order of their own.
+    init(kernels: Kernels, pool: WorkerPool, isSteady: Bool = false, gathers: Bool = false) {
         self.kernels = kernels.table
         self.pool = pool
-        activations = ActivationBuffer(isSteady: isSteady)
+        activations = ActivationBuffer(isSteady: isSteady, gathers: gathers)
     }
 
     /// Makes sure that ``run`` has memory for `rows` rows of at most `widest` values.
     func admit(rows: Int, widest: Int, block: Int) throws {
         try activations.shape(rows: max(rows, 1), k: widest, block: block)
+    }
+
+    /// Bytes of memory for packed rows.
+    func byteCount(rows: Int, widest: Int, block: Int) -> Int {
+        activations.byteCount(rows: rows, k: widest, block: block)
     }
 
     var regions: [MemoryRegion] { activations.regions }
@@ -46,7 +53,8 @@ final class MatrixProducts {
         rows: Int, _ a: Projection, _ b: Projection? = nil, _ c: Projection? = nil, block: Int = 32,
         _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
     ) {
-        var forms = Forms()
+        guard haveOneOrder(a, b, c) else { return runApart(rows: rows, a, b, c, block: block, source) }
+        var forms = Forms(order: a.weight.pointee.order)
         forms.add(a.weight, hasPairs)
         if let b { forms.add(b.weight, hasPairs) }
         if let c { forms.add(c.weight, hasPairs) }
@@ -56,10 +64,30 @@ final class MatrixProducts {
         multiply(a, b, c)
     }
 
+    /// Whether weights that read the same input have their columns in the same order.
+    private func haveOneOrder(_ a: Projection, _ b: Projection?, _ c: Projection?) -> Bool {
+        let order = a.weight.pointee.order
+        return (b == nil || b?.weight.pointee.order == order) && (c == nil || c?.weight.pointee.order == order)
+    }
+
+    /// Packs the input for each order anew; its rows are computed once.
+    private func runApart(
+        rows: Int, _ a: Projection, _ b: Projection?, _ c: Projection?, block: Int,
+        _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
+    ) {
+        let computed = source(0..<0)
+        run(rows: rows, a, block: block, source)
+        if let b { run(rows: rows, b, c, block: block) { _ in computed } }
+    }
+
     /// What the weights of an input read it as.
     private struct Forms {
+        /// That of all their columns.
+        let order: InputOrder?
         var (integers, floats, pairs) = (false, false, false)
         var fixed: FixedInput?
+
+        init(order: InputOrder?) { self.order = order }
 
         mutating func add(_ weight: LinearRef, _ hasPairs: Bool) {
             if weight.pointee.readsIntegers {
@@ -81,13 +109,18 @@ final class MatrixProducts {
         // The buffer was shaped for the largest use when the step was admitted, so this cannot fail for memory.
         try? activations.shape(rows: rows, k: k, block: block)
         var view = activations.view
+        let gathered = activations.gathered
         withUnsafeMutablePointer(to: &view) { view in
             let view = UnsafePointer(view)
             pool.run(items: (rows + 7) / 8, grain: 1) { range, _ in
                 for block in range {
                     let first = block * 8
                     let count = min(8, rows - first)
-                    let from = source(first..<first + count)
+                    var from = source(first..<first + count)
+                    if let order = forms.order, let gathered {
+                        order.gather(from, first..<first + count, k: k, into: gathered)
+                        from = gathered
+                    }
                     if let fixed = forms.fixed {
                         kernels.pointee.quantize_static(from, k, UInt32(first), UInt32(count), fixed.multipliers, view)
                     } else if forms.integers {

@@ -34,7 +34,36 @@ public struct EbbSource: ModelSource {
             return out.update(from: values, count: values.count)
         }
         guard var matrix = file.matrix(tensor.name), channel < tensor.n else { throw missing(tensor) }
-        ebb_dequantize_channel(&matrix, UInt32(channel), out)
+        guard let order = file.tensors[tensor.name + InputOrderTensor.suffix] else {
+            return ebb_dequantize_channel(&matrix, UInt32(channel), out)
+        }
+        try withUnsafeTemporaryAllocation(of: Float.self, capacity: tensor.k) { columns in
+            guard let base = columns.baseAddress else { return }
+            ebb_dequantize_channel(&matrix, UInt32(channel), base)
+            try put(columns, of: tensor, channel, order, into: out)
+        }
+    }
+
+    /// Puts the columns of a channel to the inputs that they are for.
+    private func put(
+        _ columns: UnsafeMutableBufferPointer<Float>, of tensor: SourceTensor, _ channel: Int, _ order: EbbTensor,
+        into out: UnsafeMutablePointer<Float>
+    ) throws {
+        let (weights, rest) = order.shape.n.quotientAndRemainder(dividingBy: tensor.k)
+        guard order.shape.layout == .vector, rest == 0, weights > 0, tensor.n % weights == 0 else {
+            throw damaged(order)
+        }
+        let first = channel / (tensor.n / weights) * tensor.k
+        let bytes = file.data(order)
+        for (column, value) in columns.enumerated() {
+            let place = bytes.loadUnaligned(fromByteOffset: (first + column) * 4, as: Float.self)
+            guard let input = Int(exactly: place), (0..<tensor.k).contains(input) else { throw damaged(order) }
+            out[input] = value
+        }
+    }
+
+    private func damaged(_ order: EbbTensor) -> FormatError {
+        FormatError("\(path): \(order.shape.name) is no order of inputs; the file is damaged, import the model again")
     }
 
     public func copy(_ tensor: SourceTensor, to writer: EbbWriter, progress: (Int) -> Void) throws {

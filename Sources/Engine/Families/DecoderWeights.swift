@@ -144,7 +144,7 @@ extension WeightLoader {
     }
 
     func outer(_ c: DecoderConfig) throws -> OuterWeights {
-        let embedding = try matrix("token_embd.weight", n: c.vocabulary, k: c.hidden, layer: c.layers)
+        let embedding = try matrix("token_embd.weight", n: c.vocabulary, k: c.hidden, layer: c.layers, isTable: true)
         return OuterWeights(
             embedding: embedding, outputNorm: try vector("output_norm.weight", n: c.hidden),
             head: has("output.weight")

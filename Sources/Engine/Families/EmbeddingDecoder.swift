@@ -19,7 +19,7 @@ struct EmbeddingDecoder<Decoder: DecoderFamily>: TextFamily {
         seesBothSides = weights.metadata.bool("\(name).attention.causal").map { !$0 } ?? Decoder.seesBothSides
     }
 
-    func makeStep(kernels: Kernels, pool: WorkerPool) throws -> any TextStep {
-        try DecoderTextStep(self, decoder, seesBothSides: seesBothSides, kernels: kernels, pool: pool)
+    func makeStep(kernels: Kernels, pool: WorkerPool, gathers: Bool) throws -> any TextStep {
+        try DecoderTextStep(self, decoder, seesBothSides: seesBothSides, kernels: kernels, pool: pool, gathers: gathers)
     }
 }

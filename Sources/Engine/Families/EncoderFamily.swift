@@ -74,7 +74,7 @@ protocol TextFamily: SendableMetatype {
     /// - Throws: ``FormatError`` where the metadata and the tensors contradict each other.
     init(_ weights: WeightLoader) throws
     /// - Throws: ``EngineError`` where the system refuses the memory.
-    func makeStep(kernels: Kernels, pool: WorkerPool) throws -> any TextStep
+    func makeStep(kernels: Kernels, pool: WorkerPool, gathers: Bool) throws -> any TextStep
 }
 
 /// An encoder family: its weights and its equations. One file each.
@@ -93,8 +93,8 @@ extension EncoderFamily {
     var relativeBias: LinearRef? { nil }
     func finish(_ step: EncoderStep) {}
 
-    func makeStep(kernels: Kernels, pool: WorkerPool) throws -> any TextStep {
-        try EncoderStep(family: self, kernels: kernels, pool: pool)
+    func makeStep(kernels: Kernels, pool: WorkerPool, gathers: Bool) throws -> any TextStep {
+        try EncoderStep(family: self, kernels: kernels, pool: pool, gathers: gathers)
     }
 }
 

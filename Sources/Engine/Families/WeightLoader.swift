@@ -57,22 +57,31 @@ final class WeightLoader {
     func outputs(_ name: String) -> Int? { shapes[name]?.n }
 
     /// The matrix [n, k] of that name, as a part of `layer`.
-    func matrix(_ name: String, n: Int, k: Int, layer: Int) throws -> LinearRef {
+    /// - Parameter isTable: its rows are looked up, so that its columns cannot have an order of their own; as those of no
+    ///   layer, -1, are.
+    func matrix(_ name: String, n: Int, k: Int, layer: Int, isTable: Bool = false) throws -> LinearRef {
         let shape = try shape(name)
         guard case .matrix = shape.layout, shape.n == n, shape.k == k else {
             throw FormatError("\(path): \(name) is [\(shape.n), \(shape.k)], but the metadata demands [\(n), \(k)]")
         }
         let scale = try optionalVector("\(name).input_scale", n: 1)
         let smoothing = scale == nil ? nil : try optionalVector("\(name).input_smoothing", n: k)
+        let order = isTable || layer < 0 ? nil : try inputOrders(name, count: 1, k: k).first
+        guard order == nil || scale == nil else {
+            throw FormatError("\(path): \(name) has both a fixed input scale and an order of its input")
+        }
         guard let file else { return weights.add(Linear(ebb_matrix()), layer: layer) }
         guard let matrix = file.matrix(name) else { throw FormatError("\(path): the tensor \(name) is missing") }
         let fixed = try scale.map { try fixedInput(name, matrix, scale: $0[0], smoothing) }
-        return weights.add(Linear(matrix, fixedInput: fixed), layer: layer, name: name)
+        return weights.add(Linear(matrix, fixedInput: fixed, order: order), layer: layer, name: name)
     }
 
     /// Output channels first..<first + n of a matrix of `total` channels that holds several weights.
     /// - Throws: ``FormatError``, also where the channels do not begin at a tile.
-    func part(_ name: String, of total: Int, first: Int, n: Int, k: Int, layer: Int) throws -> LinearRef {
+    /// - Parameter order: that of its columns, where it is not that of the whole matrix.
+    func part(
+        _ name: String, of total: Int, first: Int, n: Int, k: Int, layer: Int, order: InputOrder? = nil
+    ) throws -> LinearRef {
         let shape = try shape(name)
         guard case .matrix(let encoding) = shape.layout, shape.n == total, shape.k == k else {
             throw FormatError("\(path): \(name) is [\(shape.n), \(shape.k)], but the metadata demands [\(total), \(k)]")
@@ -81,19 +90,38 @@ final class WeightLoader {
         guard first % tile == 0, first + n == total || n % tile == 0 else {
             throw FormatError("\(path): \(name) holds weights of \(n) channels, which is no multiple of \(tile)")
         }
+        let order = try order ?? inputOrders(name, count: 1, k: k).first
         guard let file else { return weights.add(Linear(ebb_matrix()), layer: layer) }
         guard var matrix = file.matrix(name), let data = matrix.data,
             let tileBytes = encoding.byteCount(n: tile, k: k)
         else { throw FormatError("\(path): the tensor \(name) is missing") }
         matrix.data = data + first / tile * tileBytes
         matrix.n = UInt32(n)
-        return weights.add(Linear(matrix), layer: layer, name: name, firstChannel: first)
+        return weights.add(Linear(matrix, order: order), layer: layer, name: name, firstChannel: first)
     }
 
     /// A matrix of stacked weights, one for each expert.
     func stacked(_ name: String, experts: Int, n: Int, k: Int, layer: Int) throws -> [LinearRef] {
-        try (0..<experts).map {
-            try part(name, of: experts * n, first: $0 * n, n: n, k: k, layer: layer)
+        let orders = try inputOrders(name, count: experts, k: k)
+        return try (0..<experts).map {
+            try part(
+                name, of: experts * n, first: $0 * n, n: n, k: k, layer: layer, order: orders.isEmpty ? nil : orders[$0]
+            )
+        }
+    }
+
+    /// The orders of a matrix' columns, `NAME.input_order` [count * k], one for each of the weights that it holds; none
+    /// where they read the input as it is, and of a file that is only checked.
+    private func inputOrders(_ name: String, count: Int, k: Int) throws -> [InputOrder] {
+        let name = name + InputOrderTensor.suffix
+        guard let values = try optionalVector(name, n: count * k), isForRunning else { return [] }
+        return try (0..<count).map { index in
+            let values = UnsafeBufferPointer(start: values + index * k, count: k)
+            guard let places = InputOrderTensor.places(values) else {
+                throw FormatError(
+                    "\(path): \(name) is no order of \(k) inputs; the file is damaged, import the model again")
+            }
+            return weights.order(places)
         }
     }
 
@@ -269,6 +297,8 @@ final class WeightSet {
 
     private(set) var linears: [Entry] = []
     private var owned: [UnsafeMutablePointer<Float>] = []
+    private var ownedPlaces: [UnsafeMutablePointer<UInt32>] = []
+    private var orders: [[UInt32]: InputOrder] = [:]
 
     /// Stands for vectors of a model that is only checked.
     nonisolated(unsafe) static let nothing: VectorRef = {
@@ -280,6 +310,21 @@ final class WeightSet {
     deinit {
         for linear in linears { linear.ref.deallocate() }
         for memory in owned { memory.deallocate() }
+        for memory in ownedPlaces { memory.deallocate() }
+    }
+
+    /// Whether some matrix' columns have an order of their own.
+    var hasOrders: Bool { !orders.isEmpty }
+
+    /// An order of columns; the same for equal ones.
+    func order(_ places: [UInt32]) -> InputOrder {
+        if let known = orders[places] { return known }
+        let memory = UnsafeMutablePointer<UInt32>.allocate(capacity: places.count)
+        memory.initialize(from: places, count: places.count)
+        ownedPlaces.append(memory)
+        let order = InputOrder(memory)
+        orders[places] = order
+        return order
     }
 
     func add(_ linear: Linear, layer: Int, name: String = "", firstChannel: Int = 0) -> LinearRef {

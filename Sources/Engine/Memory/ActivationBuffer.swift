@@ -6,8 +6,17 @@ package final class ActivationBuffer {
     private var capacity = 0
     package private(set) var view = ebb_activations()
 
-    /// - Parameter isSteady: products of a row have the same bits however many rows there are.
-    package init(isSteady: Bool = false) { view.steady = isSteady ? 1 : 0 }
+    /// Rows in the order of a weight's columns, before they are packed, [rows][k]; nil without `gathers`.
+    private(set) var gathered: UnsafeMutablePointer<Float>?
+    private let gathers: Bool
+
+    /// - Parameters:
+    ///   - isSteady: products of a row have the same bits however many rows there are.
+    ///   - gathers: whether there is room for ``gathered``.
+    package init(isSteady: Bool = false, gathers: Bool = false) {
+        self.gathers = gathers
+        view.steady = isSteady ? 1 : 0
+    }
 
     var regions: [MemoryRegion] { memory.map { [$0.region] } ?? [] }
 
@@ -16,21 +25,24 @@ package final class ActivationBuffer {
         capacity = 0
     }
 
-    private static func sizes(_ rows: Int, _ k: Int, _ block: Int) -> [Int] {
+    private static func sizes(_ rows: Int, _ k: Int, _ block: Int, gathers: Bool) -> [Int] {
         let kp = (k + 31) / 32 * 32
         return [
             rows * kp, rows * (kp / block) * 4, rows * (kp / 32) * 4, rows * (kp / 32) * 4, rows * (kp / 16) * 4,
             rows * (kp / 16) * 4, rows * k * 4, rows * ((k + 1) / 2) * 4,
+            gathers ? rows * k * 4 : 0,
         ].map { ($0 + 63) / 64 * 64 }
     }
 
     /// Bytes that ``shape(rows:k:block:)`` takes.
-    static func byteCount(rows: Int, k: Int, block: Int) -> Int { sizes(rows, k, block).reduce(0, +) }
+    func byteCount(rows: Int, k: Int, block: Int) -> Int {
+        Self.sizes(rows, k, block, gathers: gathers).reduce(0, +)
+    }
 
     /// Lays the buffer out for `rows` rows of `k` values. Row blocks are packed one after another.
     package func shape(rows: Int, k: Int, block: Int = 32) throws {
         let kp = (k + 31) / 32 * 32
-        let sizes = Self.sizes(rows, k, block)
+        let sizes = Self.sizes(rows, k, block, gathers: gathers)
         let total = sizes.reduce(0, +)
         if total > capacity {
             memory = nil
@@ -54,5 +66,6 @@ package final class ActivationBuffer {
         view.lanes = next(5).assumingMemoryBound(to: UInt32.self)
         view.f = next(6).assumingMemoryBound(to: Float.self)
         view.pairs = next(7).assumingMemoryBound(to: UInt32.self)
+        gathered = gathers ? next(8).assumingMemoryBound(to: Float.self) : nil
     }
 }

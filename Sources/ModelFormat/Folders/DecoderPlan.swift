@@ -81,7 +81,10 @@ final class DecoderPlan {
 
     // MARK: Tensors
 
-    func add(_ tensor: FolderTensor) { tensors.append(tensor) }
+    func add(_ tensor: FolderTensor) throws {
+        tensors.append(tensor)
+        if let order = try tensor.inputOrder() { tensors.append(order) }
+    }
 
     /// A part of each layer: a module with a weight, and with a bias where the checkpoint has one.
     struct Module: Sendable {
@@ -106,7 +109,7 @@ final class DecoderPlan {
                 let order: RowOrder = module.rows == .asStored ? .asStored : .interleavedHalves(length: headDim)
                 let weight = try checkpoint.weight(theirs)
                 try demandHeads(weight, module)
-                add(
+                try add(
                     try FolderTensor(
                         name + ".weight", [weight], order: order, adding: module.adding,
                         asFloats: asFloats.contains(module.name)))
@@ -121,7 +124,7 @@ final class DecoderPlan {
         guard bias.isVector else { throw FormatError("\(bias.name) has the shape \(bias.shape), but is no vector") }
         if try isAddedByQuantizer(bias) { return }
         try demandHeads(bias, module)
-        add(try FolderTensor(name + ".bias", [bias], order: order))
+        try add(FolderTensor(name + ".bias", [bias], order: order))
     }
 
     /// Programs for GPTQ give every quantized product a bias, of zeros where the model has none.
@@ -147,15 +150,15 @@ final class DecoderPlan {
     /// The embedding, the last norm and the output.
     /// - Parameter isTied: whether the embedding is the output, where the configuration does not say so.
     func addOuter(isTied: Bool = false, normAdding: Float = 0) throws {
-        add(try FolderTensor("token_embd.weight", [try checkpoint.weight("model.embed_tokens")]))
+        try add(FolderTensor("token_embd.weight", [try checkpoint.weight("model.embed_tokens")], isTable: true))
         let norm = try checkpoint.floats("model.norm.weight")
-        add(try FolderTensor("output_norm.weight", [norm], adding: normAdding))
+        try add(FolderTensor("output_norm.weight", [norm], adding: normAdding))
         let isTied = try config.flag("tie_word_embeddings") ?? (isTied && !checkpoint.hasWeight("lm_head"))
         if isTied || isEmbedder {
             // The same values once more, or what embeddings do not need.
             if checkpoint.has("lm_head.weight") { _ = try checkpoint.use("lm_head.weight") }
         } else {
-            add(try FolderTensor("output.weight", [try checkpoint.weight("lm_head")]))
+            try add(FolderTensor("output.weight", [try checkpoint.weight("lm_head")]))
         }
     }
 
@@ -167,7 +170,7 @@ final class DecoderPlan {
                     try checkpoint.weight("model.layers.\(layer).mlp.experts.\(expert).\(module.theirs)")
                 }
                 if let vector = parts.first(where: \.isVector) { throw FormatError("\(vector.name) is no matrix") }
-                add(try FolderTensor("blk.\(layer).\(module.name).weight", parts))
+                try add(FolderTensor("blk.\(layer).\(module.name).weight", parts))
             }
         }
     }

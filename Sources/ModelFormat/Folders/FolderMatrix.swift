@@ -8,6 +8,8 @@ protocol FolderMatrix: Sendable {
     var shape: [Int] { get }
     /// The encoding that keeps every value.
     var encoding: Encoding { get }
+    /// Which input each column of what ``code(row:into:)`` gives is for; empty where the first is for the first.
+    var inputOrder: [Int32] { get }
     func read(row: Int, into out: UnsafeMutablePointer<Float>)
     /// Reads a row as it is quantized, in a scheme that can hold what ``encoding`` can.
     func code(row: Int, into code: ChannelCode)
@@ -18,6 +20,7 @@ extension FolderMatrix {
     var k: Int { isVector ? 1 : shape.last ?? 1 }
     var rows: Int { isVector ? shape.first ?? 1 : shape.dropLast().reduce(1, *) }
 
+    var inputOrder: [Int32] { [] }
     func code(row: Int, into code: ChannelCode) {}
 }
 

@@ -91,10 +91,10 @@ enum FolderQuantization: Sendable {
         case .packed(let format):
             guard tensors.has(module + ".qweight") else { return nil }
             let matrix = try PackedMatrix(module, format, tensors)
-            if matrix.isReordered {
+            if matrix.isUneven {
                 tensors.notice(
-                    "the GPTQ checkpoint's input channels are in an order of their own (desc_act), which no container holds: "
-                        + "such weights become f16 (ebbctl quantize makes them small again)")
+                    "groups of the GPTQ checkpoint (g_idx) have other numbers of input channels than group_size, which no "
+                        + "container holds: such weights become f16 (ebbctl quantize makes them small again)")
             }
             return matrix
         case .float8(let rows, let columns):

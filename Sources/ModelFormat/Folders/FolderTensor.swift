@@ -45,11 +45,13 @@ struct FolderTensor: Sendable {
     /// Added to each value.
     private let addend: Float
 
-    /// - Parameter asFloats: values become f32 whatever they are stored as.
+    /// - Parameters:
+    ///   - asFloats: values become f32 whatever they are stored as.
+    ///   - isTable: rows are looked up, so that the columns' order has to be that of the values.
     /// - Throws: ``FormatError`` where the parts do not fit each other.
     init(
         _ name: String, _ parts: [any FolderMatrix], order: RowOrder = .asStored, adding addend: Float = 0,
-        asFloats: Bool = false
+        asFloats: Bool = false, isTable: Bool = false
     ) throws {
         guard let first = parts.first else { throw FormatError("\(name) has no parts") }
         if let other = parts.first(where: { $0.shape != first.shape }) {
@@ -60,11 +62,21 @@ struct FolderTensor: Sendable {
         guard !overflow, n > 0, n <= Int(Int32.max), !first.isVector || parts.count == 1 else {
             throw FormatError("\(first.name) and \(parts.count - 1) more of the shape \(first.shape) are impossible")
         }
-        let isPlain = first.isVector || asFloats || addend != 0
+        let isOrdered = parts.contains { !$0.inputOrder.isEmpty }
+        let isPlain = first.isVector || asFloats || addend != 0 || isTable && isOrdered
         let encoding = isPlain ? .f32 : try Self.common(parts.map(\.encoding))
         source = SourceTensor(
             name: name, isVector: first.isVector, n: n, k: first.k, encoding: encoding)
         (self.parts, self.order, self.addend) = (parts, order, addend)
+    }
+
+    /// The vector that says what inputs the columns are for; nil where that is their place.
+    func inputOrder() throws -> FolderTensor? {
+        guard case .quantized = source.encoding, parts.contains(where: { !$0.inputOrder.isEmpty }) else { return nil }
+        let places = parts.flatMap {
+            $0.inputOrder.isEmpty ? (0..<source.k).map(Float.init) : $0.inputOrder.map(Float.init)
+        }
+        return try FolderTensor(source.name + InputOrderTensor.suffix, values: places)
     }
 
     /// A vector that the configuration says, not a file.

@@ -34,20 +34,20 @@ enum GPTOSSFolder: DecoderFolder {
     private static func addLayer(_ layer: Int, _ count: Int, _ plan: DecoderPlan) throws {
         let (ours, theirs) = ("blk.\(layer)", "model.layers.\(layer)")
         let sinks = try plan.checkpoint.floats("\(theirs).self_attn.sinks")
-        plan.add(try FolderTensor("\(ours).attn_sinks.weight", [sinks]))
+        try plan.add(FolderTensor("\(ours).attn_sinks.weight", [sinks]))
         let experts = "\(theirs).mlp.experts"
         let both = try matrix("\(experts).gate_up_proj", count, plan)
         let biases = try biases("\(experts).gate_up_proj_bias", count, plan)
         for (name, first) in [("ffn_gate_exps", 0), ("ffn_up_exps", 1)] {
-            plan.add(try FolderTensor("\(ours).\(name).weight", [both], order: .every(step: 2, first: first)))
-            plan.add(
+            try plan.add(FolderTensor("\(ours).\(name).weight", [both], order: .every(step: 2, first: first)))
+            try plan.add(
                 try FolderTensor(
                     "\(ours).\(name).bias", [try EveryColumn(biases, step: 2, first: first)], asFloats: true))
         }
         let down = try matrix("\(experts).down_proj", count, plan)
-        plan.add(try FolderTensor("\(ours).ffn_down_exps.weight", [down]))
+        try plan.add(FolderTensor("\(ours).ffn_down_exps.weight", [down]))
         let downBiases = try Self.biases("\(experts).down_proj_bias", count, plan)
-        plan.add(try FolderTensor("\(ours).ffn_down_exps.bias", [downBiases], asFloats: true))
+        try plan.add(FolderTensor("\(ours).ffn_down_exps.bias", [downBiases], asFloats: true))
     }
 
     /// Experts [experts, rows, k]: floats of 4 bits, or others, which lie transposed.

@@ -32,11 +32,11 @@ extension DecoderPlan {
             }
             let (whole, half) = (both.shape[1], both.shape[1] / 2)
             for (name, first) in [("ffn_gate_exps", 0), ("ffn_up_exps", half)] {
-                add(
+                try add(
                     try FolderTensor(
                         "blk.\(layer).\(name).weight", [both], order: .part(first: first, rows: half, of: whole)))
             }
-            add(try FolderTensor("blk.\(layer).ffn_down_exps.weight", [down]))
+            try add(FolderTensor("blk.\(layer).ffn_down_exps.weight", [down]))
         }
     }
 }

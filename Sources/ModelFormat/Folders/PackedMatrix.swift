@@ -2,14 +2,15 @@ import CKernels
 import Quantization
 
 /// A weight of integers in words of 32 bits, with a scale and a zero point for each group of input channels and each
-/// output channel: `scale * (q - zero)`. The integers are kept as they are, but where the groups are not in the order of
-/// the input channels; the container knows no other.
+/// output channel: `scale * (q - zero)`. The integers are kept as they are; where the groups are not in the order of the
+/// input channels, those of a group are put side by side.
 struct PackedMatrix: FolderMatrix {
     let name: String
     let shape: [Int]
     let encoding: Encoding
-    /// Whether `g_idx` puts input channels into groups in an order of their own.
-    let isReordered: Bool
+    /// Whether `g_idx` puts another number of input channels into a group than it has, so that values are all that is kept.
+    let isUneven: Bool
+    let inputOrder: [Int32]
     private let format: PackedFormat
     private let words, zeros: Words
     private let scales: Scales
@@ -81,8 +82,10 @@ struct PackedMatrix: FolderMatrix {
                     + "fit \(n) channels of \(k) values in groups of \(format.group ?? k)")
         }
         groups = try Self.groups(module, tensors, k: k, group: format.group ?? k, count: count)
-        isReordered = !groups.isEmpty
-        encoding = isReordered ? .f16 : .quantized(try Self.scheme(format, scales, zeros, count, n))
+        let order = Self.order(groups, group: format.group ?? k, count: count)
+        isUneven = order == nil
+        inputOrder = order ?? []
+        encoding = isUneven ? .f16 : .quantized(try Self.scheme(format, scales, zeros, count, n))
     }
 
     /// `g_idx`; empty where it is as it would be without.
@@ -101,6 +104,22 @@ struct PackedMatrix: FolderMatrix {
             throw FormatError("\(file.file.path): \(name) names groups that do not exist")
         }
         return groups.enumerated().allSatisfy { Int($1) == $0 / group } ? [] : groups
+    }
+
+    /// The input channels by group, in each as they come; nil where the groups are not those of a matrix in this order.
+    private static func order(_ groups: [Int32], group: Int, count: Int) -> [Int32]? {
+        guard !groups.isEmpty else { return [] }
+        var members = [Int](repeating: 0, count: count)
+        for group in groups { members[Int(group)] += 1 }
+        let isEven = members.enumerated().allSatisfy { $1 == min(group, groups.count - $0 * group) }
+        guard isEven, groups.count <= InputOrderTensor.most else { return nil }
+        var next = (0..<count).map { $0 * group }
+        var order = [Int32](repeating: 0, count: groups.count)
+        for (channel, group) in groups.enumerated() {
+            order[next[Int(group)]] = Int32(channel)
+            next[Int(group)] += 1
+        }
+        return order
     }
 
     /// The scheme that holds all scales, and offsets of `-scale * zero`, exactly.
@@ -164,15 +183,22 @@ struct PackedMatrix: FolderMatrix {
     func read(row: Int, into out: UnsafeMutablePointer<Float>) {
         let (table, group) = (table(row), format.group ?? k)
         forEach(channel: row) { i, q in
-            let (scale, zero) = table[isReordered ? Int(groups[i]) : i / group]
+            let (scale, zero) = table[groups.isEmpty ? i / group : Int(groups[i])]
             let value = scale * (Float(q) - zero)
-            out[i] = isReordered ? Float(half: ebb_f32_to_f16(value)) : value
+            out[i] = isUneven ? Float(half: ebb_f32_to_f16(value)) : value
         }
     }
 
     func code(row: Int, into code: ChannelCode) {
         let scheme = code.scheme
-        forEach(channel: row) { i, q in code.quants[i] = q }
+        if inputOrder.isEmpty {
+            forEach(channel: row) { i, q in code.quants[i] = q }
+        } else {
+            withUnsafeTemporaryAllocation(of: UInt8.self, capacity: k) { stored in
+                forEach(channel: row) { i, q in stored[i] = q }
+                for (column, input) in inputOrder.enumerated() { code.quants[column] = stored[Int(input)] }
+            }
+        }
         for (block, entry) in table(row).enumerated() {
             code.scales[block] = Self.stored(entry.scale, scheme)
             if scheme.asymmetric { code.offsets[block] = Self.stored(-entry.scale * entry.zero, scheme) }

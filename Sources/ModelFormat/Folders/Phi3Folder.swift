@@ -49,7 +49,7 @@ enum Phi3Folder: DecoderFolder {
             guard let factors = try scaling.numbers("\(kind)_factor"), factors.count == rotated / 2 else {
                 throw scaling.refusal("\(kind)_factor", "is no list of \(rotated / 2) numbers")
             }
-            plan.add(try FolderTensor("rope_factors_\(kind).weight", values: factors.map { Float($0) }))
+            try plan.add(FolderTensor("rope_factors_\(kind).weight", values: factors.map { Float($0) }))
         }
     }
 }

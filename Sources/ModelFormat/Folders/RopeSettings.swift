@@ -62,7 +62,7 @@ struct RopeSettings {
             plan.metadata[".rope.scaling.factor"] = .number(Float(try positive("factor")))
         case "yarn": try describeYarn(plan)
         case "llama3":
-            plan.add(try FolderTensor("rope_freqs.weight", values: try llama3Factors(plan.headDim)))
+            try plan.add(FolderTensor("rope_freqs.weight", values: try llama3Factors(plan.headDim)))
         default: break
         }
     }
