@@ -55,6 +55,8 @@ public struct EbbSource: ModelSource {
         }
         let first = channel / (tensor.n / weights) * tensor.k
         let bytes = file.data(order)
+        // Of a damaged order that names an input twice, another is left out.
+        out.update(repeating: 0, count: tensor.k)
         for (column, value) in columns.enumerated() {
             let place = bytes.loadUnaligned(fromByteOffset: (first + column) * 4, as: Float.self)
             guard let input = Int(exactly: place), (0..<tensor.k).contains(input) else { throw damaged(order) }

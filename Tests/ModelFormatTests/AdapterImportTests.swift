@@ -117,6 +117,18 @@ struct AdapterImportTests {
         #expect(said?.contains(word) == true, "\(said ?? "taken")")
     }
 
+    @Test("Two modules that are one weight are refused")
+    func twice() throws {
+        let said = try Self.refusal { reference in
+            for tensor in reference.weights.tensors where tensor.name.contains("layers.0.self_attn.q_proj") {
+                let name = tensor.name.replacingOccurrences(
+                    of: "model.model.layers", with: "model.language_model.model.layers")
+                reference.weights.add(name, tensor.type, tensor.shape, tensor.data)
+            }
+        }
+        #expect(said?.contains("two of its modules are blk.0.attn_q.weight") == true, "\(said ?? "taken")")
+    }
+
     @Test("An adapter of another model is refused")
     func otherModels() throws {
         // Its feed-forward part is as wide, its family another.

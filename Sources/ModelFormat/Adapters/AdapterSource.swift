@@ -35,6 +35,9 @@ public struct AdapterSource: ModelSource {
             (byteCount, format) = (file.byteCount, "gguf")
         }
         guard !found.isEmpty else { throw FormatError("\(path) is an adapter of nothing") }
+        if let twice = Dictionary(grouping: found, by: \.weight).first(where: { $1.count > 1 })?.key {
+            throw FormatError("\(path): two of its modules are \(twice)")
+        }
         let shapes = Dictionary(model.shapes.map { ($0.name, $0) }) { first, _ in first }
         for part in found { try part.demandFit(shapes, path: path) }
         (self.path, self.architecture, base) = (path, architecture, name)
@@ -81,12 +84,12 @@ public struct AdapterSource: ModelSource {
         var metadata = try encodedMetadata()
         metadata.setProvenance(self)
         let writer = try EbbWriter(destination: destination, metadata: metadata, shapes: tensors.map(\.shape))
-        var (done, total) = (0, max(floatBytes, 1))
+        var done = 0
+        let total = max(floatBytes, 1)
         for tensor in tensors {
             try copy(tensor, to: writer) { progress(Double(done + $0 * tensor.k * 4) / Double(total)) }
             done += tensor.floatBytes
         }
-        total = done
         try writer.finish()
         progress(1)
     }

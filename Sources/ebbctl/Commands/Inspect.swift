@@ -68,13 +68,18 @@ struct Inspect: ParsableCommand {
                 name: shape.name, encoding: encoding, n: shape.n, k: shape.k, bytes: shape.byteCount ?? 0)
         }
         let summary = ModelSummary(file)
+        let use = AdapterSource.isAdapter(file.metadata) ? AdapterSource.type : summary.use.rawValue
         return Report(
-            path: file.path, bytes: bytes, architecture: summary.architecture, use: summary.use.rawValue,
+            path: file.path, bytes: bytes, architecture: summary.architecture, use: use,
             parameters: summary.parameters, contextLength: summary.contextLength, bits: summary.bits,
             hasChatTemplate: summary.hasTemplate, metadata: metadata, tensors: tensors)
     }
 
     private static func heading(_ report: Report) -> String {
+        let start = "\(report.path.printable)  \(Human.bytes(report.bytes))\n"
+        guard report.use != AdapterSource.type else {
+            return start + Human.wrapped("a LoRA adapter of \(report.architecture) models") + "\n\n"
+        }
         let what =
             switch ModelSummary.Use(rawValue: report.use) {
             case .embed: "makes embeddings"
@@ -85,7 +90,7 @@ struct Inspect: ParsableCommand {
         let summary =
             "\(report.architecture), \(Human.count(report.parameters)) weights in \(widths) bits, context "
             + "\(report.contextLength) tokens; \(what)"
-        return "\(report.path.printable)  \(Human.bytes(report.bytes))\n\(Human.wrapped(summary))\n\n"
+        return "\(start)\(Human.wrapped(summary))\n\n"
     }
 
     private static func text(_ value: MetadataValue) -> String {
@@ -107,6 +112,7 @@ struct Verify: ParsableCommand {
         discussion: """
             EXAMPLES
               ebbctl verify smollm2
+              ebbctl verify /var/lib/ebb/models/adapters/summary.ebb
             """)
 
     @Argument(help: "A model's name, or the path of an .ebb file.")
@@ -118,7 +124,7 @@ struct Verify: ParsableCommand {
         let file = try folder.open(model)
         var progress = ProgressLine("verifying \(model)")
         try file.verify { progress.update($0) }
-        try ModelFamilies.check(file)
+        if !AdapterSource.isAdapter(file.metadata) { try ModelFamilies.check(file) }
         progress.clear()
         try Terminal.out("\(model.printable): all \(file.names.count) tensors are intact\n")
     }
