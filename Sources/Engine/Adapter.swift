@@ -11,9 +11,6 @@ public final class Adapter: @unchecked Sendable {
         let a, b: LinearRef
     }
 
-    /// Ranks that are possible.
-    public static let mostRank = 512
-
     public let file: EbbFile
     /// The largest of its matrices.
     public let rank: Int
@@ -22,7 +19,7 @@ public final class Adapter: @unchecked Sendable {
     /// By ``Linear/ordinal`` of the model's weights.
     let table: UnsafeMutablePointer<LowRank?>
 
-    private static let (partA, partB) = (".lora_a", ".lora_b")
+    private static let (partA, partB) = (AdapterSource.suffixA, AdapterSource.suffixB)
 
     /// The name of the model that a file's adapter was imported for; nil where it holds none.
     public static func base(_ file: EbbFile) -> String? {
@@ -77,8 +74,9 @@ public final class Adapter: @unchecked Sendable {
             throw refusal("one of the adapter's two matrices is missing")
         }
         let rank = Int(a.n)
-        guard (1...mostRank).contains(rank), Int(b.k) == rank else {
-            throw refusal("the ranks of its two matrices are \(rank) and \(b.k); 1 to \(mostRank) are possible")
+        guard (1...AdapterSource.mostRank).contains(rank), Int(b.k) == rank else {
+            throw refusal(
+                "the ranks of its two matrices are \(rank) and \(b.k); 1 to \(AdapterSource.mostRank) are possible")
         }
         guard Int(a.k) == k, Int(b.n) == n else {
             throw refusal(

@@ -1,4 +1,5 @@
 import CKernels
+import ModelFormat
 
 /// What adapters add to a step's products: out += strength * B (A x), for the rows of the requests that ask for it. Rows that follow
 /// each other with the same adapter go together.
@@ -44,7 +45,7 @@ final class AdapterProducts {
     func admit(_ batch: [StepInput]) throws {
         guard buffers == nil, batch.contains(where: { !$0.adapters.isEmpty }) else { return }
         var plan = Workspace.Plan(rows: DecoderStep.rowLimit)
-        let low = (0..<3).map { _ in plan.buffer(Adapter.mostRank) }
+        let low = (0..<3).map { _ in plan.buffer(AdapterSource.mostRank) }
         let wide = plan.buffer(widest)
         let workspace = try Workspace(plan)
         buffers = Buffers(workspace: workspace, low: low.map(workspace.floats), wide: workspace.floats(wide))

@@ -18,16 +18,13 @@ struct AdapterPart: Sendable {
     /// Which row of B each output channel is.
     var order = RowOrder.asStored
 
-    static let (suffixA, suffixB) = (".lora_a", ".lora_b")
-    static let mostRank = 512
-
     /// The two matrices as they lie in a container: the factor is B's.
     var tensors: [SourceTensor] {
         [
             SourceTensor(
-                name: weight + Self.suffixA, isVector: false, n: a.n, k: a.k, encoding: a.isHalf ? .f16 : .f32),
+                name: weight + AdapterSource.suffixA, isVector: false, n: a.n, k: a.k, encoding: a.isHalf ? .f16 : .f32),
             SourceTensor(
-                name: weight + Self.suffixB, isVector: false, n: b.n, k: b.k,
+                name: weight + AdapterSource.suffixB, isVector: false, n: b.n, k: b.k,
                 encoding: b.isHalf && factor == 1 ? .f16 : .f32),
         ]
     }
@@ -44,8 +41,9 @@ struct AdapterPart: Sendable {
     /// - Throws: ``FormatError`` where it does not fit the model.
     func demandFit(_ base: [String: TensorShape], path: String) throws {
         func refusal(_ why: String) -> FormatError { FormatError("\(path): \(weight): \(why)") }
-        guard (1...Self.mostRank).contains(a.n), a.n == b.k else {
-            throw refusal("A has \(a.n) rows and B \(b.k) columns: a rank of 1 to \(Self.mostRank) is possible")
+        guard (1...AdapterSource.mostRank).contains(a.n), a.n == b.k else {
+            throw refusal(
+                "A has \(a.n) rows and B \(b.k) columns: a rank of 1 to \(AdapterSource.mostRank) is possible")
         }
         guard factor.isFinite else { throw refusal("its alpha is no number") }
         guard weight != "token_embd.weight" else {

@@ -11,6 +11,10 @@ public struct AdapterSource: ModelSource {
 
     /// What `general.type` says of an adapter's file.
     public static let type = "adapter"
+    /// What follows a weight's name in those of its two matrices, [rank, k] and [n, rank].
+    public static let (suffixA, suffixB) = (".lora_a", ".lora_b")
+    /// Ranks that are possible: 1 to this.
+    public static let mostRank = 512
 
     /// - Parameters:
     ///   - path: a GGUF file, or a folder as PEFT writes it.
@@ -64,7 +68,7 @@ public struct AdapterSource: ModelSource {
     }
 
     public func read(_ tensor: SourceTensor, channel: Int, into out: UnsafeMutablePointer<Float>) throws {
-        let (suffixA, suffixB) = (AdapterPart.suffixA, AdapterPart.suffixB)
+        let (suffixA, suffixB) = (Self.suffixA, Self.suffixB)
         if tensor.name.hasSuffix(suffixA), let part = parts[String(tensor.name.dropLast(suffixA.count))] {
             try part.a.read(channel, out)
         } else if tensor.name.hasSuffix(suffixB), let part = parts[String(tensor.name.dropLast(suffixB.count))] {

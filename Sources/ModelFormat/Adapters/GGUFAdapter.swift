@@ -39,9 +39,9 @@ enum GGUFAdapter {
         let source = GGUFSource(file)
         let byName = Dictionary(source.tensors.map { ($0.name, $0) }) { first, _ in first }
         var left = Set(byName.keys)
-        let found = try byName.keys.filter { $0.hasSuffix(AdapterPart.suffixA) }.map { name in
-            let weight = String(name.dropLast(AdapterPart.suffixA.count))
-            let other = weight + AdapterPart.suffixB
+        let found = try byName.keys.filter { $0.hasSuffix(AdapterSource.suffixA) }.map { name in
+            let weight = String(name.dropLast(AdapterSource.suffixA.count))
+            let other = weight + AdapterSource.suffixB
             guard let a = byName[name], let b = byName[other] else {
                 throw FormatError("\(file.path): \(name) has no counterpart \(other)")
             }

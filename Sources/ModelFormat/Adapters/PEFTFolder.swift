@@ -95,7 +95,7 @@ private struct PEFTScaling {
         guard kind == "LORA" else {
             throw config.refusal("peft_type", "is \"\(kind.prefix(80))\", which is not supported (LORA is)")
         }
-        rank = try config.required("r", limit: AdapterPart.mostRank)
+        rank = try config.required("r", limit: AdapterSource.mostRank)
         alpha = try config.number("lora_alpha") ?? 8
         isRankStabilized = try config.flag("use_rslora") ?? false
         (ranks, alphas) = (try Self.pattern("rank_pattern", config), try Self.pattern("alpha_pattern", config))

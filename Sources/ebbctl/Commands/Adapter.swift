@@ -173,11 +173,10 @@ private struct ShowAdapter: ParsableCommand {
     func run() throws {
         let file = try folder.adapter(name)
         let report = try AdapterReport(name, file)
-        let suffix = ".lora_a"
-        let weights = file.shapes.filter { $0.name.hasSuffix(suffix) }.map { a in
-            let weight = String(a.name.dropLast(suffix.count))
-            return Report.Weight(
-                name: weight, n: file.tensors[weight + ".lora_b"]?.shape.n ?? 0, k: a.k, rank: a.n)
+        let weights = file.shapes.filter { $0.name.hasSuffix(AdapterSource.suffixA) }.map { a in
+            let weight = String(a.name.dropLast(AdapterSource.suffixA.count))
+            let n = file.tensors[weight + AdapterSource.suffixB]?.shape.n ?? 0
+            return Report.Weight(name: weight, n: n, k: a.k, rank: a.n)
         }
         if json { return try JSONOutput.pretty(Report(adapter: report, weights: weights)) }
         try Terminal.out(
