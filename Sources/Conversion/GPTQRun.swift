@@ -61,10 +61,11 @@ public final class GPTQRun {
     private func quantizeLayer() throws {
         let layer = walk.layer
         // What is quantized in the source computes with floats here; what is float stays in the mapping.
-        try walk.model.expand(layer)
+        let units = walk.model.units(of: layer)
+        for unit in units { try walk.model.expand(unit) }
         defer {
             restore()
-            walk.model.drop(layer)
+            for unit in units { walk.model.drop(unit) }
         }
         var groups: [[String]] = []
         try walk.look(onInput: { input in if !groups.contains(input.weights) { groups.append(input.weights) } })

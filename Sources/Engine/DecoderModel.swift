@@ -252,6 +252,8 @@ public final class DecoderModel: LayeredModel {
         }
     }
 
+    override var expertUse: ExpertUse? { step.experts?.use }
+
     public override var kvBytes: Int { kvPool.usedBytes }
 
     public override var kvRegions: [MemoryRegion] { kvPool.regions }

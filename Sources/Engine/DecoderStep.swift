@@ -97,7 +97,8 @@ final class DecoderStep {
         let part = plan.buffer(config.hidden)
         let rowTokens = plan.buffer(1)
         let experts = config.experts.map {
-            ExpertRouter.Buffers($0, hidden: config.hidden, feedForward: config.feedForward, &plan)
+            ExpertRouter.Buffers(
+                $0, layers: config.layers, hidden: config.hidden, feedForward: config.feedForward, &plan)
         }
         workspace = try Workspace(plan)
         self.attention = try makeAttention(attention, workspace)
@@ -128,15 +129,19 @@ final class DecoderStep {
     ///   - width: of inputs of products that are not the layers'.
     func admit(rows: Int, _ batch: [StepInput] = [], orWidth width: Int = 0) throws {
         let ranks = batch.lazy.flatMap(\.adapters).map(\.adapter.rank)
-        try products.admit(rows: rows, widest: ranks.reduce(max(widest, width), max), block: Self.gatedBlock)
+        try products.admit(
+            rows: productRows(rows), widest: ranks.reduce(max(widest, width), max), block: Self.gatedBlock)
         try adapters.admit(batch)
     }
+
+    /// Rows that a product of a step has at most: with experts, a row is there once for each that it goes through.
+    private func productRows(_ rows: Int) -> Int { experts?.places(rows: rows) ?? rows }
 
     private var widest: Int { max(config.hidden, config.queryWidth, config.feedForward) }
 
     /// Bytes of ``regions`` once a step of so many rows has been run.
     func bytes(rows: Int) -> Int {
-        workspace.byteCount + products.byteCount(rows: rows, widest: widest, block: Self.gatedBlock)
+        workspace.byteCount + products.byteCount(rows: productRows(rows), widest: widest, block: Self.gatedBlock)
     }
 
     // MARK: Beginning and end

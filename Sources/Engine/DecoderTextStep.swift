@@ -35,6 +35,8 @@ final class DecoderTextStep: TextRows, TextStep {
         step.regions + [attention.region] + (embeddings.map { [$0.region] } ?? [])
     }
 
+    var expertUse: ExpertUse? { step.experts?.use }
+
     func admit(rows: Int) throws { try step.admit(rows: rows, orWidth: embeddingWidth) }
 
     func bytes(rows: Int) -> Int { step.bytes(rows: rows) + attention.region.byteCount }

@@ -27,6 +27,8 @@ public final class EncoderModel: LayeredModel {
             file, loader.weights, layers: family.config.layers, precision: precision, kernels: kernels, pool: pool)
     }
 
+    override var expertUse: ExpertUse? { step.expertUse }
+
     /// Whether a file holds an encoder.
     public static func isEncoder(_ file: EbbFile) -> Bool { isEncoder(file.metadata) }
 

@@ -9,6 +9,7 @@ public struct ExpertConfig: Sendable {
 
 /// A mixture of experts' weights: a router, and a gated feed-forward for each expert.
 struct ExpertWeights {
+    let layer: Int
     /// Before them.
     let norm: VectorRef
     let router: LinearRef
@@ -34,62 +35,79 @@ enum Gating {
 final class ExpertRouter {
     struct Buffers {
         fileprivate let config: ExpertConfig
-        fileprivate let logits, chosen, weights, order, input, output, bias: Workspace.Buffer
+        fileprivate let layers, rows: Int
+        fileprivate let logits, chosen, weights, order, places, input, output, bias: Workspace.Buffer
 
-        fileprivate let feedForward: Int
-
-        init(_ config: ExpertConfig, hidden: Int, feedForward: Int, _ plan: inout Workspace.Plan) {
-            (self.config, self.feedForward) = (config, feedForward)
+        init(_ config: ExpertConfig, layers: Int, hidden: Int, feedForward: Int, _ plan: inout Workspace.Plan) {
+            (self.config, self.layers, rows) = (config, layers, plan.rows)
             logits = plan.buffer(config.count)
             chosen = plan.buffer(config.used)
             weights = plan.buffer(config.used)
             order = plan.buffer(config.used)
+            places = plan.buffer(config.used)
             input = plan.buffer(hidden)
             output = plan.buffer(hidden)
-            bias = plan.buffer(1 + (max(hidden, feedForward) * 3) / plan.rows)
+            bias = plan.buffer(max(hidden, feedForward))
         }
     }
 
     let config: ExpertConfig
+    let use: ExpertUse
+    /// Rows that there are buffers for.
+    private let capacity: Int
     /// The router's output, [rows][experts].
     let logits: UnsafeMutablePointer<Float>
-    /// The experts of a row and their weights, [rows][used].
+    /// The experts of a row, ascending, and their weights, [rows][used].
     private let chosen: UnsafeMutablePointer<Int32>
     private let weights: UnsafeMutablePointer<Float>
-    /// Places in `chosen`, expert by expert.
-    private let order: UnsafeMutablePointer<Int32>
-    /// The rows of one expert, [rows][hidden], and what it makes of them.
+    /// Places in `chosen`, expert by expert; and where each place is among them.
+    private let order, places: UnsafeMutablePointer<Int32>
+    /// Rows as some experts read them, expert by expert, [capacity][hidden], and what these make of them.
     let input, output: UnsafeMutablePointer<Float>
-    /// One expert's biases.
-    let gateBias, upBias, downBias: UnsafeMutablePointer<Float>
+    /// An expert's biases for each of these rows.
+    let bias: UnsafeMutablePointer<Float>
     /// Where each expert's places begin in `order`; one more for the end.
     private let starts: UnsafeMutablePointer<Int>
+    private let products: UnsafeMutableBufferPointer<Product>
 
     init(_ buffers: Buffers, in workspace: Workspace) {
         config = buffers.config
+        capacity = buffers.rows
+        use = ExpertUse(config, layers: buffers.layers)
         logits = workspace.floats(buffers.logits)
         (chosen, order) = (workspace.integers(buffers.chosen), workspace.integers(buffers.order))
+        places = workspace.integers(buffers.places)
         weights = workspace.floats(buffers.weights)
         (input, output) = (workspace.floats(buffers.input), workspace.floats(buffers.output))
-        gateBias = workspace.floats(buffers.bias)
-        upBias = gateBias + buffers.feedForward
-        downBias = upBias + buffers.feedForward
+        bias = workspace.floats(buffers.bias)
         starts = .allocate(capacity: config.count + 1)
         starts.initialize(repeating: 0, count: config.count + 1)
+        products = .allocate(capacity: config.count)
     }
 
-    deinit { starts.deallocate() }
+    deinit {
+        starts.deallocate()
+        products.deallocate()
+    }
 
-    /// Chooses a row's experts by its logits, the largest first, of equal ones the first.
+    /// Rows that the experts' products have at most in a step.
+    func places(rows: Int) -> Int { max(rows, min(rows * config.used, capacity)) }
+
+    /// Chooses a row's experts by its logits: the largest, of equal ones the first.
     func choose(row: Int, _ gating: Gating) {
         let (count, used) = (config.count, config.used)
         let (logits, chosen, weights) = (logits + row * count, chosen + row * used, weights + row * used)
-        for place in 0..<used {
-            var best = -1
-            for expert in 0..<count where best < 0 || logits[expert] > logits[best] {
-                if !(0..<place).contains(where: { chosen[$0] == Int32(expert) }) { best = expert }
+        for expert in 0..<count {
+            var place = min(expert, used)
+            if place == used {
+                guard logits[expert] > logits[Int(chosen[used - 1])] else { continue }
+                place -= 1
             }
-            chosen[place] = Int32(best)
+            while place > 0, logits[expert] > logits[Int(chosen[place - 1])] {
+                chosen[place] = chosen[place - 1]
+                place -= 1
+            }
+            chosen[place] = Int32(expert)
         }
         let most = logits[Int(chosen[0])]
         for place in 0..<used { weights[place] = expf(logits[Int(chosen[place])] - most) }
@@ -99,31 +117,77 @@ final class ExpertRouter {
         case .softmax(normalized: true), .softmaxOfChosen: for place in 0..<used { sum += weights[place] }
         }
         for place in 0..<used { weights[place] /= sum }
+        sort(chosen, weights)
+    }
+
+    /// Brings a row's experts into ascending order.
+    private func sort(_ chosen: UnsafeMutablePointer<Int32>, _ weights: UnsafeMutablePointer<Float>) {
+        for end in 1..<max(config.used, 1) {
+            var place = end
+            while place > 0, chosen[place] < chosen[place - 1] {
+                swap(&chosen[place], &chosen[place - 1])
+                swap(&weights[place], &weights[place - 1])
+                place -= 1
+            }
+        }
     }
 
     /// Sorts the rows by their experts.
-    func group(rows: Int) {
-        let (count, places) = (config.count, rows * config.used)
+    /// - Parameter layer: whose experts they are.
+    func group(rows: Int, layer: Int) {
+        let (count, all) = (config.count, rows * config.used)
         starts.update(repeating: 0, count: count + 1)
-        for place in 0..<places { starts[Int(chosen[place]) + 1] += 1 }
-        for expert in 0..<count { starts[expert + 1] += starts[expert] }
+        for place in 0..<all { starts[Int(chosen[place]) + 1] += 1 }
+        for expert in 0..<count {
+            use.add(starts[expert + 1], to: expert, of: layer)
+            starts[expert + 1] += starts[expert]
+        }
         // Each start moves to its expert's end, which is the next one's start.
-        for place in 0..<places {
+        for place in 0..<all {
             let expert = Int(chosen[place])
             order[starts[expert]] = Int32(place)
+            places[place] = Int32(starts[expert])
             starts[expert] += 1
         }
         for expert in stride(from: count, to: 0, by: -1) { starts[expert] = starts[expert - 1] }
         starts[0] = 0
     }
 
-    /// Rows that go through an expert.
-    func rows(of expert: Int) -> Int { starts[expert + 1] - starts[expert] }
+    /// The experts from `first` on whose rows there are buffers for together.
+    func experts(from first: Int) -> Range<Int> {
+        var end = first + 1
+        while end < config.count, starts[end + 1] - starts[first] <= capacity { end += 1 }
+        return first..<end
+    }
 
-    /// The row that comes `index`th to an expert, and the weight of the expert's result in it.
-    func row(_ index: Int, of expert: Int) -> (row: Int, weight: Float) {
-        let place = Int(order[starts[expert] + index])
-        return (place / config.used, weights[place])
+    /// Rows of some experts, expert by expert: numbers in `order`.
+    func rows(of experts: Range<Int>) -> Range<Int> { starts[experts.lowerBound]..<starts[experts.upperBound] }
+
+    /// The row of the step that is the `index`th in `order`, and its expert.
+    func row(_ index: Int) -> (row: Int, expert: Int) {
+        let place = Int(order[index])
+        return (place / config.used, Int(chosen[place]))
+    }
+
+    /// A row's experts, ascending: where their results are in `order`, and the weights of these.
+    func results(of row: Int, _ body: (Int, Int, Float) -> Void) {
+        for place in row * config.used..<(row + 1) * config.used {
+            body(Int(places[place]), Int(chosen[place]), weights[place])
+        }
+    }
+
+    /// A product for each of some experts that rows go to; their rows are numbered from 0.
+    func products(
+        _ experts: Range<Int>, _ weights: (Int) -> (Projection, Projection?)
+    ) -> UnsafeMutableBufferPointer<Product> {
+        let first = starts[experts.lowerBound]
+        var count = 0
+        for expert in experts where starts[expert + 1] > starts[expert] {
+            let (a, b) = weights(expert)
+            products[count] = Product(rows: starts[expert] - first..<starts[expert + 1] - first, a, b)
+            count += 1
+        }
+        return UnsafeMutableBufferPointer(rebasing: products[..<count])
     }
 }
 
@@ -142,44 +206,54 @@ extension DecoderStep {
                 (part + row * config.hidden).update(repeating: 0, count: config.hidden)
             }
         }
-        router.group(rows: rowCount)
-        for expert in 0..<router.config.count where router.rows(of: expert) > 0 { run(expert, w, router, activation) }
+        router.group(rows: rowCount, layer: w.layer)
+        var first = 0
+        while first < router.config.count {
+            let experts = router.experts(from: first)
+            if !router.rows(of: experts).isEmpty { run(experts, w, router, activation) }
+            first = experts.upperBound
+        }
     }
 
-    private func run(_ expert: Int, _ w: ExpertWeights, _ router: ExpertRouter, _ activation: Activation) {
-        let (rows, hidden, wide) = (router.rows(of: expert), config.hidden, config.feedForward)
-        products.run(rows: rows, w.gate[expert].to(gate), w.up[expert].to(up)) { range in
+    /// Adds what some experts make of their rows to `part`.
+    private func run(_ experts: Range<Int>, _ w: ExpertWeights, _ router: ExpertRouter, _ activation: Activation) {
+        let (rows, hidden, wide) = (router.rows(of: experts), config.hidden, config.feedForward)
+        products.run(router.products(experts) { (w.gate[$0].to(gate), w.up[$0].to(up)) }) { range in
             for index in range {
-                let from = normalized + router.row(index, of: expert).row * hidden
+                let from = normalized + router.row(rows.lowerBound + index).row * hidden
                 (router.input + index * hidden).update(from: from, count: hidden)
             }
             return router.input
         }
-        let gateBias = bias(w.gateBias, of: expert, router.gateBias)
-        let upBias = bias(w.upBias, of: expert, router.upBias)
-        products.run(rows: rows, w.down[expert].to(router.output), block: Self.gatedBlock) { range in
-            for row in range {
-                if let gateBias { kernels.pointee.add(gate + row * wide, gateBias, UInt32(wide)) }
-                if let upBias { kernels.pointee.add(up + row * wide, upBias, UInt32(wide)) }
+        let downs = router.products(experts) { (w.down[$0].to(router.output), nil) }
+        products.run(downs, block: Self.gatedBlock) { range in
+            for index in range where w.gateBias != nil || w.upBias != nil {
+                let (_, expert) = router.row(rows.lowerBound + index)
+                add(w.gateBias, of: expert, to: gate + index * wide, wide, router.bias + index * wide)
+                add(w.upBias, of: expert, to: up + index * wide, wide, router.bias + index * wide)
             }
             activate(activation, range, wide)
             return gate
         }
-        let downBias = bias(w.downBias, of: expert, router.downBias)
-        pool.run(items: rows, grain: 8) { range, _ in
-            for index in range {
-                let (out, place) = (router.output + index * hidden, router.row(index, of: expert))
-                if let downBias { kernels.pointee.add(out, downBias, UInt32(hidden)) }
-                kernels.pointee.axpy(part + place.row * hidden, out, place.weight, UInt32(hidden))
+        pool.run(items: rowCount, grain: 8) { range, _ in
+            for row in range {
+                router.results(of: row) { index, expert, weight in
+                    guard rows.contains(index) else { return }
+                    let out = router.output + (index - rows.lowerBound) * hidden
+                    add(w.downBias, of: expert, to: out, hidden, router.bias + (index - rows.lowerBound) * hidden)
+                    kernels.pointee.axpy(part + row * hidden, out, weight, UInt32(hidden))
+                }
             }
         }
     }
 
-    private func bias(
-        _ biases: LinearRef?, of expert: Int, _ out: UnsafeMutablePointer<Float>
-    ) -> UnsafeMutablePointer<Float>? {
-        guard let biases else { return nil }
-        withUnsafePointer(to: biases.pointee.table) { ebb_dequantize_channel($0, UInt32(expert), out) }
-        return out
+    /// Adds an expert's row of biases, by way of `memory`.
+    private func add(
+        _ biases: LinearRef?, of expert: Int, to values: UnsafeMutablePointer<Float>, _ count: Int,
+        _ memory: UnsafeMutablePointer<Float>
+    ) {
+        guard let biases else { return }
+        withUnsafePointer(to: biases.pointee.table) { ebb_dequantize_channel($0, UInt32(expert), memory) }
+        kernels.pointee.add(values, memory, UInt32(count))
     }
 }

@@ -1,6 +1,7 @@
 import ModelFormat
 
-/// What decoders and encoders share: weights in the mapping, and a mode for each layer.
+/// What decoders and encoders share: weights in the mapping, and a mode for each layer and each expert of a layer, its
+/// units.
 ///
 /// Used by the engine thread alone.
 public class LayeredModel {
@@ -13,10 +14,11 @@ public class LayeredModel {
     /// Called between two layers of a step: a long prompt, or weights that have to be read from the disk again, must not
     /// make memory wait for the step's end. It may drop expansions.
     public var betweenLayers: (() -> Void)?
-    private var expansions: [ExpandedLayer?]
+    private var expansions: [ExpandedUnit?]
     /// Stand-ins for weights, while a model is calibrated.
     private var substitutes: [String: AnonymousMemory] = [:]
 
+    /// - Parameter layers: with a decoder's output head.
     init(
         _ file: EbbFile, _ weights: WeightSet, layers: Int, precision: ExpandedPrecision, kernels: Kernels,
         pool: WorkerPool
@@ -27,7 +29,9 @@ public class LayeredModel {
         pieceThreads = PieceThreads(pool)
         self.weights = weights
         self.precision = precision
-        expansions = Array(repeating: nil, count: layers)
+        layerCount = layers
+        units = ModeUnits(weights, layers: layers)
+        expansions = Array(repeating: nil, count: units.count)
     }
 
     /// The mappings of the weights, of their expansions, of the KV cache, and of buffers for a step's rows and results.
@@ -49,84 +53,114 @@ public class LayeredModel {
     /// Tokens of a sequence at most.
     public var contextLimit: Int { 0 }
 
-    /// Layers that can be expanded; a decoder's output head counts as one, the last.
-    public var layerCount: Int { expansions.count }
+    // MARK: Modes
 
-    /// Bytes that a layer's expansion takes.
-    public func expandedBytes(_ layer: Int) -> Int {
-        weights.linears(of: layer).reduce(0) { $0 + $1.pointee.expandedBytes(precision) }
+    /// Layers, a decoder's output head counting as one, the last.
+    public let layerCount: Int
+    private let units: ModeUnits
+    /// What has a mode of its own: the layers, and after them the experts of the first layer, of the second, and so on.
+    public var unitCount: Int { units.count }
+    /// Experts of all layers.
+    public var expertCount: Int { unitCount - layerCount }
+
+    /// A layer's own unit, and those of its experts.
+    public func units(of layer: Int) -> [Int] { [layer] + units.experts(of: layer) }
+
+    /// The layer that a unit is, or is an expert of.
+    public func layer(of unit: Int) -> Int { units.layer(of: unit) }
+
+    /// Of the rows that lately went through a unit's layer, weighed by experts, what share it had: 1 for a layer, and the
+    /// sum over a layer's experts is 1.
+    public func heat(of unit: Int) -> Double {
+        unit < layerCount ? 1 : expertUse?.share(unit - layerCount) ?? 1 / Double(units.expertsOfLayer)
+    }
+
+    /// Where rows went lately, in models with experts.
+    var expertUse: ExpertUse? { nil }
+
+    /// Bytes that a unit's expansion takes.
+    public func expandedBytes(_ unit: Int) -> Int {
+        units.linears(of: unit).reduce(0) { $0 + $1.pointee.expandedBytes(precision) }
     }
 
     /// Whether every matrix is quantized in the file.
-    private(set) lazy var isQuantized = (0..<layerCount).allSatisfy {
-        weights.linears(of: $0).allSatisfy(\.pointee.isQuantized)
+    private(set) lazy var isQuantized = (0..<unitCount).allSatisfy {
+        units.linears(of: $0).allSatisfy(\.pointee.isQuantized)
     }
 
-    public func isExpanded(_ layer: Int) -> Bool { expansions[layer] != nil }
+    public func isExpanded(_ unit: Int) -> Bool { expansions[unit] != nil }
 
-    public var expandedLayers: Int { expansions.count { $0 != nil } }
+    public var expandedLayers: Int { expansions[..<layerCount].count { $0 != nil } }
+
+    public var expandedExperts: Int { expansions[layerCount...].count { $0 != nil } }
 
     /// Bytes of all expansions in place.
-    public var expandedBytes: Int { expansions.reduce(0) { $0 + ($1?.byteCount ?? 0) } }
+    public private(set) var expandedBytes = 0
 
     /// Bytes of the weights in the file.
     public var mappedBytes: Int { file.byteCount }
 
-    /// The work of expanding a layer.
+    /// The work of expanding a unit.
     /// - Throws: ``EngineError`` where the system refuses the memory.
-    public func expansion(of layer: Int) throws -> LayerExpansion {
-        let linears = weights.linears(of: layer).map(\.pointee)
-        return try LayerExpansion(
-            layer: layer, matrices: linears.map(\.mapped), smoothing: linears.map(\.fixedInput?.smoothing),
+    public func expansion(of unit: Int) throws -> UnitExpansion {
+        let linears = units.linears(of: unit).map(\.pointee)
+        return try UnitExpansion(
+            unit: unit, matrices: linears.map(\.mapped), smoothing: linears.map(\.fixedInput?.smoothing),
             precision: precision, kernels: kernels)
     }
 
-    /// Expands a layer, here and now, in some milliseconds.
+    /// Expands a unit, here and now, in some milliseconds.
     /// - Throws: ``EngineError`` where the system refuses the memory.
-    public func expand(_ layer: Int) throws {
-        let work = try expansion(of: layer)
+    public func expand(_ unit: Int) throws {
+        let work = try expansion(of: unit)
         while true {
             if let expanded = work.advance(pool) { return install(expanded) }
         }
     }
 
-    /// Puts an expansion to use: from the next step on the layer is dequantized.
-    public func install(_ expanded: ExpandedLayer) {
-        for (ref, base) in zip(weights.linears(of: expanded.layer), expanded.bases) {
+    /// Puts an expansion to use: from the next step on the unit is dequantized.
+    public func install(_ expanded: ExpandedUnit) {
+        use(expanded)
+        expandedBytes += expanded.byteCount - (expansions[expanded.unit]?.byteCount ?? 0)
+        expansions[expanded.unit] = expanded
+        if isBypassed { bypass(expanded.unit) }
+    }
+
+    private func use(_ expanded: ExpandedUnit) {
+        for (ref, base) in zip(units.linears(of: expanded.unit), expanded.bases) {
             if let base { ref.pointee.use(expansion: base, precision) }
         }
-        expansions[expanded.layer] = expanded
-        if isBypassed { bypass(expanded.layer) }
     }
 
-    /// Drops a layer's expansion: from the next step on it runs in memory_low. Its memory goes back at once.
-    public func drop(_ layer: Int) {
-        for ref in weights.linears(of: layer) { ref.pointee.dropExpansion() }
-        expansions[layer] = nil
+    /// Drops a unit's expansion: from the next step on it runs in memory_low. Its memory goes back at once.
+    public func drop(_ unit: Int) {
+        bypass(unit)
+        expandedBytes -= expansions[unit]?.byteCount ?? 0
+        expansions[unit] = nil
     }
 
-    /// Expands or drops all layers, here and now.
+    /// Expands or drops all units, here and now.
     public func setAll(expanded: Bool) throws {
-        for layer in 0..<layerCount where isExpanded(layer) != expanded {
-            if expanded { try expand(layer) } else { drop(layer) }
+        for unit in 0..<unitCount where isExpanded(unit) != expanded {
+            if expanded { try expand(unit) } else { drop(unit) }
         }
     }
 
     // MARK: Speed
 
-    /// While it is set, the next steps run in memory_low although layers are expanded: where one mode is faster in
+    /// While it is set, the next steps run in memory_low although units are expanded: where one mode is faster in
     /// prefill and the other in decode.
     public var isBypassed = false {
         didSet {
             guard isBypassed != oldValue else { return }
             for expanded in expansions.compactMap({ $0 }) {
-                if isBypassed { bypass(expanded.layer) } else { install(expanded) }
+                if isBypassed { bypass(expanded.unit) } else { use(expanded) }
             }
         }
     }
 
-    private func bypass(_ layer: Int) {
-        for ref in weights.linears(of: layer) { ref.pointee.dropExpansion() }
+    private func bypass(_ unit: Int) {
+        for ref in units.linears(of: unit) { ref.pointee.dropExpansion() }
     }
 
     // MARK: Calibration
@@ -173,7 +207,7 @@ public class LayeredModel {
         for part in parts { part.pointee.dropExpansion() }
         substitutes[name] = nil
         for expanded in expansions.compactMap({ $0 }) {
-            for (ref, base) in zip(weights.linears(of: expanded.layer), expanded.bases) where parts.contains(ref) {
+            for (ref, base) in zip(units.linears(of: expanded.unit), expanded.bases) where parts.contains(ref) {
                 if let base { ref.pointee.use(expansion: base, precision) }
             }
         }

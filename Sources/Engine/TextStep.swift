@@ -32,6 +32,12 @@ protocol TextStep: TextRows {
     func bytes(rows: Int) -> Int
     /// Gives the pages of all buffers back.
     func discard()
+    /// Where rows went lately, in layers with experts.
+    var expertUse: ExpertUse? { get }
+}
+
+extension TextStep {
+    var expertUse: ExpertUse? { nil }
 }
 
 /// The rows of one step: tokens of whole texts, one after another without padding.

@@ -13,13 +13,14 @@ public struct ModelState: Sendable, Equatable {
         case memory
     }
 
-    public struct Layer: Sendable, Equatable {
+    /// What has a mode of its own: a layer, or an expert of one.
+    public struct Unit: Sendable, Equatable {
         /// Bytes that its expansion takes.
         public var bytes: Int
-        /// What its expansion gains; only the ratio to other layers of the model counts. See `ModeProbe`.
+        /// What its expansion gains; only the ratio to other units of the model counts. See `ModeProbe`.
         public var gain: Double
         public var isExpanded: Bool
-        /// Seconds since pressure took its expansion away.
+        /// Seconds since its expansion was taken away.
         public var sinceDrop: Double
 
         public init(bytes: Int, gain: Double = 1, isExpanded: Bool = false, sinceDrop: Double = .infinity) {
@@ -32,7 +33,7 @@ public struct ModelState: Sendable, Equatable {
     public var preference: Preference
     /// Models of higher priority are served first.
     public var priority: Int
-    public var layers: [Layer]
+    public var units: [Unit]
     /// Whether the probe measured dequantized as faster, in prefill or decode.
     public var isFasterExpanded: Bool
     /// Whether requests are running.
@@ -44,20 +45,20 @@ public struct ModelState: Sendable, Equatable {
     public var keepsPrefixes = false
 
     public init(
-        name: String, wish: Wish = .auto, preference: Preference = .accuracy, priority: Int = 0, layers: [Layer],
+        name: String, wish: Wish = .auto, preference: Preference = .accuracy, priority: Int = 0, units: [Unit],
         isFasterExpanded: Bool = false, isActive: Bool = false, idle: Double = 0
     ) {
         self.name = name
         self.wish = wish
         self.preference = preference
         self.priority = priority
-        self.layers = layers
+        self.units = units
         self.isFasterExpanded = isFasterExpanded
         self.isActive = isActive
         self.idle = idle
     }
 
-    /// Whether the governor may expand its layers.
+    /// Whether the governor may expand its units.
     var mayExpand: Bool {
         switch (wish, preference) {
         case (.auto, .accuracy): true
@@ -67,5 +68,5 @@ public struct ModelState: Sendable, Equatable {
     }
 
     /// Bytes of what is expanded.
-    public var expandedBytes: Int { layers.reduce(0) { $0 + ($1.isExpanded ? $1.bytes : 0) } }
+    public var expandedBytes: Int { units.reduce(0) { $0 + ($1.isExpanded ? $1.bytes : 0) } }
 }

@@ -31,8 +31,10 @@ public struct Situation: Sendable, Equatable {
 
 /// What is to become of the models.
 public struct Decision: Sendable, Equatable {
-    /// For each model, in order, which layers are to be expanded.
+    /// For each model, in order, which units are to be expanded.
     public var expanded: [[Bool]]
+    /// Those of them that are not yet, the most deserving first.
+    public var growth: [Place]
     /// For each model: whether it is to be parked.
     public var parked: [Bool]
     /// Caches of conversations that may go on are dropped.
@@ -41,9 +43,14 @@ public struct Decision: Sendable, Equatable {
     public var compactsKV = false
     /// New models are not loaded.
     public var refusesLoads = false
+
+    /// A unit of a model, both by number.
+    public struct Place: Sendable, Equatable {
+        public var model, unit: Int
+    }
 }
 
-/// The wanted state of every layer, as a function of values alone. DESIGN.md, section 5, has the order of giving up.
+/// The wanted state of every unit (a layer, or an expert of one), as a function of values alone. DESIGN.md, section 5, has the order of giving up.
 ///
 /// | level | caches of prefixes | expansions | KV cache | idle models | loads |
 /// |---|---|---|---|---|---|
@@ -52,15 +59,18 @@ public struct Decision: Sendable, Equatable {
 /// | critical | dropped | none | int8 | parked at once | refused |
 ///
 /// Shrink fast: what has to go goes at once. Grow slow: only after `calmBeforeGrowth` seconds of nominal by the word of
-/// every source (an unknown one stops growth, and takes nothing away), and only into memory that leaves the reserve and an eighth of it untouched. A layer that pressure took is not expanded again for two
-/// dwell times: whatever the pressure does, a layer moves at most once a dwell time on average. Pins hold at every level
+/// every source (an unknown one stops growth, and takes nothing away), and only into memory that leaves the reserve and an eighth of it untouched. A unit that lost its expansion is not expanded again for two
+/// dwell times: whatever the pressure does, a unit moves at most once a dwell time on average. Pins hold at every level
 /// and are served before anything else.
+///
+/// What an expert gains follows from how often it is used, which changes. Where an expanded unit is worth less than half
+/// of one of its model and size that is not, the two change places, one pair at a time.
 public struct Policy: Sendable, Equatable {
     /// Bytes of anonymous memory that Ebb may take in all.
     public var budget: Int
     /// Bytes of available memory that stay with the system.
     public var reserve: Int
-    /// Seconds of nominal before layers are expanded.
+    /// Seconds of nominal before anything is expanded.
     public var calmBeforeGrowth: Double
     /// Seconds that a change of mind takes; see above.
     public var dwell: Double
@@ -82,8 +92,10 @@ public struct Policy: Sendable, Equatable {
     }
 
     public func decide(_ situation: Situation, _ models: [ModelState]) -> Decision {
+        let candidates = candidates(models)
         var decision = Decision(
-            expanded: expanded(situation, models), parked: Array(repeating: false, count: models.count))
+            expanded: expanded(situation, models, candidates), growth: [],
+            parked: Array(repeating: false, count: models.count))
         let level = situation.level
         decision.dropsPrefixes = level > .nominal
         decision.refusesLoads = level == .critical
@@ -94,8 +106,11 @@ public struct Policy: Sendable, Equatable {
                 level == .critical ? 0 : decision.compactsKV ? min(strainedIdleTime, idleTime) : idleTime
             guard model.idle >= patience else { continue }
             decision.parked[index] = true
-            decision.expanded[index] = model.layers.map { _ in false }
+            decision.expanded[index] = model.units.map { _ in false }
         }
+        decision.growth = candidates.lazy
+            .filter { !$0.isExpanded && decision.expanded[$0.model][$0.unit] }
+            .map { Decision.Place(model: $0.model, unit: $0.unit) }
         return decision
     }
 
@@ -111,7 +126,7 @@ public struct Policy: Sendable, Equatable {
             let canPark = !model.isParked && model.wish != .dequantized
             if canPark || model.keepsPrefixes { outlook.canGive = true }
             if canPark { waits.append(idleTime - model.idle) }
-            let left = model.layers.filter { !$0.isExpanded && $0.bytes > 0 }
+            let left = model.units.filter { !$0.isExpanded && $0.bytes > 0 }
             // One that has been idle for long gets nothing.
             let mayGrow = model.wish == .dequantized || model.mayExpand && model.idle < idleTime
             guard mayGrow, !left.isEmpty else { continue }
@@ -123,33 +138,54 @@ public struct Policy: Sendable, Equatable {
         return outlook
     }
 
-    // MARK: Layers
+    // MARK: Units
 
     private struct Candidate {
         let model: Int
-        let layer: Int
+        let unit: Int
         let bytes: Int
         let isExpanded: Bool
+        /// Gain for a byte.
+        let worth: Double
+        let rests: Bool
     }
 
-    private func expanded(_ situation: Situation, _ models: [ModelState]) -> [[Bool]] {
-        var wanted = models.map { model in model.layers.map { _ in model.wish == .dequantized } }
-        let pinned = models.reduce(0) { $0 + ($1.wish == .dequantized ? $1.layers.reduce(0) { $0 + $1.bytes } : 0) }
+    private func expanded(
+        _ situation: Situation, _ models: [ModelState], _ candidates: [Candidate]
+    ) -> [[Bool]] {
+        var wanted = models.map { model in model.units.map { _ in model.wish == .dequantized } }
+        let pinned = models.reduce(0) { $0 + ($1.wish == .dequantized ? $1.units.reduce(0) { $0 + $1.bytes } : 0) }
         let (room, roomToGrow) = room(situation, models)
         var used = pinned
-        let candidates = candidates(models)
-        for candidate in candidates where candidate.isExpanded && used + candidate.bytes <= room {
-            wanted[candidate.model][candidate.layer] = true
+        let free = candidates.filter { models[$0.model].mayExpand }
+        for candidate in free where candidate.isExpanded && used + candidate.bytes <= room {
+            wanted[candidate.model][candidate.unit] = true
             used += candidate.bytes
         }
         guard situation.level == .nominal, situation.isSure, situation.calm >= calmBeforeGrowth else { return wanted }
-        for candidate in candidates where !candidate.isExpanded && used + candidate.bytes <= roomToGrow {
-            let layer = models[candidate.model].layers[candidate.layer]
-            guard layer.sinceDrop >= 2 * dwell else { continue }
-            wanted[candidate.model][candidate.layer] = true
+        for candidate in free where !candidate.isExpanded && used + candidate.bytes <= roomToGrow {
+            guard !candidate.rests else { continue }
+            wanted[candidate.model][candidate.unit] = true
             used += candidate.bytes
         }
+        for model in models.indices where models[model].mayExpand { exchange(model, free, &wanted) }
         return wanted
+    }
+
+    /// How many times the worth of an expanded unit another must have to take its place.
+    private static let worthOfExchange = 2.0
+
+    /// Lets the most deserving unit of a model take the place of the least deserving one, once nothing else grows.
+    private func exchange(_ model: Int, _ ranked: [Candidate], _ wanted: inout [[Bool]]) {
+        let units = ranked.filter { $0.model == model && $0.bytes > 0 }
+        guard !units.contains(where: { !$0.isExpanded && wanted[model][$0.unit] }) else { return }
+        for low in units.reversed() where low.isExpanded && wanted[model][low.unit] {
+            let better = units.first { !$0.isExpanded && !$0.rests && $0.bytes == low.bytes }
+            guard let better, better.worth > Self.worthOfExchange * low.worth else { continue }
+            wanted[model][low.unit] = false
+            wanted[model][better.unit] = true
+            return
+        }
     }
 
     /// Bytes that all expansions may take, and those that they may grow to.
@@ -167,18 +203,18 @@ public struct Policy: Sendable, Equatable {
         }
     }
 
-    /// Layers that may be expanded, the most deserving first: of active models, of higher priority, of the greatest gain
-    /// for a byte.
+    /// Units that may be expanded, the most deserving first: of pinned models, of active ones, of higher priority, of the
+    /// greatest gain for a byte.
     private func candidates(_ models: [ModelState]) -> [Candidate] {
         var found: [(rank: (Int, Int, Double, Int, Int), candidate: Candidate)] = []
-        for (index, model) in models.enumerated() where model.mayExpand {
-            for (number, layer) in model.layers.enumerated() {
-                let rank = (
-                    model.isActive ? 0 : 1, -model.priority, -layer.gain / Double(max(layer.bytes, 1)), index, number
-                )
+        for (index, model) in models.enumerated() where model.mayExpand || model.wish == .dequantized {
+            let turn = model.wish == .dequantized ? 0 : model.isActive ? 1 : 2
+            for (number, unit) in model.units.enumerated() {
+                let worth = unit.gain / Double(max(unit.bytes, 1))
                 let candidate = Candidate(
-                    model: index, layer: number, bytes: layer.bytes, isExpanded: layer.isExpanded)
-                found.append((rank, candidate))
+                    model: index, unit: number, bytes: unit.bytes, isExpanded: unit.isExpanded, worth: worth,
+                    rests: unit.sinceDrop < 2 * dwell)
+                found.append(((turn, -model.priority, -worth, index, number), candidate))
             }
         }
         return found.sorted { $0.rank < $1.rank }.map(\.candidate)

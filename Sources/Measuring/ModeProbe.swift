@@ -10,17 +10,33 @@ public struct ModeCosts: Sendable, Equatable, Codable {
     /// For each layer, the relative squared error that memory_low adds to what the layer puts out: what its expansion
     /// gains.
     public var gains: [Double]
+    /// The same for all experts of each layer together, which are not counted in ``gains``; empty where there are none.
+    public var expertGains: [Double]
 
-    public init(prefillRatio: Double, decodeRatio: Double, loss: Double, gains: [Double]) {
+    public init(
+        prefillRatio: Double, decodeRatio: Double, loss: Double, gains: [Double], expertGains: [Double] = []
+    ) {
         self.prefillRatio = prefillRatio
         self.decodeRatio = decodeRatio
         self.loss = loss
         self.gains = gains
+        self.expertGains = expertGains
+    }
+
+    /// What was kept before there were experts says nothing of them.
+    public init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(
+            prefillRatio: try values.decode(Double.self, forKey: .prefillRatio),
+            decodeRatio: try values.decode(Double.self, forKey: .decodeRatio),
+            loss: try values.decode(Double.self, forKey: .loss),
+            gains: try values.decode([Double].self, forKey: .gains),
+            expertGains: try values.decodeIfPresent([Double].self, forKey: .expertGains) ?? [])
     }
 }
 
 /// Measures ``ModeCosts`` in a second or so: a short text goes through the layers in both modes at once, a layer's
-/// expansion being there only while that layer runs. It takes the memory of one expanded layer.
+/// expansion being there only while that layer runs. It takes the memory of one expanded layer and its experts.
 public struct ModeProbe {
     private let model: LayeredModel
     private let most: Int
@@ -35,7 +51,7 @@ public struct ModeProbe {
         your sister, if she comes home before dark. In 1998 the town had 2,400 people; today there are fewer than 900.
         """
 
-    /// - Parameter most: bytes that the expansion of one layer may take; a larger one counts as no different.
+    /// - Parameter most: bytes that the expansion of one layer may take; what there is no room for counts as no different.
     /// - Throws: ``EngineError`` where memory is refused.
     public static func run(_ model: LayeredModel, mostBytes most: Int) throws -> ModeCosts {
         var probe = ModeProbe(model, most)
@@ -84,9 +100,12 @@ public struct ModeProbe {
 
     private static func ratio(_ low: Double, _ wide: Double) -> Double { wide > 0 ? low / wide : 1 }
 
-    private func expands(_ layer: Int) -> Bool {
-        let bytes = model.expandedBytes(layer)
-        return bytes > 0 && bytes <= most
+    /// Expands what there is room for of some units.
+    private func expand(_ units: some Sequence<Int>) throws {
+        for unit in units {
+            let bytes = model.expandedBytes(unit)
+            if bytes > 0, model.expandedBytes + bytes <= most { try model.expand(unit) }
+        }
     }
 
     private static func time(_ body: () throws -> Void) rethrows -> Double {
@@ -105,19 +124,35 @@ public struct ModeProbe {
         try wide.results(advancing: false) { _, rows in quantized.append(Array(rows)) }
         seconds.lowMany += try Self.time { try low.results(advancing: true) { _, _ in } }
         seconds.lowOne += try Self.timeOne(one)
-        if expands(layer) { try model.expand(layer) }
-        var (error, size) = (0.0, 0.0)
+        let units = model.units(of: layer)
+        defer { for unit in units { model.drop(unit) } }
+        try expand([layer])
+        if units.count > 1 {
+            var without: [[Float]] = []
+            costs.gains.append(try gain(wide, over: quantized, advancing: false) { without.append(Array($0)) })
+            try expand(units.dropFirst())
+            quantized = without
+        }
         seconds.wideMany += try Self.time { try wide.results(advancing: false) { _, _ in } }
-        try wide.results(advancing: true) { index, rows in
-            for (a, b) in zip(rows, quantized[index]) {
+        let gain = try gain(wide, over: quantized, advancing: true) { _ in }
+        if units.count > 1 { costs.expertGains.append(gain) } else { costs.gains.append(gain) }
+        seconds.wideOne += try Self.timeOne(one)
+        try one.advance()
+    }
+
+    /// The squared error of what a layer put out before, relative to what it puts out now.
+    private func gain(
+        _ walk: LayerWalk, over before: [[Float]], advancing: Bool, _ body: (UnsafeBufferPointer<Float>) -> Void
+    ) throws -> Double {
+        var (error, size) = (0.0, 0.0)
+        try walk.results(advancing: advancing) { index, rows in
+            for (a, b) in zip(rows, before[index]) {
                 error += Double(a - b) * Double(a - b)
                 size += Double(a) * Double(a)
             }
+            body(rows)
         }
-        seconds.wideOne += try Self.timeOne(one)
-        try one.advance()
-        model.drop(layer)
-        costs.gains.append(size > 0 ? error / size : 0)
+        return size > 0 ? error / size : 0
     }
 
     /// The output head: its logits are where the loss is measured.
@@ -127,7 +162,7 @@ public struct ModeProbe {
         try low.results(advancing: false) { _, rows in quantized.append(Array(rows)) }
         seconds.lowMany += try Self.time { try low.results(advancing: false) { _, _ in } }
         seconds.lowOne += try Self.timeOne(one)
-        if expands(layer) { try model.expand(layer) }
+        try expand([layer])
         var (sum, count) = (0.0, 0)
         try wide.results(advancing: false) { index, rows in
             let exact = UnsafeMutableBufferPointer(mutating: rows)

@@ -48,7 +48,8 @@ struct DecoderFamilyTests {
         }
     }
 
-    private static func imported(
+    /// A file of a reference's model, imported from its GGUF.
+    static func imported(
         _ name: String, eightBit: Bool = false, change: (inout GGUFBuilder) -> Void = { _ in }
     ) throws -> EbbFile {
         let folder = try TemporaryFolder()

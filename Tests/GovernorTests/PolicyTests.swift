@@ -10,9 +10,9 @@ struct PolicyTests {
         _ wish: ModelState.Wish = .auto, layers: Int = 10, expanded: Int = 0, active: Bool = false, idle: Double = 0,
         preference: ModelState.Preference = .accuracy, priority: Int = 0
     ) -> ModelState {
-        let layers = (0..<layers).map { ModelState.Layer(bytes: 5 * Self.mib, isExpanded: $0 < expanded) }
+        let layers = (0..<layers).map { ModelState.Unit(bytes: 5 * Self.mib, isExpanded: $0 < expanded) }
         return ModelState(
-            name: "m", wish: wish, preference: preference, priority: priority, layers: layers, isActive: active,
+            name: "m", wish: wish, preference: preference, priority: priority, units: layers, isActive: active,
             idle: idle)
     }
 
@@ -82,10 +82,86 @@ struct PolicyTests {
     @Test("The layers that gain most for a byte are expanded first")
     func gainFirst() {
         var state = model(layers: 4)
-        for (layer, gain) in [1.0, 8, 2, 8].enumerated() { state.layers[layer].gain = gain }
-        state.layers[3].bytes = 40 * Self.mib
+        for (layer, gain) in [1.0, 8, 2, 8].enumerated() { state.units[layer].gain = gain }
+        state.units[3].bytes = 40 * Self.mib
         let wanted = policy.decide(situation(available: (48 + 6 + 10) * Self.mib), [state]).expanded[0]
         #expect(wanted == [false, true, true, false])
+    }
+
+    // MARK: Experts
+
+    /// A model of experts of equal size that gain as much as they are used.
+    private func mixture(_ heats: [Double], expanded: Set<Int> = []) -> ModelState {
+        let units = heats.enumerated().map {
+            ModelState.Unit(bytes: 5 * Self.mib, gain: $1, isExpanded: expanded.contains($0))
+        }
+        return ModelState(name: "m", units: units, isActive: true)
+    }
+
+    /// Memory for so many experts.
+    private func roomFor(_ experts: Int, beside expanded: Int = 0) -> Situation {
+        situation(available: (48 + 6 + 5 * (experts - expanded)) * Self.mib)
+    }
+
+    @Test("What grows is named with the most deserving first")
+    func hotFirst() {
+        let decision = policy.decide(roomFor(3), [mixture([0.1, 0.4, 0.2, 0.3])])
+        #expect(decision.expanded == [[false, true, true, true]])
+        #expect(decision.growth.map(\.unit) == [1, 3, 2])
+        let pinned = policy.decide(situation(), [mixture([0.9]), model(.dequantized, layers: 2, expanded: 1)])
+        #expect(pinned.growth == [.init(model: 1, unit: 1), .init(model: 0, unit: 0)])
+    }
+
+    @Test("An expert that is used more than twice as much takes the place of one that is used less, a pair at a time")
+    func exchange() {
+        let full = roomFor(2, beside: 2)
+        let cold = mixture([0.05, 0.05, 0.5, 0.4], expanded: [0, 1])
+        #expect(policy.decide(full, [cold]).expanded == [[true, false, true, false]])
+        #expect(policy.decide(full, [cold]).growth == [.init(model: 0, unit: 2)])
+        // The next pair when the first is done.
+        let growing = mixture([0.05, 0.05, 0.5, 0.4], expanded: [0])
+        #expect(policy.decide(roomFor(2, beside: 1), [growing]).expanded == [[true, false, true, false]])
+        let half = mixture([0.05, 0.05, 0.5, 0.4], expanded: [0, 2])
+        #expect(policy.decide(full, [half]).expanded == [[false, false, true, true]])
+        #expect(policy.decide(full, [mixture([0.2, 0.2, 0.39, 0.3], expanded: [0, 1])]).growth.isEmpty)
+    }
+
+    @Test("Nothing changes places before it has been calm for long, with what was just taken, or between models")
+    func noExchange() {
+        let cold = mixture([0.05, 0.9], expanded: [0])
+        var early = roomFor(1, beside: 1)
+        early.calm = 9
+        #expect(policy.decide(early, [cold]).expanded == [[true, false]])
+        var taken = cold
+        taken.units[1].sinceDrop = 9
+        #expect(policy.decide(roomFor(1, beside: 1), [taken]).expanded == [[true, false]])
+        let others = [mixture([0.05], expanded: [0]), mixture([0.9])]
+        #expect(policy.decide(roomFor(1, beside: 1), others).expanded == [[true], [false]])
+    }
+
+    @Test(
+        "Experts whose use changes at any period change places at most once in two dwell times",
+        arguments: [0.5, 3, 9, 21, 60])
+    func exchangesRest(period: Double) {
+        var state = mixture([0, 0, 0, 0, 0, 0, 0, 0], expanded: [0, 1, 2, 3])
+        var moves = [[Double]](repeating: [], count: 8)
+        var now = 0.0
+        while now < 300 {
+            let isSecond = now.truncatingRemainder(dividingBy: period) >= period / 2
+            for unit in state.units.indices { state.units[unit].gain = (unit < 4) != isSecond ? 0.24 : 0.01 }
+            let free = 4 - state.units.count(where: \.isExpanded)
+            let wanted = policy.decide(situation(available: (48 + 6 + 5 * free) * Self.mib), [state]).expanded[0]
+            for unit in wanted.indices where wanted[unit] != state.units[unit].isExpanded {
+                if wanted[unit] { moves[unit].append(now) } else { state.units[unit].sinceDrop = 0 }
+                state.units[unit].isExpanded = wanted[unit]
+            }
+            now += 0.1
+            for unit in state.units.indices { state.units[unit].sinceDrop += 0.1 }
+        }
+        for times in moves {
+            for (a, b) in zip(times, times.dropFirst()) { #expect(b - a >= 2 * policy.dwell) }
+        }
+        #expect(moves.contains { !$0.isEmpty })
     }
 
     @Test("Preferences: memory never expands, speed only where the probe measured it as faster")
@@ -142,7 +218,7 @@ struct PolicyTests {
 
     private func randomModel(_ random: inout SystemRandomNumberGenerator) -> ModelState {
         let layers = (0..<Int.random(in: 1...20, using: &random)).map { _ in
-            ModelState.Layer(
+            ModelState.Unit(
                 bytes: Int.random(in: 0...(20 * Self.mib), using: &random),
                 gain: Double.random(in: 0...1, using: &random),
                 isExpanded: Bool.random(using: &random), sinceDrop: Double.random(in: 0...40, using: &random))
@@ -150,13 +226,13 @@ struct PolicyTests {
         return ModelState(
             name: "m", wish: [.auto, .auto, .memoryLow].randomElement(using: &random) ?? .auto,
             preference: ModelState.Preference.allCases.randomElement(using: &random) ?? .accuracy,
-            priority: Int.random(in: -1...1, using: &random), layers: layers,
+            priority: Int.random(in: -1...1, using: &random), units: layers,
             isFasterExpanded: Bool.random(using: &random), isActive: Bool.random(using: &random),
             idle: Double.random(in: 0...3000, using: &random))
     }
 
     private func bytes(_ models: [ModelState], _ wanted: [[Bool]]) -> Int {
-        zip(models, wanted).reduce(0) { $0 + zip($1.0.layers, $1.1).reduce(0) { $0 + ($1.1 ? $1.0.bytes : 0) } }
+        zip(models, wanted).reduce(0) { $0 + zip($1.0.units, $1.1).reduce(0) { $0 + ($1.1 ? $1.0.bytes : 0) } }
     }
 
     @Test("It never goes over the budget")
@@ -183,7 +259,7 @@ struct PolicyTests {
         situations { situation, models in
             guard situation.level > .nominal || !situation.isSure else { return }
             for (model, layers) in zip(models, policy.decide(situation, models).expanded) {
-                for (layer, will) in zip(model.layers, layers) { #expect(layer.isExpanded || !will) }
+                for (layer, will) in zip(model.units, layers) { #expect(layer.isExpanded || !will) }
             }
         }
     }
@@ -214,13 +290,13 @@ struct PolicyTests {
                     level: tracker.level, calm: tracker.level == .nominal ? since : 0,
                     strained: tracker.level == .nominal ? 0 : since, available: 1000 * Self.mib, peak: peak), [state]
             ).expanded[0]
-            for layer in wanted.indices where wanted[layer] != state.layers[layer].isExpanded {
+            for layer in wanted.indices where wanted[layer] != state.units[layer].isExpanded {
                 moves[layer].append((now, wanted[layer]))
-                state.layers[layer].isExpanded = wanted[layer]
-                if !wanted[layer] { state.layers[layer].sinceDrop = 0 }
+                state.units[layer].isExpanded = wanted[layer]
+                if !wanted[layer] { state.units[layer].sinceDrop = 0 }
             }
             now += 0.1
-            for layer in state.layers.indices { state.layers[layer].sinceDrop += 0.1 }
+            for layer in state.units.indices { state.units[layer].sinceDrop += 0.1 }
         }
         return moves
     }
@@ -260,7 +336,7 @@ struct PolicyTests {
         let early = outlook(model(expanded: 4), situation: situation(calm: 3))
         #expect(early.canGrow && early.moment == 1000 + 7)
         var taken = model(expanded: 9)
-        taken.layers[9].sinceDrop = 4
+        taken.units[9].sinceDrop = 4
         #expect(outlook(taken).moment == 1006)
         let late = outlook(model(expanded: 4))
         #expect(late.canGrow && late.moment == 1000 + 1800)

@@ -4,6 +4,8 @@ import EbbProtocol
 struct EbbStatusView {
     let expanded: Int
     let layers: Int
+    /// Of all models with experts.
+    let expandedExperts, experts: Int
     let active: Int
     let kvBytes: Int
     let level: EbbLevel
@@ -11,6 +13,8 @@ struct EbbStatusView {
     init(_ status: EbbStatus) {
         expanded = status.models.reduce(0) { $0 + Int($1.expandedLayers) }
         layers = status.models.reduce(0) { $0 + Int($1.layers) }
+        expandedExperts = status.models.reduce(0) { $0 + Int($1.expandedExperts) }
+        experts = status.models.reduce(0) { $0 + Int($1.experts) }
         active = Int(status.activeRequests)
         level = status.level
         kvBytes = status.models.reduce(0) { $0 + Int($1.kvBytes) }

@@ -24,6 +24,14 @@ enum TinyModels {
         return folder
     }
 
+    /// A mixture of experts, in 8 bits.
+    static func mixture(_ family: String) throws -> TemporaryFolder {
+        let folder = try TemporaryFolder()
+        let path = try folder.write("\(family).gguf", try TinyDecoder(family).gguf(eightBit: true))
+        try ModelImport(try ModelSources.open(path)).write(to: folder.file("\(family).ebb"))
+        return folder
+    }
+
     /// An encoder, random but right as a file.
     static func addBert(_ name: String, to folder: TemporaryFolder) throws {
         let parts = try TinyBert().folder()

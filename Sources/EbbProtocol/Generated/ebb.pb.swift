@@ -1590,7 +1590,7 @@ public nonisolated struct EbbEvent: Sendable {
 
   public var level: EbbLevel = .nominal
 
-  /// Of MODE: the layers that changed, and how many are expanded now, of how many.
+  /// Of MODE: the layers that changed, and how many are expanded now, of how many; experts are apart (13 to 15).
   public var changedLayers: [UInt32] = []
 
   public var expandedLayers: UInt32 = 0
@@ -1606,6 +1606,13 @@ public nonisolated struct EbbEvent: Sendable {
   /// Steps that the model has run since it was loaded: the change takes effect with the next one.
   public var step: UInt64 = 0
 
+  /// Of MODE: the experts that changed (layer * experts of a layer + expert), and how many are expanded now, of how many.
+  public var changedExperts: [UInt32] = []
+
+  public var expandedExperts: UInt32 = 0
+
+  public var experts: UInt32 = 0
+
   public var unknownFields = SwiftProtobuf.UnknownStorage()
 
   public nonisolated enum Kind: SwiftProtobuf.Enum, Swift.CaseIterable {
@@ -1615,7 +1622,7 @@ public nonisolated struct EbbEvent: Sendable {
     /// The level of pressure has changed.
     case level // = 1
 
-    /// Layers of a model have changed mode.
+    /// Layers, or experts of layers, of a model have changed mode.
     case mode // = 2
 
     /// A model was loaded, unloaded, parked, woken, or its caches were dropped or made smaller.
@@ -1999,6 +2006,17 @@ public nonisolated struct EbbModelStatus: @unchecked Sendable {
   public var adapters: [String] {
     get {_storage._adapters}
     set {_uniqueStorage()._adapters = newValue}
+  }
+
+  /// Experts of all layers, and how many of them are expanded; each has a mode of its own.
+  public var experts: UInt32 {
+    get {_storage._experts}
+    set {_uniqueStorage()._experts = newValue}
+  }
+
+  public var expandedExperts: UInt32 {
+    get {_storage._expandedExperts}
+    set {_uniqueStorage()._expandedExperts = newValue}
   }
 
   public var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -4218,7 +4236,7 @@ nonisolated extension EbbSubscribe: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension EbbEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".Event"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{3}time_ms\0\u{1}model\0\u{1}what\0\u{1}reason\0\u{1}level\0\u{3}changed_layers\0\u{3}expanded_layers\0\u{1}layers\0\u{3}freed_bytes\0\u{3}reaction_us\0\u{1}step\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{3}time_ms\0\u{1}model\0\u{1}what\0\u{1}reason\0\u{1}level\0\u{3}changed_layers\0\u{3}expanded_layers\0\u{1}layers\0\u{3}freed_bytes\0\u{3}reaction_us\0\u{1}step\0\u{3}changed_experts\0\u{3}expanded_experts\0\u{1}experts\0")
 
   public mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4238,6 +4256,9 @@ nonisolated extension EbbEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       case 10: try { try decoder.decodeSingularSInt64Field(value: &self.freedBytes) }()
       case 11: try { try decoder.decodeSingularUInt64Field(value: &self.reactionUs) }()
       case 12: try { try decoder.decodeSingularUInt64Field(value: &self.step) }()
+      case 13: try { try decoder.decodeRepeatedUInt32Field(value: &self.changedExperts) }()
+      case 14: try { try decoder.decodeSingularUInt32Field(value: &self.expandedExperts) }()
+      case 15: try { try decoder.decodeSingularUInt32Field(value: &self.experts) }()
       default: break
       }
     }
@@ -4280,6 +4301,15 @@ nonisolated extension EbbEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if self.step != 0 {
       try visitor.visitSingularUInt64Field(value: self.step, fieldNumber: 12)
     }
+    if !self.changedExperts.isEmpty {
+      try visitor.visitPackedUInt32Field(value: self.changedExperts, fieldNumber: 13)
+    }
+    if self.expandedExperts != 0 {
+      try visitor.visitSingularUInt32Field(value: self.expandedExperts, fieldNumber: 14)
+    }
+    if self.experts != 0 {
+      try visitor.visitSingularUInt32Field(value: self.experts, fieldNumber: 15)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4296,6 +4326,9 @@ nonisolated extension EbbEvent: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if lhs.freedBytes != rhs.freedBytes {return false}
     if lhs.reactionUs != rhs.reactionUs {return false}
     if lhs.step != rhs.step {return false}
+    if lhs.changedExperts != rhs.changedExperts {return false}
+    if lhs.expandedExperts != rhs.expandedExperts {return false}
+    if lhs.experts != rhs.experts {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4657,7 +4690,7 @@ nonisolated extension EbbSource: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
 
 nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   public static let protoMessageName: String = _protobuf_package + ".ModelStatus"
-  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}mode\0\u{1}layers\0\u{3}expanded_layers\0\u{3}mapped_bytes\0\u{3}resident_bytes\0\u{3}expanded_bytes\0\u{3}kv_bytes\0\u{3}scratch_bytes\0\u{3}active_requests\0\u{3}context_tokens\0\u{3}prefill_rate\0\u{3}decode_rate\0\u{1}architecture\0\u{1}preference\0\u{1}priority\0\u{1}costs\0\u{1}parked\0\u{3}prompt_tokens\0\u{3}generated_tokens\0\u{1}prefixes\0\u{3}prefix_bytes\0\u{3}kv_blocks_int8\0\u{3}kv_blocks\0\u{3}queued_requests\0\u{3}reserved_kv_bytes\0\u{1}adapters\0")
+  public static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}name\0\u{1}mode\0\u{1}layers\0\u{3}expanded_layers\0\u{3}mapped_bytes\0\u{3}resident_bytes\0\u{3}expanded_bytes\0\u{3}kv_bytes\0\u{3}scratch_bytes\0\u{3}active_requests\0\u{3}context_tokens\0\u{3}prefill_rate\0\u{3}decode_rate\0\u{1}architecture\0\u{1}preference\0\u{1}priority\0\u{1}costs\0\u{1}parked\0\u{3}prompt_tokens\0\u{3}generated_tokens\0\u{1}prefixes\0\u{3}prefix_bytes\0\u{3}kv_blocks_int8\0\u{3}kv_blocks\0\u{3}queued_requests\0\u{3}reserved_kv_bytes\0\u{1}adapters\0\u{1}experts\0\u{3}expanded_experts\0")
 
   fileprivate class _StorageClass {
     var _name: String = String()
@@ -4687,6 +4720,8 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
     var _queuedRequests: UInt32 = 0
     var _reservedKvBytes: UInt64 = 0
     var _adapters: [String] = []
+    var _experts: UInt32 = 0
+    var _expandedExperts: UInt32 = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4724,6 +4759,8 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
       _queuedRequests = source._queuedRequests
       _reservedKvBytes = source._reservedKvBytes
       _adapters = source._adapters
+      _experts = source._experts
+      _expandedExperts = source._expandedExperts
     }
   }
 
@@ -4769,6 +4806,8 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
         case 25: try { try decoder.decodeSingularUInt32Field(value: &_storage._queuedRequests) }()
         case 26: try { try decoder.decodeSingularUInt64Field(value: &_storage._reservedKvBytes) }()
         case 27: try { try decoder.decodeRepeatedStringField(value: &_storage._adapters) }()
+        case 28: try { try decoder.decodeSingularUInt32Field(value: &_storage._experts) }()
+        case 29: try { try decoder.decodeSingularUInt32Field(value: &_storage._expandedExperts) }()
         default: break
         }
       }
@@ -4862,6 +4901,12 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
       if !_storage._adapters.isEmpty {
         try visitor.visitRepeatedStringField(value: _storage._adapters, fieldNumber: 27)
       }
+      if _storage._experts != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._experts, fieldNumber: 28)
+      }
+      if _storage._expandedExperts != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._expandedExperts, fieldNumber: 29)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -4898,6 +4943,8 @@ nonisolated extension EbbModelStatus: SwiftProtobuf.Message, SwiftProtobuf._Mess
         if _storage._queuedRequests != rhs_storage._queuedRequests {return false}
         if _storage._reservedKvBytes != rhs_storage._reservedKvBytes {return false}
         if _storage._adapters != rhs_storage._adapters {return false}
+        if _storage._experts != rhs_storage._experts {return false}
+        if _storage._expandedExperts != rhs_storage._expandedExperts {return false}
         return true
       }
       if !storagesAreEqual {return false}

@@ -133,6 +133,7 @@ extension WeightLoader {
             biases ? try matrix("blk.\(layer).\(name).bias", n: e.count, k: n, layer: -1) : nil
         }
         return ExpertWeights(
+            layer: layer,
             norm: try vector("blk.\(layer).\(norm).weight", n: c.hidden),
             router: try matrix("ffn_gate_inp", of: layer, n: e.count, k: c.hidden),
             routerBias: biases ? try vector("blk.\(layer).ffn_gate_inp.bias", n: e.count) : nil,

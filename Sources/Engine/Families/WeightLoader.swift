@@ -78,9 +78,12 @@ final class WeightLoader {
 
     /// Output channels first..<first + n of a matrix of `total` channels that holds several weights.
     /// - Throws: ``FormatError``, also where the channels do not begin at a tile.
-    /// - Parameter order: that of its columns, where it is not that of the whole matrix.
+    /// - Parameters:
+    ///   - expert: of the layer, whose weight it is.
+    ///   - order: that of its columns, where it is not that of the whole matrix.
     func part(
-        _ name: String, of total: Int, first: Int, n: Int, k: Int, layer: Int, order: InputOrder? = nil
+        _ name: String, of total: Int, first: Int, n: Int, k: Int, layer: Int, expert: Int? = nil,
+        order: InputOrder? = nil
     ) throws -> LinearRef {
         let shape = try shape(name)
         guard case .matrix(let encoding) = shape.layout, shape.n == total, shape.k == k else {
@@ -91,13 +94,14 @@ final class WeightLoader {
             throw FormatError("\(path): \(name) holds weights of \(n) channels, which is no multiple of \(tile)")
         }
         let order = try order ?? inputOrders(name, count: 1, k: k).first
-        guard let file else { return weights.add(Linear(ebb_matrix()), layer: layer) }
+        guard let file else { return weights.add(Linear(ebb_matrix()), layer: layer, expert: expert) }
         guard var matrix = file.matrix(name), let data = matrix.data,
             let tileBytes = encoding.byteCount(n: tile, k: k)
         else { throw FormatError("\(path): the tensor \(name) is missing") }
         matrix.data = data + first / tile * tileBytes
         matrix.n = UInt32(n)
-        return weights.add(Linear(matrix, order: order), layer: layer, name: name, firstChannel: first)
+        return weights.add(
+            Linear(matrix, order: order), layer: layer, expert: expert, name: name, firstChannel: first)
     }
 
     /// A matrix of stacked weights, one for each expert.
@@ -105,7 +109,8 @@ final class WeightLoader {
         let orders = try inputOrders(name, count: experts, k: k)
         return try (0..<experts).map {
             try part(
-                name, of: experts * n, first: $0 * n, n: n, k: k, layer: layer, order: orders.isEmpty ? nil : orders[$0]
+                name, of: experts * n, first: $0 * n, n: n, k: k, layer: layer, expert: $0,
+                order: orders.isEmpty ? nil : orders[$0]
             )
         }
     }
@@ -289,7 +294,9 @@ final class WeightSet {
     /// A matrix, or some channels of one that holds several weights.
     struct Entry {
         let ref: LinearRef
+        /// The layer that it belongs to, the output head being the one after the last, or -1; and which of its experts.
         let layer: Int
+        let expert: Int?
         /// The tensor's name, and the first of its channels.
         let name: String
         let firstChannel: Int
@@ -327,11 +334,13 @@ final class WeightSet {
         return order
     }
 
-    func add(_ linear: Linear, layer: Int, name: String = "", firstChannel: Int = 0) -> LinearRef {
+    func add(
+        _ linear: Linear, layer: Int, expert: Int? = nil, name: String = "", firstChannel: Int = 0
+    ) -> LinearRef {
         let ref = LinearRef.allocate(capacity: 1)
         ref.initialize(to: linear)
         ref.pointee.ordinal = linears.count
-        linears.append(Entry(ref: ref, layer: layer, name: name, firstChannel: firstChannel))
+        linears.append(Entry(ref: ref, layer: layer, expert: expert, name: name, firstChannel: firstChannel))
         return ref
     }
 
@@ -347,6 +356,4 @@ final class WeightSet {
     func parts(of name: String) -> [Entry] { linears.filter { $0.name == name } }
 
     func name(of ref: LinearRef) -> String { linears.first { $0.ref == ref }?.name ?? "" }
-
-    func linears(of layer: Int) -> [LinearRef] { linears.filter { $0.layer == layer }.map(\.ref) }
 }

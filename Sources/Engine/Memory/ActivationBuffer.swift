@@ -68,4 +68,20 @@ package final class ActivationBuffer {
         view.pairs = next(7).assumingMemoryBound(to: UInt32.self)
         gathered = gathers ? next(8).assumingMemoryBound(to: Float.self) : nil
     }
+
+    /// The rows from `first` on as a buffer of their own: each row's values follow those of the rows before it.
+    func part(_ rows: Range<Int>) -> ebb_activations {
+        var part = view
+        let (first, k, kp) = (rows.lowerBound, Int(view.k), Int(view.kp))
+        part.rows = UInt32(rows.count)
+        part.q += first * kp
+        part.scale += first * (kp / Int(view.block))
+        part.sum += first * (kp / 32)
+        part.sum32 += first * (kp / 32)
+        part.sum16 += first * (kp / 16)
+        part.lanes += first * (kp / 16)
+        part.f += first * k
+        part.pairs += first * ((k + 1) / 2)
+        return part
+    }
 }

@@ -26,8 +26,19 @@ final class MemoryManager {
     private var expandedThen = 0
     /// Bytes that were expanded when the level left nominal.
     private var peak = 0
-    private var wanted: [ObjectIdentifier: [Bool]] = [:]
+    /// What is to be expanded, in this order.
+    private var wanted: [(model: HostedModel, unit: Int)] = []
     private var growth: Growth?
+    /// Experts whose expansion has not been told yet: there are hundreds of them.
+    private var untold: Untold?
+    private struct Untold {
+        let model: HostedModel
+        var units: [Int] = []
+        var bytes = 0
+        let since = MonotonicClock.now()
+        /// The steps that the model had run: what an event says of it must hold for all of its units.
+        let step: Int
+    }
     private var compaction: KVCompaction?
 
     /// Share of a step's time that expansions may take after it.
@@ -69,7 +80,8 @@ final class MemoryManager {
     func remove(_ model: HostedModel, _ reason: String) {
         models.removeAll { $0 === model }
         if growth?.model === model { growth = nil }
-        wanted[ObjectIdentifier(model)] = nil
+        wanted.removeAll { $0.model === model }
+        if untold?.model === model { untold = nil }
         compaction?.forget(model)
         events.tell(.residency, model, "unloaded", reason)
         balance()
@@ -152,7 +164,7 @@ final class MemoryManager {
         look()
         balance()
         guard let reservation = ledger.reserve(kind, bytes) else { return nil }
-        if expandedBytes > 0 { dropLayers(decide()) }
+        if expandedBytes > 0 { dropUnits(decide()) }
         return reservation
     }
 
@@ -216,7 +228,7 @@ final class MemoryManager {
     func governWithinStep() {
         guard let news = news.takeIfWorse(than: level) else { return }
         hear(news)
-        dropLayers(decide())
+        dropUnits(decide())
     }
 
     private func hear(_ news: GovernorNews) {
@@ -228,7 +240,7 @@ final class MemoryManager {
     /// Decides anew. Drops what is to go, now; what is to come follows in ``work(stepSeconds:)``.
     private func govern() {
         let decision = decide()
-        dropLayers(decision)
+        dropUnits(decision)
         if !decision.compactsKV { compaction = nil } else if compaction == nil { compaction = KVCompaction() }
         for (index, model) in models.enumerated() {
             model.releaseIdleScratch(now: last.now)
@@ -240,16 +252,17 @@ final class MemoryManager {
         balance()
     }
 
-    private func dropLayers(_ decision: Decision) {
+    private func dropUnits(_ decision: Decision) {
+        wanted = decision.growth.map { (models[$0.model], $0.unit) }
         for (index, model) in models.enumerated() {
-            let layers = decision.expanded[index]
-            wanted[ObjectIdentifier(model)] = layers
-            if let growth, growth.model === model, !layers[growth.layer] { self.growth = nil }
-            let leaving = layers.indices.filter { !layers[$0] && model.model.isExpanded($0) }
+            let units = decision.expanded[index]
+            if let growth, growth.model === model, !units[growth.unit] { self.growth = nil }
+            let leaving = units.indices.filter { !units[$0] && model.model.isExpanded($0) }
             guard !leaving.isEmpty else { continue }
+            tellGrowth()
             let before = model.model.expandedBytes
             let isPressed = model.wish == .auto && model.choice.preference != .memory
-            for layer in leaving { model.drop(layer, pressure: isPressed ? MonotonicClock.now() : nil) }
+            for unit in leaving { model.drop(unit, pressure: isPressed ? MonotonicClock.now() : nil) }
             events.tell(
                 model, leaving, "dropped", freed: before - model.model.expandedBytes,
                 reason: events.whyDropped(model, isParked: decision.parked[index]))
@@ -292,22 +305,35 @@ final class MemoryManager {
     /// One piece of an expansion. False where none is wanted.
     private func grow() -> Bool {
         if growth == nil { growth = nextGrowth() }
-        guard let growth else { return false }
-        if let bytes = growth.advance() {
-            self.growth = nil
-            let reason = growth.model.wish == .dequantized ? "pinned" : "room, and calm for \(Int(last.view.calm)) s"
-            events.tell(growth.model, [growth.layer], "expanded", freed: -bytes, reason: reason)
+        guard let growth else {
+            tellGrowth()
+            return false
         }
+        guard let bytes = growth.advance() else { return true }
+        self.growth = nil
+        let model = growth.model
+        if let untold, untold.model !== model || untold.step != model.steps { tellGrowth() }
+        var told = untold ?? Untold(model: model, step: model.steps)
+        told.units.append(growth.unit)
+        told.bytes += bytes
+        untold = told
+        let isLayer = growth.unit < model.model.layerCount
+        if isLayer || MonotonicClock.now() - told.since >= Self.growthTold { tellGrowth() }
         return true
     }
 
+    /// Seconds after which experts that have been expanded are told together.
+    private static let growthTold = 1.0
+
+    private func tellGrowth() {
+        guard let told = untold else { return }
+        untold = nil
+        let reason = told.model.wish == .dequantized ? "pinned" : "room, and calm for \(Int(last.view.calm)) s"
+        events.tell(told.model, told.units, "expanded", freed: -told.bytes, at: told.step, reason: reason)
+    }
+
     private func nextGrowth() -> Growth? {
-        for model in models {
-            let layers = wanted[ObjectIdentifier(model)] ?? []
-            for layer in layers.indices where layers[layer] && !model.model.isExpanded(layer) {
-                return Growth(model, layer: layer, ledger)
-            }
-        }
-        return nil
+        guard let next = wanted.first(where: { !$0.model.model.isExpanded($0.unit) }) else { return nil }
+        return Growth(next.model, unit: next.unit, ledger)
     }
 }

@@ -22,18 +22,22 @@ struct ResidencyEvents {
         hub.publish(event, level: level)
     }
 
-    /// Layers that have changed their mode.
-    func tell(_ model: HostedModel, _ layers: [Int], _ what: String, freed: Int, reason: String) {
+    /// Units that have changed their mode.
+    /// - Parameter step: how many the model had run by then; nil for now.
+    func tell(_ model: HostedModel, _ units: [Int], _ what: String, freed: Int, at step: Int? = nil, reason: String) {
         var event = event(.mode, model, what, reason)
-        event.changedLayers = layers.map { UInt32(clamping: $0) }
+        let layers = model.model.layerCount
+        event.changedLayers = units.filter { $0 < layers }.map { UInt32(clamping: $0) }
+        event.changedExperts = units.filter { $0 >= layers }.map { UInt32(clamping: $0 - layers) }
         event.freedBytes = Int64(freed)
+        if let step { event.step = UInt64(clamping: step) }
         if view.level > .nominal, what == "dropped", let woken = view.wokenAt {
             event.reactionUs = UInt64(max(0, (MonotonicClock.now() - woken) * 1e6))
         }
         hub.publish(event)
     }
 
-    /// Why layers went.
+    /// Why units went.
     func whyDropped(_ model: HostedModel, isParked: Bool) -> String {
         let isCalm = view.level == .nominal
         switch (model.wish, model.choice.preference) {
@@ -54,6 +58,8 @@ struct ResidencyEvents {
         event.level = EbbLevel(rawValue: view.level.rawValue) ?? .nominal
         event.expandedLayers = UInt32(clamping: model.model.expandedLayers)
         event.layers = UInt32(clamping: model.model.layerCount)
+        event.expandedExperts = UInt32(clamping: model.model.expandedExperts)
+        event.experts = UInt32(clamping: model.model.expertCount)
         event.step = UInt64(model.steps)
         return event
     }

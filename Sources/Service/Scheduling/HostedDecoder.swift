@@ -95,7 +95,7 @@ final class HostedDecoder: HostedModel {
     }
 
     private var isWhollyExpanded: Bool {
-        (0..<decoder.layerCount).allSatisfy { decoder.isExpanded($0) || decoder.expandedBytes($0) == 0 }
+        (0..<decoder.unitCount).allSatisfy { decoder.isExpanded($0) || decoder.expandedBytes($0) == 0 }
     }
 
     func runStep() -> Bool {

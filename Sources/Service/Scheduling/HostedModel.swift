@@ -56,7 +56,7 @@ struct HostedRecord {
     var choice: StateFolder.Choice
     /// What the modes cost, once it has been measured.
     var costs: ModeCosts?
-    /// Times that a layer changed its mode.
+    /// Times that a unit changed its mode.
     fileprivate(set) var modeChanges = 0
     /// Steps since the model was loaded.
     fileprivate(set) var steps = 0
@@ -64,11 +64,11 @@ struct HostedRecord {
     /// Prompt and generated tokens since it was loaded.
     var promptTokens = 0
     var generatedTokens = 0
-    /// When pressure last took each layer's expansion.
+    /// When each unit's expansion was last taken away.
     fileprivate var drops: [Double]
     fileprivate var lastActive = MonotonicClock.now()
     fileprivate var holdsScratch = true
-    fileprivate let layerBytes: [Int]
+    fileprivate let unitBytes: [Int]
 
     /// Seconds without a request after which the buffers of a step go back.
     fileprivate static let scratchPatience = 2.0
@@ -77,8 +77,8 @@ struct HostedRecord {
         self.name = name
         self.wish = wish
         self.choice = choice
-        layerBytes = (0..<model.layerCount).map(model.expandedBytes)
-        drops = Array(repeating: -.infinity, count: model.layerCount)
+        unitBytes = (0..<model.unitCount).map(model.expandedBytes)
+        drops = Array(repeating: -.infinity, count: model.unitCount)
     }
 }
 
@@ -116,39 +116,49 @@ extension HostedModel {
     // MARK: What the governor sees and does
 
     func state(now: Double) -> ModelState {
-        let gains = costs?.gains ?? []
-        let layers = record.layerBytes.indices.map { layer in
-            ModelState.Layer(
-                bytes: record.layerBytes[layer],
-                gain: gains.count == record.layerBytes.count ? gains[layer] : Double(record.layerBytes[layer]),
-                isExpanded: model.isExpanded(layer), sinceDrop: now - record.drops[layer])
+        let units = record.unitBytes.indices.map { unit in
+            ModelState.Unit(
+                bytes: record.unitBytes[unit], gain: gain(of: unit), isExpanded: model.isExpanded(unit),
+                sinceDrop: now - record.drops[unit])
         }
         var state = ModelState(
             name: name, wish: wish, preference: choice.preference,
             priority: min(max(choice.priority, -1_000_000), 1_000_000),
-            layers: layers,
+            units: units,
             isFasterExpanded: (costs?.prefillRatio ?? 0) > 1 || (costs?.decodeRatio ?? 0) > 1,
             isActive: activeRequests > 0, idle: activeRequests > 0 ? 0 : now - record.lastActive)
         state.isParked = isParked
         return state
     }
 
-    /// Whether the next step, of many rows or of few, is to run in memory_low although layers are expanded.
+    /// What the probe says of a unit, times how much it is used; without it, as if all bytes that are used gained the same.
+    private func gain(of unit: Int) -> Double {
+        let (layer, heat) = (model.layer(of: unit), model.heat(of: unit))
+        let isExpert = unit >= model.layerCount
+        guard let costs, costs.gains.count == model.layerCount else {
+            // Of as many experts as there are, each has as many bytes.
+            let experts = isExpert ? model.units(of: layer).count - 1 : 1
+            return heat * Double(record.unitBytes[unit] * experts)
+        }
+        return isExpert ? heat * (layer < costs.expertGains.count ? costs.expertGains[layer] : 0) : costs.gains[layer]
+    }
+
+    /// Whether the next step, of many rows or of few, is to run in memory_low although units are expanded.
     func bypasses(manyRows: Bool) -> Bool {
         guard wish == .auto, choice.preference == .speed, let costs else { return false }
         return (manyRows ? costs.prefillRatio : costs.decodeRatio) <= 1
     }
 
-    func install(_ layer: ExpandedLayer) {
-        model.install(layer)
+    func install(_ unit: ExpandedUnit) {
+        model.install(unit)
         record.modeChanges += 1
     }
 
     /// - Parameter pressure: when it is pressure that takes it.
-    func drop(_ layer: Int, pressure: Double?) {
-        model.drop(layer)
+    func drop(_ unit: Int, pressure: Double?) {
+        model.drop(unit)
         record.modeChanges += 1
-        if let pressure { record.drops[layer] = pressure }
+        if let pressure { record.drops[unit] = pressure }
     }
 
     /// Gives back the buffers of steps that nobody has asked for lately.
@@ -184,6 +194,8 @@ extension HostedModel {
         status.parked = isParked
         status.layers = UInt32(model.layerCount)
         status.expandedLayers = UInt32(model.expandedLayers)
+        status.experts = UInt32(model.expertCount)
+        status.expandedExperts = UInt32(model.expandedExperts)
         status.mappedBytes = UInt64(model.mappedBytes)
         status.activeRequests = UInt32(activeRequests)
         status.queuedRequests = UInt32(waiting.count)

@@ -91,6 +91,7 @@ final class EventHub: Sendable {
         case .mode:
             metadata["EBB_MODE"] = event.what == "expanded" ? "dequantized" : "memory_low"
             metadata["EBB_EXPANDED_LAYERS"] = "\(event.expandedLayers)"
+            if event.experts > 0 { metadata["EBB_EXPANDED_EXPERTS"] = "\(event.expandedExperts)" }
         default: break
         }
         if event.freedBytes != 0 { metadata["EBB_FREED_BYTES"] = "\(event.freedBytes)" }
@@ -101,7 +102,7 @@ final class EventHub: Sendable {
         switch event.kind {
         case .level: "pressure \(event.what)"
         case .mode:
-            "\(event.model): \(event.what) \(event.changedLayers.count) layers; \(event.expandedLayers) of \(event.layers) are expanded"
+            "\(event.model): \(event.what) \(event.changes); \(event.standing) are expanded"
         default: "\(event.model): \(event.what)"
         }
     }

@@ -78,13 +78,14 @@ struct Status: AsyncParsableCommand {
     private static func choice(_ model: EbbModelStatus) -> String {
         var text = "prefill \(Human.rate(Double(model.prefillRate))), decode \(Human.rate(Double(model.decodeRate)))"
         text += "; prefers \(model.preference.name)"
+        if model.experts > 0 { text += ", \(model.expandedExperts) of \(model.experts) experts expanded" }
         if model.priority != 0 { text += ", priority \(model.priority)" }
         if model.kvBlocksInt8 > 0 { text += ", \(model.kvBlocksInt8) of \(model.kvBlocks) KV blocks int8" }
         if model.prefixes > 0 { text += ", conversations kept: \(model.prefixes) (\(Human.bytes(model.prefixBytes)))" }
         if !model.adapters.isEmpty { text += ", adapters loaded: \(model.adapters.joined(separator: ", "))" }
         if model.reservedKvBytes > 0 { text += ", \(Human.bytes(model.reservedKvBytes)) of KV cache promised" }
         guard model.hasCosts else { return text }
-        return text + "; " + model.costs.sentence(expanded: model.expandedLayers, of: model.layers)
+        return text + "; " + model.costs.sentence(model)
     }
 }
 
@@ -100,13 +101,13 @@ extension EbbModelStatus {
 
 extension EbbModeCosts {
     /// What the present choice costs, in speed and in loss.
-    func sentence(expanded: UInt32, of layers: UInt32) -> String {
+    func sentence(_ model: EbbModelStatus) -> String {
         let loss = Human.decimal(Double(loss), 4)
-        if expanded == layers, layers > 0 {
+        if model.layers > 0, model.isWholly(expanded: true) {
             return "dequantized: exact; memory_low would run \(Self.speed(1 / decodeRatio)) in decode, "
                 + "\(Self.speed(1 / prefillRatio)) in prefill, at a loss of \(loss)"
         }
-        let what = expanded == 0 ? "memory_low" : "\(expanded) of \(layers) layers exact; memory_low"
+        let what = model.isWholly(expanded: false) ? "memory_low" : "\(model.standing) exact; memory_low"
         return "\(what): a loss of \(loss); dequantized would run \(Self.speed(decodeRatio)) in decode, "
             + "\(Self.speed(prefillRatio)) in prefill"
     }
@@ -258,7 +259,7 @@ struct SetMode: AsyncParsableCommand {
         let status = try await wait(ebb)
         if json { return try JSONOutput.text(try status.jsonString()) }
         try Terminal.out(
-            "\(model): \(mode.rawValue), \(status.expandedLayers) of \(status.layers) layers expanded "
+            "\(model): \(mode.rawValue), \(status.standing) expanded "
                 + "(\(Human.bytes(status.expandedBytes)))\n")
     }
 
@@ -270,9 +271,8 @@ struct SetMode: AsyncParsableCommand {
             guard let status = try await ebb.status().models.first(where: { $0.name == model }) else {
                 throw CommandError(.unknownModel, "\(model) was unloaded meanwhile")
             }
-            let goal: UInt32? = mode == .auto ? nil : mode == .dequantized ? status.layers : 0
-            guard let goal, status.expandedLayers != goal else { return status }
-            progress.note("\(status.expandedLayers) of \(status.layers) layers expanded")
+            guard mode != .auto, !status.isWholly(expanded: mode == .dequantized) else { return status }
+            progress.note("\(status.standing) expanded")
             try await Task.sleep(for: .milliseconds(20))
         }
         throw CommandError(.overloaded, "\(model) has not followed within a minute; see ebbctl status")

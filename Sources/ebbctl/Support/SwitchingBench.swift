@@ -136,7 +136,7 @@ struct SwitchingBench {
         try await ebb.setMode(model, mode)
         for _ in 0..<6000 {
             let status = try await status()
-            if status.expandedLayers == (mode == .dequantized ? status.layers : 0) { return }
+            if status.isWholly(expanded: mode == .dequantized) { return }
             try await Task.sleep(for: .milliseconds(5))
         }
         throw EngineError("\(model) has not followed within 30 s")
@@ -178,12 +178,13 @@ struct SwitchingBench {
         var (took, expected) = (0.0, 0.0)
         for _ in 0..<3 {
             try await switchAll(.memoryLow)
-            let layers = Double(try await status().layers)
+            let standing = try await status()
+            let units = Double(standing.layers + standing.experts)
             let expanded = Mutex(0.0)
             let events = try await subscribe()
             let listening = Task { [model] in
                 for try await event in events where event.model == model && event.kind == .mode {
-                    expanded.withLock { $0 = Double(event.expandedLayers) }
+                    expanded.withLock { $0 = Double(event.expandedLayers + event.expandedExperts) }
                 }
             }
             defer { listening.cancel() }
@@ -191,7 +192,7 @@ struct SwitchingBench {
             var last = Self.clock.now
             var isFirst = true
             _ = try await intervals(400) { _ in
-                let (now, share) = (Self.clock.now, expanded.withLock { $0 } / layers)
+                let (now, share) = (Self.clock.now, expanded.withLock { $0 } / units)
                 if !isFirst, share < 1 {
                     took += (now - last).seconds
                     expected += report.memoryLow.p50 + (report.dequantized.p50 - report.memoryLow.p50) * share
@@ -210,7 +211,7 @@ struct SwitchingBench {
             progress("reactions \(round + 1) of \(rounds)")
             for _ in 0..<12_000 {
                 let status = try await status()
-                if status.expandedLayers == status.layers { break }
+                if status.isWholly(expanded: true) { break }
                 try await Task.sleep(for: .milliseconds(10))
             }
             let events = try await subscribe()
@@ -228,7 +229,8 @@ struct SwitchingBench {
 
     private struct Change {
         var step: Int
-        var layers: [Int]
+        /// Layers, and after them the experts of all layers.
+        var units: [Int]
         var expands: Bool
     }
 
@@ -245,7 +247,9 @@ struct SwitchingBench {
         let listening = Task { [model] in
             for try await event in events where event.model == model && event.kind == .mode {
                 let change = Change(
-                    step: Int(event.step), layers: event.changedLayers.map(Int.init), expands: event.what == "expanded")
+                    step: Int(event.step),
+                    units: (event.changedLayers + event.changedExperts.map { event.layers + $0 }).map(Int.init),
+                    expands: event.what == "expanded")
                 changes.withLock { $0.append(change) }
             }
         }
@@ -267,13 +271,13 @@ struct SwitchingBench {
                 guard case .text(let piece) = event else { continue }
                 text += piece
                 tokens += 1
-                if changes.withLock({ $0.reduce(0) { $0 + $1.layers.count } }) >= flips { break }
+                if changes.withLock({ $0.reduce(0) { $0 + $1.units.count } }) >= flips { break }
             }
         } catch {
             report.flipErrors += 1
         }
         let made = changes.withLock { $0 }
-        report.flips = made.reduce(0) { $0 + $1.layers.count }
+        report.flips = made.reduce(0) { $0 + $1.units.count }
         report.flipTokens = tokens
         let again = try replay(made, prompt, characters: text.count)
         report.isIdentical = report.isIdentical && !text.isEmpty && again.hasPrefix(text)
@@ -290,8 +294,8 @@ struct SwitchingBench {
         var left = changes[...]
         while text.count < characters {
             while let change = left.first, change.step <= step {
-                for layer in change.layers {
-                    if change.expands { try decoder.expand(layer) } else { decoder.drop(layer) }
+                for unit in change.units {
+                    if change.expands { try decoder.expand(unit) } else { decoder.drop(unit) }
                 }
                 left.removeFirst()
             }

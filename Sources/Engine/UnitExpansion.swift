@@ -1,10 +1,10 @@
 import CKernels
 import ModelFormat
 
-/// The expansion of a layer's quantized matrices into float tiles, piece by piece, so that whoever runs it can do
-/// something else in between, or give up.
-public final class LayerExpansion {
-    public let layer: Int
+/// The expansion of a unit's quantized matrices (``LayeredModel``) into float tiles, piece by piece, so that whoever runs it
+/// can do something else in between, or give up.
+public final class UnitExpansion {
+    public let unit: Int
     private let matrices: [ebb_matrix]
     /// For each matrix what its columns are divided by, or nil.
     private let smoothing: [VectorRef?]
@@ -21,9 +21,9 @@ public final class LayerExpansion {
 
     /// - Throws: ``EngineError`` where the system refuses the memory.
     init(
-        layer: Int, matrices: [ebb_matrix], smoothing: [VectorRef?], precision: ExpandedPrecision, kernels: Kernels
+        unit: Int, matrices: [ebb_matrix], smoothing: [VectorRef?], precision: ExpandedPrecision, kernels: Kernels
     ) throws {
-        self.layer = layer
+        self.unit = unit
         self.matrices = matrices
         self.smoothing = smoothing
         self.precision = precision
@@ -38,8 +38,8 @@ public final class LayerExpansion {
     }
 
     /// Expands the next piece on a pool's threads.
-    /// - Returns: the layer, once its last piece is done.
-    public func advance(_ pool: WorkerPool) -> ExpandedLayer? {
+    /// - Returns: the unit, once its last piece is done.
+    public func advance(_ pool: WorkerPool) -> ExpandedUnit? {
         guard matrix < matrices.count else { return finished() }
         let size = Self.size(matrices[matrix], precision)
         guard size > 0 else {
@@ -61,7 +61,7 @@ public final class LayerExpansion {
         return matrix < matrices.count ? nil : finished()
     }
 
-    private func finished() -> ExpandedLayer { ExpandedLayer(layer: layer, memory: memory, bases: bases) }
+    private func finished() -> ExpandedUnit { ExpandedUnit(unit: unit, memory: memory, bases: bases) }
 
     private func expand(_ tiles: Range<Int>, of index: Int, _ base: UnsafeMutableRawPointer) {
         withUnsafePointer(to: matrices[index]) {
@@ -89,13 +89,13 @@ public final class LayerExpansion {
     }
 }
 
-/// A layer's expanded weights, in a mapping of their own.
+/// A unit's expanded weights, in a mapping of their own.
 ///
 /// @unchecked Sendable: immutable once made.
-public struct ExpandedLayer: @unchecked Sendable {
-    public let layer: Int
+public struct ExpandedUnit: @unchecked Sendable {
+    public let unit: Int
     let memory: AnonymousMemory
-    /// Where each of the layer's matrices starts; nil for those that are floats in the file.
+    /// Where each of the unit's matrices starts; nil for those that are floats in the file.
     let bases: [UnsafeRawPointer?]
 
     public var byteCount: Int { memory.byteCount }
