@@ -31,23 +31,14 @@ public final class Adapter: @unchecked Sendable {
         guard Self.base(file) != nil else {
             throw FormatError("\(file.path) is no adapter: ebbctl adapter import makes one")
         }
-        let (own, its) = (
-            file.metadata.string("general.architecture"), model.file.metadata.string("general.architecture")
-        )
-        guard own == its else {
-            throw FormatError("\(file.path): an adapter of \(own ?? "none") does not fit a model of \(its ?? "none")")
-        }
+        try AdapterFit.demandFamily(
+            file.metadata.string("general.architecture"), model.file.metadata.string("general.architecture"),
+            path: file.path)
         var found = [LowRank?](repeating: nil, count: model.weights.linears.count)
-        var (rank, left) = (0, Set(file.names))
-        for name in file.names where name.hasSuffix(Self.partA) {
-            let weight = String(name.dropLast(Self.partA.count))
-            left.subtract([name, weight + Self.partB])
+        var rank = 0
+        for weight in try AdapterFit.weights(file.shapes, of: model.file, path: file.path) {
             rank = max(rank, try Self.load(weight, file, model, weights, &found))
         }
-        if let other = left.min() {
-            throw FormatError("\(file.path): \(other) is no matrix of an adapter, or its other half is missing")
-        }
-        guard rank > 0 else { throw FormatError("\(file.path) is an adapter of nothing") }
         (self.file, self.model, self.rank) = (file, model, rank)
         table = .allocate(capacity: found.count)
         for (ordinal, pair) in found.enumerated() { (table + ordinal).initialize(to: pair) }
@@ -61,34 +52,17 @@ public final class Adapter: @unchecked Sendable {
     /// Whether it was made for this model, as it is loaded now.
     public func fits(_ model: DecoderModel) -> Bool { self.model === model }
 
+    /// Puts the two matrices of a weight, which fit it, beside each of the parts that it is run as.
     /// - Returns: the rank.
     private static func load(
         _ weight: String, _ file: EbbFile, _ model: DecoderModel, _ own: WeightSet,
         _ table: inout [LowRank?]
     ) throws -> Int {
-        func refusal(_ why: String) -> FormatError { FormatError("\(file.path): \(weight): \(why)") }
-        guard let (n, k) = try? model.shape(of: weight) else {
-            throw refusal("the model has no matrix of that name; the adapter is one of another model")
-        }
-        guard let a = file.matrix(weight + partA), let b = file.matrix(weight + partB) else {
-            throw refusal("one of the adapter's two matrices is missing")
+        let parts = model.weights.parts(of: weight)
+        guard !parts.isEmpty, let a = file.matrix(weight + partA), let b = file.matrix(weight + partB) else {
+            throw FormatError("\(file.path): \(weight) is no matrix that the model multiplies with")
         }
         let rank = Int(a.n)
-        guard (1...AdapterSource.mostRank).contains(rank), Int(b.k) == rank else {
-            throw refusal(
-                "the ranks of its two matrices are \(rank) and \(b.k); 1 to \(AdapterSource.mostRank) are possible")
-        }
-        guard Int(a.k) == k, Int(b.n) == n else {
-            throw refusal(
-                "the adapter is one of [\(b.n), \(a.k)], the model's matrix [\(n), \(k)]; it is one of another model")
-        }
-        guard ![a, b].contains(where: { $0.encoding == EBB_ENCODING_QUANTIZED.rawValue }) else {
-            throw refusal("the adapter's matrices are no floats; import it again")
-        }
-        let parts = model.weights.parts(of: weight)
-        guard !weight.hasSuffix("_exps.weight") else { throw refusal("experts cannot be adapted") }
-        // Where it is the output head, too, rows that are looked up in it would go without.
-        guard weight != "token_embd.weight" else { throw refusal("embeddings cannot be adapted") }
         let low = own.add(Linear(a), layer: -1)
         for part in parts {
             guard let data = b.data else { continue }

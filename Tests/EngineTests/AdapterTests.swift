@@ -94,8 +94,8 @@ struct AdapterTests {
     @Test(
         "What does not fit the model is refused by name",
         arguments: [
-            ("blk.7.attn_q.weight", 64, "no matrix of that name"), ("token_embd.weight", 300, "embeddings"),
-            ("blk.0.attn_norm.weight", 64, "no matrix of that name"),
+            ("blk.7.attn_q.weight", 64, "no such matrix"), ("token_embd.weight", 300, "the embedding"),
+            ("blk.0.attn_norm.weight", 64, "no such matrix"), ("output.weight", 300, "output head"),
         ])
     func misfits(name: String, n: Int, word: String) throws {
         let model = try Models.tiny()

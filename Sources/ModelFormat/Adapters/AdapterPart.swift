@@ -34,34 +34,4 @@ struct AdapterPart: Sendable {
         try b.read(order(channel), out)
         if factor != 1 { for i in 0..<b.k { out[i] *= factor } }
     }
-
-    /// - Parameters:
-    ///   - base: the model's matrices by name.
-    ///   - path: of the adapter, for messages.
-    /// - Throws: ``FormatError`` where it does not fit the model.
-    func demandFit(_ base: [String: TensorShape], path: String) throws {
-        func refusal(_ why: String) -> FormatError { FormatError("\(path): \(weight): \(why)") }
-        guard (1...AdapterSource.mostRank).contains(a.n), a.n == b.k else {
-            throw refusal(
-                "A has \(a.n) rows and B \(b.k) columns: a rank of 1 to \(AdapterSource.mostRank) is possible")
-        }
-        guard factor.isFinite else { throw refusal("its alpha is no number") }
-        guard weight != "token_embd.weight" else {
-            throw refusal("an adapter of the embedding is not supported; train it without embed_tokens")
-        }
-        guard !weight.hasSuffix("_exps.weight") else {
-            throw refusal("an adapter of experts is not supported; train it without them")
-        }
-        guard let shape = base[weight], case .matrix = shape.layout else {
-            throw refusal(
-                weight == "output.weight"
-                    ? "the model's output head is its embedding, which cannot be adapted; train it without lm_head"
-                    : "the model has no such matrix: the adapter is one of another model")
-        }
-        guard shape.n == b.n, shape.k == a.k else {
-            throw refusal(
-                "the adapter is one of a matrix [\(b.n), \(a.k)], the model's is [\(shape.n), \(shape.k)]: it is one of "
-                    + "another model")
-        }
-    }
 }

@@ -38,15 +38,16 @@ public struct AdapterSource: ModelSource {
             found = try GGUFAdapter.parts(file, architecture)
             (byteCount, format) = (file.byteCount, "gguf")
         }
-        guard !found.isEmpty else { throw FormatError("\(path) is an adapter of nothing") }
         if let twice = Dictionary(grouping: found, by: \.weight).first(where: { $1.count > 1 })?.key {
             throw FormatError("\(path): two of its modules are \(twice)")
         }
-        let shapes = Dictionary(model.shapes.map { ($0.name, $0) }) { first, _ in first }
-        for part in found { try part.demandFit(shapes, path: path) }
+        for part in found where !part.factor.isFinite {
+            throw FormatError("\(path): \(part.weight): its alpha is no number")
+        }
         (self.path, self.architecture, base) = (path, architecture, name)
         let sorted = found.sorted { $0.weight < $1.weight }
         tensors = sorted.flatMap(\.tensors)
+        _ = try AdapterFit.weights(tensors.map(\.shape), of: model, path: path)
         parts = Dictionary(sorted.map { ($0.weight, $0) }) { first, _ in first }
     }
 

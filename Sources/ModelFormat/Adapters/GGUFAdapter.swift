@@ -22,10 +22,7 @@ enum GGUFAdapter {
         if let key = metadata.keys.filter({ $0.hasPrefix("adapter.") && !known.contains($0) }).min() {
             throw FormatError("\(file.path): Ebb does not know \(key), and would compute as if it were not there")
         }
-        let own = metadata.string("general.architecture") ?? "none"
-        guard own == architecture else {
-            throw FormatError("\(file.path) is an adapter for \(own.prefix(80)), but the model is \(architecture)")
-        }
+        try AdapterFit.demandFamily(metadata.string("general.architecture"), architecture, path: file.path)
         guard let alpha = metadata.float(alphaKey), alpha.isFinite else {
             throw FormatError("\(file.path): \(alphaKey) is missing or no number")
         }
