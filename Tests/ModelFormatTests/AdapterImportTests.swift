@@ -117,6 +117,20 @@ struct AdapterImportTests {
         #expect(said?.contains(word) == true, "\(said ?? "taken")")
     }
 
+    @Test(
+        "Modules may be called as they are in any checkpoint of a decoder",
+        arguments: ["model.", "language_model.model.", "model.language_model.", ""])
+    func spellings(place: String) throws {
+        let said = try Self.refusal { reference in
+            for index in reference.weights.tensors.indices {
+                let name = reference.weights.tensors[index].name
+                reference.weights.tensors[index].name = name.replacingOccurrences(
+                    of: "base_model.model.model.", with: "base_model.model." + place)
+            }
+        }
+        #expect(said == nil)
+    }
+
     @Test("Two modules that are one weight are refused")
     func twice() throws {
         let said = try Self.refusal { reference in

@@ -22,16 +22,16 @@ struct AdapterNames {
 
     /// The weight of a module, and which of its rows each output channel is; nil for what is none.
     func weight(_ module: String) -> (name: String, order: RowOrder)? {
-        // As ``CheckpointTensors/decoder(_:)`` has it: alone, in a model that sees as well, and without its head.
-        var name = module
-        for prefix in ["language_model.", "model.language_model.", "model."] where name.hasPrefix(prefix) {
-            name = String(name.dropFirst(prefix.count))
-        }
-        if name == "lm_head" { return ("output.weight", .asStored) }
-        if name == "embed_tokens" { return ("token_embd.weight", .asStored) }
-        let parts = name.split(separator: ".", maxSplits: 2).map(String.init)
-        guard parts.count == 3, parts[0] == "layers", let layer = Int(parts[1]), (0..<layers).contains(layer),
-            let found = modules[parts[2]]
+        CheckpointTensors.alone(module).lazy.compactMap(weight(alone:)).first
+    }
+
+    /// - Parameter module: as a model alone calls it.
+    private func weight(alone module: String) -> (name: String, order: RowOrder)? {
+        if module == "lm_head" { return ("output.weight", .asStored) }
+        if module == "model.embed_tokens" { return ("token_embd.weight", .asStored) }
+        let parts = module.split(separator: ".", maxSplits: 3).map(String.init)
+        guard parts.count == 4, parts[0] == "model", parts[1] == "layers", let layer = Int(parts[2]),
+            (0..<layers).contains(layer), let found = modules[parts[3]]
         else { return nil }
         let order: RowOrder = found.rows == .asStored ? .asStored : .interleavedHalves(length: headDim)
         return ("blk.\(layer).\(found.name).weight", order)

@@ -20,10 +20,25 @@ final class CheckpointTensors {
         known = Set(weights.names)
     }
 
-    /// How a decoder's tensors are called: alone, in a model that sees as well, and without its head.
+    /// What stands before a decoder's layers, and before its output head, by the kind of checkpoint: the model alone, in one
+    /// that sees as well (as older and as newer programs save it), and without its head.
+    private static let decoderPlaces: [(layers: String, head: String)] = [
+        ("model.", ""), ("language_model.model.", "language_model."),
+        ("model.language_model.", "model.language_model."), ("", ""),
+    ]
+
+    /// How a decoder's tensor may be called, by its name in a model alone.
     static func decoder(_ name: String) -> [String] {
-        let inner = name.hasPrefix("model.") ? String(name.dropFirst(6)) : name
-        return [name, "language_model." + name, "model.language_model." + inner, inner]
+        guard name.hasPrefix("model.") else { return decoderPlaces.map { $0.head + name } }
+        return decoderPlaces.map { $0.layers + name.dropFirst("model.".count) }
+    }
+
+    /// The other way: what a tensor or module of a decoder may be called in a model alone, by its name in some checkpoint.
+    static func alone(_ name: String) -> [String] {
+        decoderPlaces.flatMap { place in
+            let inLayers = name.hasPrefix(place.layers) ? "model." + name.dropFirst(place.layers.count) : nil
+            return [inLayers, name.hasPrefix(place.head) ? String(name.dropFirst(place.head.count)) : nil]
+        }.compactMap { $0 }
     }
 
     /// A tensor's name in its file; nil where there is none.
