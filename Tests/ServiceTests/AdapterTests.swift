@@ -1,8 +1,12 @@
 import EbbClient
 import EbbProtocol
+import Foundation
 import ModelFormat
+import Synchronization
 import TestKit
 import Testing
+
+@testable import Service
 
 @Suite("Adapters over the service", .serialized)
 struct AdapterTests {
@@ -157,5 +161,55 @@ struct AdapterTests {
             let status = try await ebb.status()
             #expect(status.models.first { $0.name == "tiny" }?.adapters == ["two"])
         }
+    }
+
+    @Test("What is listed follows the files: another adapter of the same name, one less, and one that is damaged")
+    func changes() async throws {
+        let folder = try Self.models()
+        try await RunningService.with(models: folder.path) { service in
+            let ebb = try await service.client()
+            func listed(_ model: String) async throws -> [String]? {
+                try await ebb.models().first { $0.name == model }?.adapters
+            }
+            #expect(try await listed("tiny") == ["one", "two"])
+            try TinyModels.addAdapter("one", for: "other", seed: 3, to: folder)
+            #expect(try await listed("tiny") == ["two"])
+            #expect(try await listed("other") == ["one"])
+            try FileManager.default.removeItem(atPath: folder.file("adapters/two.ebb"))
+            #expect(try await listed("tiny") == [])
+            try folder.write("adapters/one.ebb", [1, 2, 3])
+            #expect(try await listed("other") == [])
+        }
+    }
+}
+
+@Suite("Readings of a folder's files")
+struct FolderReadingsTests {
+    private final class Names: Sendable {
+        private let all = Mutex<[String]>([])
+        func add(_ name: String) { all.withLock { $0.append(name) } }
+        var list: [String] { all.withLock { $0 } }
+    }
+
+    @Test("A file is read once, and again when it is another; one that cannot be used stays so until then")
+    func once() throws {
+        let folder = try TinyModels.llama("a", "b")
+        try folder.write("c.ebb", [1, 2, 3])
+        let read = Names()
+        let readings = FolderReadings(ModelStore(folder: folder.path)) { file in
+            let name = file.path.split(separator: "/").last.map(String.init) ?? ""
+            read.add(name)
+            return name
+        }
+        for _ in 0..<3 {
+            let found = try readings.scan {}
+            #expect(found.map(\.value) == ["a.ebb", "b.ebb", nil])
+            #expect(found.map(\.problem.isEmpty) == [true, true, false])
+        }
+        #expect(read.list == ["a.ebb", "b.ebb"])
+        try TinyModels.addLlama("b", layers: 1, to: folder)
+        try TinyModels.addLlama("c", to: folder)
+        #expect(try readings.scan {}.map(\.value) == ["a.ebb", "b.ebb", "c.ebb"])
+        #expect(read.list == ["a.ebb", "b.ebb", "b.ebb", "c.ebb"])
     }
 }

@@ -8,16 +8,24 @@ struct AdapterCatalog: Sendable {
     let store: ModelStore
     let thread: EngineThread
     let texts: TextPool
+    /// The names of the models that they were imported for; nil of a file that holds no adapter.
+    private let bases: FolderReadings<String?>
+
+    init(store: ModelStore, thread: EngineThread, texts: TextPool) {
+        (self.store, self.thread, self.texts) = (store, thread, texts)
+        // A name that no model can have is none, however long.
+        bases = FolderReadings(store) { file in
+            Adapter.base(file).flatMap { (try? store.path(of: $0)) == nil ? nil : $0 }
+        }
+    }
 
     /// Of which models there are adapters, by the names that they were imported for.
     /// - Throws: ``ServiceError`` where the folder cannot be read.
     func names(_ check: () throws -> Void) throws -> [String: [String]] {
         var found: [String: [String]] = [:]
-        for name in try store.names() {
-            try check()
-            // A file that is none is named where it is asked for.
-            guard let base = (try? store.open(name)).flatMap(Adapter.base) else { continue }
-            found[base, default: []].append(name)
+        // A file that is none is named where it is asked for.
+        for entry in try bases.scan(check) {
+            if let base = entry.value ?? nil { found[base, default: []].append(entry.name) }
         }
         return found
     }

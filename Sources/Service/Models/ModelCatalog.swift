@@ -7,22 +7,14 @@ import Text
 /// waits for the disk: for the ``TextPool``'s file lane alone.
 final class ModelCatalog: Sendable {
     /// A model of the folder.
-    struct Entry: Sendable {
-        let name: String
-        var identity: FileIdentity?
-        var summary: ModelSummary?
-        /// Why the file cannot be used; empty where it can.
-        var problem = ""
-    }
+    typealias Entry = FolderReadings<ModelSummary>.Entry
 
-    private struct Kept {
-        var entries: [String: Entry] = [:]
-        /// The most recently used last.
-        var texts: [(name: String, identity: FileIdentity, text: ModelText)] = []
-    }
+    /// What turns texts into a model's tokens, of the files that were asked for last; the most recently used last.
+    private typealias Texts = [(name: String, identity: FileIdentity, text: ModelText)]
 
     let store: ModelStore
-    private let kept = Mutex(Kept())
+    private let summaries: FolderReadings<ModelSummary>
+    private let texts = Mutex<Texts>([])
 
     /// Models that are not loaded of which is kept what texts need.
     private static let mostTexts = 4
@@ -31,42 +23,15 @@ final class ModelCatalog: Sendable {
     /// Names that an error lists.
     static let mostNames = 32
 
-    init(_ store: ModelStore) { self.store = store }
+    init(_ store: ModelStore) {
+        self.store = store
+        summaries = FolderReadings(store) { ModelSummary($0) }
+    }
 
     /// All models of the folder, by name.
-    /// - Parameter check: asked before each file is opened; throws to end it.
+    /// - Parameter check: asked before each file is looked at; throws to end it.
     /// - Throws: ``ServiceError`` where the folder cannot be read.
-    func scan(_ check: () throws -> Void = {}) throws -> [Entry] {
-        let names = try names()
-        let known = kept.withLock { $0.entries }
-        var found: [String: Entry] = [:]
-        for name in names {
-            try check()
-            found[name] = entry(name, known[name])
-        }
-        let new = found.filter { $0.value.identity != nil }
-        kept.withLock { $0.entries = new }
-        return names.compactMap { found[$0] }
-    }
-
-    private func entry(_ name: String, _ known: Entry?) -> Entry {
-        var entry = Entry(name: name)
-        do {
-            let path = try store.path(of: name)
-            let identity = try FileIdentity(path)
-            if let known, known.identity == identity { return known }
-            let file = try EbbFile(path: path)
-            entry.summary = ModelSummary(file)
-            entry.identity = identity
-        } catch {
-            entry.problem = String("\(error)".prefix(Self.mostCharacters))
-            // What the file itself is to blame for stays so until the file is another.
-            if let error = error as? FormatError, error.systemCode == nil, let path = try? store.path(of: name) {
-                entry.identity = try? FileIdentity(path)
-            }
-        }
-        return entry
-    }
+    func scan(_ check: () throws -> Void = {}) throws -> [Entry] { try summaries.scan(check) }
 
     /// - Throws: ``ServiceError``: UNKNOWN_MODEL with the names that there are, MODEL_UNUSABLE, or what the system refuses.
     func open(_ name: String) throws -> EbbFile {
@@ -106,21 +71,21 @@ final class ModelCatalog: Sendable {
     /// - Throws: ``ServiceError``.
     func text(_ name: String) throws -> ModelText {
         let identity = try demandKnown(name)
-        let found = kept.withLock { kept -> ModelText? in
-            guard let index = kept.texts.firstIndex(where: { $0.name == name && $0.identity == identity }) else {
+        let found = texts.withLock { texts -> ModelText? in
+            guard let index = texts.firstIndex(where: { $0.name == name && $0.identity == identity }) else {
                 return nil
             }
-            let found = kept.texts.remove(at: index)
-            kept.texts.append(found)
+            let found = texts.remove(at: index)
+            texts.append(found)
             return found.text
         }
         if let found { return found }
         let text: ModelText
         do { text = try ModelText(try open(name).metadata) } catch { throw ServiceError.unusable(error) }
-        kept.withLock { kept in
-            kept.texts.removeAll { $0.name == name }
-            kept.texts.append((name, identity, text))
-            if kept.texts.count > Self.mostTexts { kept.texts.removeFirst() }
+        texts.withLock { texts in
+            texts.removeAll { $0.name == name }
+            texts.append((name, identity, text))
+            if texts.count > Self.mostTexts { texts.removeFirst() }
         }
         return text
     }

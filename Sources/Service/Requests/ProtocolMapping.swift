@@ -100,7 +100,7 @@ extension EbbModel {
         self.init()
         name = entry.name
         fileBytes = UInt64(clamping: entry.identity?.byteCount ?? 0)
-        if let summary = entry.summary { describe(summary) }
+        if let summary = entry.value { describe(summary) }
         error = entry.problem
         loaded = isLoaded
         preference = choice.preference.protocolPreference
