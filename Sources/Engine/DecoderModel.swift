@@ -191,7 +191,7 @@ public final class DecoderModel: LayeredModel {
     package func withSingleSequence(_ tokens: [Int32], _ body: () throws -> Void) throws {
         let sequence = makeSequence()
         let batch = [StepInput(sequence: sequence, tokens: tokens, logits: .none)]
-        try step.admit(rows: tokens.count, batch)
+        try step.admit(rows: tokens.count)
         defer { step.end() }
         try sequence.reserve(tokens.count)
         begin(batch, wanted: nil)

@@ -9,6 +9,8 @@ final class WeightLoader {
     private let file: EbbFile?
     /// What the family has asked for.
     private var used: Set<String> = []
+    /// By the matrix' name: the parts of a fused one have the same.
+    private var readOrders: [String: [InputOrder]] = [:]
     /// Every matrix and the layer it belongs to. The layer after the last is the output head.
     let weights = WeightSet()
 
@@ -117,10 +119,11 @@ final class WeightLoader {
 
     /// The orders of a matrix' columns, `NAME.input_order` [count * k], one for each of the weights that it holds; none
     /// where they read the input as it is, and of a file that is only checked.
-    private func inputOrders(_ name: String, count: Int, k: Int) throws -> [InputOrder] {
-        let name = name + InputOrderTensor.suffix
+    private func inputOrders(_ matrix: String, count: Int, k: Int) throws -> [InputOrder] {
+        if let known = readOrders[matrix], known.count == count { return known }
+        let name = matrix + InputOrderTensor.suffix
         guard let values = try optionalVector(name, n: count * k), isForRunning else { return [] }
-        return try (0..<count).map { index in
+        let orders = try (0..<count).map { index in
             let values = UnsafeBufferPointer(start: values + index * k, count: k)
             guard let places = InputOrderTensor.places(values) else {
                 throw FormatError(
@@ -128,6 +131,8 @@ final class WeightLoader {
             }
             return weights.order(places)
         }
+        readOrders[matrix] = orders
+        return orders
     }
 
     /// A weight's calibrated input, `NAME.input_scale` [1] and `NAME.input_smoothing` [k].
