@@ -17,23 +17,26 @@ final class AdapterProducts {
         let workspace: Workspace
         /// A x of up to three weights that read the same input, [rows][rank] each.
         let low: [UnsafeMutablePointer<Float>]
-        /// B (A x), [rows][outputs].
+        /// B (A x), [rows][outputs]: of all rows for a layer's weight, of ``DecoderModel/logitsRows`` for the output head.
         let wide: UnsafeMutablePointer<Float>
     }
 
     private let products: MatrixProducts
     private let kernels: UnsafePointer<ebb_kernels>
     private let pool: WorkerPool
-    /// The most outputs of a weight.
-    private let widest: Int
+    private let config: DecoderConfig
     private var groups: [Group] = []
     /// Made for the first step with an adapter.
     private var buffers: Buffers?
+    /// The largest rank that a step has had; what products read is as wide.
+    private(set) var rank = 0
 
-    init(_ products: MatrixProducts, kernels: Kernels, pool: WorkerPool, widest: Int) {
-        (self.products, self.kernels, self.pool, self.widest) = (products, kernels.table, pool, widest)
+    init(_ products: MatrixProducts, kernels: Kernels, pool: WorkerPool, config: DecoderConfig) {
+        (self.products, self.kernels, self.pool, self.config) = (products, kernels.table, pool, config)
     }
 
+    /// Bytes of ``regions``.
+    var byteCount: Int { buffers?.workspace.byteCount ?? 0 }
     var regions: [MemoryRegion] { buffers.map { [$0.workspace.region] } ?? [] }
     func discard() { buffers?.workspace.discard() }
 
@@ -43,10 +46,12 @@ final class AdapterProducts {
     /// Makes the buffers where a batch needs them.
     /// - Throws: ``EngineError`` where the system refuses the memory.
     func admit(_ batch: [StepInput]) throws {
+        rank = batch.lazy.flatMap(\.adapters).map(\.adapter.rank).reduce(rank, max)
         guard buffers == nil, batch.contains(where: { !$0.adapters.isEmpty }) else { return }
         var plan = Workspace.Plan(rows: DecoderStep.rowLimit)
         let low = (0..<3).map { _ in plan.buffer(AdapterSource.mostRank) }
-        let wide = plan.buffer(widest)
+        let headValues = DecoderModel.logitsRows * config.vocabulary
+        let wide = plan.buffer(max(config.widestOutput, (headValues + plan.rows - 1) / plan.rows))
         let workspace = try Workspace(plan)
         buffers = Buffers(workspace: workspace, low: low.map(workspace.floats), wide: workspace.floats(wide))
     }

@@ -102,9 +102,7 @@ final class DecoderStep {
         }
         workspace = try Workspace(plan)
         self.attention = try makeAttention(attention, workspace)
-        adapters = AdapterProducts(
-            products, kernels: kernels, pool: pool,
-            widest: max(config.hidden, config.queryWidth, config.feedForward, config.vocabulary))
+        adapters = AdapterProducts(products, kernels: kernels, pool: pool, config: config)
         self.experts = experts.map { [workspace] in ExpertRouter($0, in: workspace) }
         (self.residual, self.normalized) = (workspace.floats(residual), workspace.floats(normalized))
         (self.gate, self.up) = (workspace.floats(gate), workspace.floats(up))
@@ -128,20 +126,20 @@ final class DecoderStep {
     ///   - batch: what has adapters.
     ///   - width: of inputs of products that are not the layers'.
     func admit(rows: Int, _ batch: [StepInput] = [], orWidth width: Int = 0) throws {
-        let ranks = batch.lazy.flatMap(\.adapters).map(\.adapter.rank)
-        try products.admit(
-            rows: productRows(rows), widest: ranks.reduce(max(widest, width), max), block: Self.gatedBlock)
         try adapters.admit(batch)
+        try products.admit(rows: productRows(rows), widest: max(widest, width), block: Self.gatedBlock)
     }
 
     /// Rows that a product of a step has at most: with experts, a row is there once for each that it goes through.
     private func productRows(_ rows: Int) -> Int { experts?.places(rows: rows) ?? rows }
 
-    private var widest: Int { max(config.hidden, config.queryWidth, config.feedForward) }
+    /// The most values of a row that products read.
+    private var widest: Int { max(config.hidden, config.queryWidth, config.feedForward, adapters.rank) }
 
-    /// Bytes of ``regions`` once a step of so many rows has been run.
+    /// Bytes of ``regions`` once a step of so many rows has been run; those of adapters from the first step with one on.
     func bytes(rows: Int) -> Int {
-        workspace.byteCount + products.byteCount(rows: productRows(rows), widest: widest, block: Self.gatedBlock)
+        workspace.byteCount + adapters.byteCount
+            + products.byteCount(rows: productRows(rows), widest: widest, block: Self.gatedBlock)
     }
 
     // MARK: Beginning and end

@@ -80,6 +80,69 @@ struct AdapterTests {
         #expect(shareOfRange(exact, adapted) < 0.05)
     }
 
+    @Test("The buffers that adapters take count as the model's, from the first step with one on")
+    func buffers() throws {
+        let model = try Models.tiny()
+        func taken() -> Int { model.scratchRegions.reduce(0) { $0 + $1.byteCount } }
+        let use = AdapterUse(adapter: try AdapterPlan(seed: 1).adapter(for: model), strength: 1)
+        _ = try model.lastLogits(model.makeSequence(), prompt)
+        let (before, without) = (model.scratchBytes, taken())
+        #expect(without <= before)
+        _ = try model.lastLogits(model.makeSequence(), prompt, [use])
+        #expect(taken() > without && taken() - without == model.scratchBytes - before)
+        let after = model.scratchBytes
+        _ = try model.lastLogits(model.makeSequence(), prompt)
+        #expect(model.scratchBytes == after)
+    }
+
+    /// A model of 256 experts, which is more than its layers are wide.
+    private func manyExperts(_ change: (inout GGUFBuilder) -> Void = { _ in }) throws -> DecoderModel {
+        let folder = try TemporaryFolder()
+        let bytes = try TinyDecoder("olmoe").gguf { builder in
+            builder.set("olmoe.expert_count", .uint32(256))
+            for index in builder.tensors.indices {
+                let name = builder.tensors[index].name
+                guard name.contains("_exps.") || name.contains("ffn_gate_inp"),
+                    var last = builder.tensors[index].dimensions.popLast()
+                else { continue }
+                last *= 64
+                builder.tensors[index].dimensions.append(last)
+                builder.tensors[index].data = Array(
+                    [[UInt8]](repeating: builder.tensors[index].data, count: 64).joined())
+            }
+            change(&builder)
+        }
+        let source = GGUFSource(try GGUFFile(path: try folder.write("experts.gguf", bytes)))
+        try ModelImport(source).write(to: folder.file("experts.ebb"))
+        return try DecoderModel(
+            try EbbFile(path: folder.file("experts.ebb")), pool: try Models.pool(),
+            kernels: try Kernels.fromEnvironment())
+    }
+
+    /// Float error may choose another of two experts that a row likes as well; of 256 rows that the last one looks at, such a row
+    /// is one.
+    @Test("A router of many experts takes an adapter in the largest step")
+    func router() throws {
+        let plan = AdapterPlan(seed: 6, names: ["blk.0.ffn_gate_inp.weight"], architecture: "olmoe")
+        func last(_ model: DecoderModel, _ uses: [AdapterUse]) throws -> [[Float]] {
+            let batch = [3, 5].map { step in
+                StepInput(
+                    sequence: model.makeSequence(), tokens: (0..<256).map { Int32($0 * step % 96) }, logits: .last,
+                    adapters: uses)
+            }
+            var found: [[Float]] = []
+            try model.run(batch) { _, _, logits in found.append(Array(logits)) }
+            return found
+        }
+        let model = try manyExperts()
+        let adapted = try last(model, [AdapterUse(adapter: try plan.adapter(for: model), strength: 1)])
+        let (merged, plain) = (try last(try manyExperts { plan.merge(into: &$0, 1) }, []), try last(model, []))
+        for index in 0..<2 {
+            #expect(shareOfRange(merged[index], adapted[index]) < 5e-3)
+            #expect(shareOfRange(plain[index], adapted[index]) > 0.02)
+        }
+    }
+
     @Test("An adapter for another model is refused")
     func another() throws {
         let model = try Models.tiny()

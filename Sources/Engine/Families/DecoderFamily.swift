@@ -23,6 +23,8 @@ public struct DecoderConfig: Sendable {
     public var experts: ExpertConfig?
 
     var queryWidth: Int { heads * headDim }
+    /// The most outputs that a layer's weight has.
+    var widestOutput: Int { max(hidden, queryWidth, feedForward, experts?.count ?? 0) }
     var keyWidth: Int { kvHeads * headDim }
 }
 
