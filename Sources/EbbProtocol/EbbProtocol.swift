@@ -10,6 +10,9 @@ public enum EbbProtocol {
     public static let maxInFlight = 64
     /// Messages of one conversation.
     public static let maxMessages = 16_384
+    /// Adapters of one request, and how strong each may be, to either side.
+    public static let maxAdapters = 8
+    public static let maxAdapterStrength: Float = 100
     /// The program's version, as it stands in Hello and Welcome.
     public static let release = "0.1.0"
 

@@ -10,12 +10,15 @@ public struct StepInput {
     public let tokens: ArraySlice<Int32>
     public let logits: Logits
     /// What is applied beside the model's weights.
-    public var adapters: [AdapterUse] = []
+    public var adapters: [AdapterUse]
 
-    public init(sequence: KVSequence, tokens: some Sequence<Int32>, logits: Logits) {
+    public init(
+        sequence: KVSequence, tokens: some Sequence<Int32>, logits: Logits, adapters: [AdapterUse] = []
+    ) {
         self.sequence = sequence
         self.tokens = ArraySlice(tokens)
         self.logits = logits
+        self.adapters = adapters
     }
 }
 

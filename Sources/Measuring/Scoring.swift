@@ -21,10 +21,11 @@ extension DecoderModel {
     /// - Parameters:
     ///   - top: how many logits of the last position to return.
     ///   - greedy: how many tokens to continue the text by, greedily.
+    ///   - adapters: what is applied beside the model's weights.
     ///   - onLogits: hears the logits of every position, in order.
     /// - Throws: ``EngineError`` for an empty text or one longer than the context.
     public func score(
-        _ ids: [Int32], top: Int = 20, greedy: Int = 0,
+        _ ids: [Int32], top: Int = 20, greedy: Int = 0, adapters: [AdapterUse] = [],
         onLogits: (UnsafeMutableBufferPointer<Float>) throws -> Void = { _ in }
     ) throws -> Score {
         guard !ids.isEmpty else { throw EngineError("there is nothing to score: the text has no tokens") }
@@ -34,7 +35,8 @@ extension DecoderModel {
         var failure: (any Error)?
         for start in stride(from: 0, to: ids.count, by: rowLimit) {
             let chunk = ids[start..<min(start + rowLimit, ids.count)]
-            try run([StepInput(sequence: sequence, tokens: chunk, logits: .all)]) { _, index, logits in
+            let input = StepInput(sequence: sequence, tokens: chunk, logits: .all, adapters: adapters)
+            try run([input]) { _, index, logits in
                 let position = start + index
                 score.argmax.append(Sampler.largest(logits))
                 if position + 1 < ids.count {
@@ -48,17 +50,19 @@ extension DecoderModel {
         }
         if let failure { throw failure }
         if ids.count > 1 { score.meanNLL = loss / Double(ids.count - 1) }
-        score.greedy = try continueGreedily(sequence, first: score.argmax.last, count: greedy)
+        score.greedy = try continueGreedily(sequence, adapters, first: score.argmax.last, count: greedy)
         return score
     }
 
-    private func continueGreedily(_ sequence: KVSequence, first: Int32?, count: Int) throws -> [Int32] {
+    private func continueGreedily(
+        _ sequence: KVSequence, _ adapters: [AdapterUse], first: Int32?, count: Int
+    ) throws -> [Int32] {
         guard count > 0, var token = first else { return [] }
         var found = [token]
         while found.count < count {
-            try run([StepInput(sequence: sequence, tokens: CollectionOfOne(token), logits: .last)]) { _, _, logits in
-                token = Sampler.largest(logits)
-            }
+            let input = StepInput(
+                sequence: sequence, tokens: CollectionOfOne(token), logits: .last, adapters: adapters)
+            try run([input]) { _, _, logits in token = Sampler.largest(logits) }
             found.append(token)
         }
         return found

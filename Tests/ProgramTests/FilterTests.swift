@@ -46,6 +46,55 @@ struct FilterTests {
         #expect(data.count == 128 + 5 * 49152 * 4)
     }
 
+    @Test("score --adapter scores with what was imported, at its strength, and refuses what cannot be")
+    func adapters() throws {
+        let folder = try TemporaryFolder()
+        func ebbctl(_ arguments: [String], input: String = "") throws -> Programs.Outcome {
+            try Programs.run("ebbctl", arguments + ["--models", folder.file("models")], input: input)
+        }
+        let base = try folder.write("tiny.gguf", TinyLlama.gguf())
+        #expect(try ebbctl(["import", base]).code == 0)
+        for name in ["one", "two"] {
+            let path = try folder.write("\(name).gguf", Self.adapter(seed: name == "one" ? 1 : 2))
+            #expect(try ebbctl(["adapter", "import", path, "--model", "tiny"]).code == 0)
+        }
+        func score(_ adapters: String...) throws -> String {
+            let options = adapters.flatMap { ["--adapter", $0] }
+            let outcome = try ebbctl(
+                ["score", "tiny", "--jsonl", "--greedy", "3"] + options, input: "{\"ids\": [1, 20, 3, 40, 5]}\n")
+            #expect(outcome.code == 0, "\(outcome.errors)")
+            return outcome.output
+        }
+        let different = [
+            try score(), try score("one"), try score("two"), try score("one=-0.5"), try score("one", "two=0.5"),
+        ]
+        #expect(Set(different).count == different.count)
+        #expect(try score("one=0") == different[0])
+        #expect(try score("two=0.5", "one") == different[4])
+        for (adapter, code, word) in [("three", 9, "it has one, two"), ("one=101", 64, "-100 to 100")]
+            as [(_, Int32, _)]
+        {
+            let outcome = try ebbctl(["score", "tiny", "--jsonl", "--adapter", adapter])
+            #expect(outcome.code == code && outcome.errors.contains(word), "\(outcome.code) \(outcome.errors)")
+        }
+    }
+
+    /// A random adapter of ``TinyLlama`` as a GGUF.
+    private static func adapter(seed: UInt64) -> [UInt8] {
+        var random = TestRandom(seed: seed)
+        let weight = "blk.0.attn_q.weight"
+        return GGUFBuilder(
+            [
+                ("general.type", .string("adapter")), ("general.architecture", .string("llama")),
+                ("adapter.type", .string("lora")), ("adapter.lora.alpha", .float32(4)),
+            ],
+            [
+                .f32(weight + ".lora_a", [64, 4], random.floats(256)),
+                .f32(weight + ".lora_b", [4, 64], random.floats(256)),
+            ]
+        ).build()
+    }
+
     @Test("A line that is no JSON is refused with its number")
     func badLine() throws {
         let outcome = try Programs.run(

@@ -7,8 +7,6 @@ struct RequestBounds {
 
     static let mostStops = 16
     static let stopBytes = 256
-    static let mostAdapters = 8
-    static let mostStrength: Float = 100
     static let mostEmbeddings = 256
     /// Of tools, variables, parts and further members: JSON takes many times its bytes when it is taken apart.
     static let jsonBytes = 1 << 20
@@ -36,11 +34,12 @@ struct RequestBounds {
     }
 
     private func demand(_ adapters: [EbbAdapter]) throws {
-        guard adapters.count <= Self.mostAdapters else {
+        guard adapters.count <= EbbProtocol.maxAdapters else {
             throw ServiceError(
-                .badRequest, "\(adapters.count) adapters: at most \(Self.mostAdapters) are possible in one request")
+                .badRequest,
+                "\(adapters.count) adapters: at most \(EbbProtocol.maxAdapters) are possible in one request")
         }
-        let most = Self.mostStrength
+        let most = EbbProtocol.maxAdapterStrength
         for adapter in adapters where !(-most...most).contains(adapter.effectiveStrength) {
             throw ServiceError(
                 .badRequest,

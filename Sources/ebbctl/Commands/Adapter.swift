@@ -38,7 +38,8 @@ private struct AdapterReport: Encodable {
 }
 
 extension ModelFolder {
-    fileprivate func adapter(_ name: String) throws -> EbbFile {
+    /// An adapter of the folder, by its name.
+    func adapter(_ name: String) throws -> EbbFile {
         do {
             return try store.adapters.open(name)
         } catch let error as FormatError {

@@ -16,6 +16,7 @@ struct ScoreCommand: ParsableCommand {
             EXAMPLES
               ebbctl score smollm2 --jsonl --mode dequantized < texts.jsonl
               ebbctl score smollm2 --jsonl --logits logits.npy < texts.jsonl > scores.jsonl
+              ebbctl score smollm2 --jsonl --adapter summary=0.5 < texts.jsonl
             """)
 
     @Argument(help: "A model's name.")
@@ -33,6 +34,7 @@ struct ScoreCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Write all positions' logits to a NumPy file.", valueName: "file.npy"))
     var logits: String?
 
+    @OptionGroup var adapters: AdapterOptions
     @OptionGroup var engine: EngineOptions
     @OptionGroup var folder: ModelFolder
 
@@ -52,13 +54,14 @@ struct ScoreCommand: ParsableCommand {
     func run() throws {
         if let logits { try OutputFile.demand(logits, replaces: true) }
         let model = try engine.load(model, folder)
+        let uses = try adapters.uses(of: model, folder)
         let writer = try logits.map { try NPYWriter(path: $0) }
         let lines = TextLines.standardInput()
         while let line = try lines.nextText() {
             let ids = try TextLine(line, of: lines).tokens(model.tokenizer)
             let score: Score
             do {
-                score = try model.score(ids, top: top, greedy: greedy) { try writer?.append($0) }
+                score = try model.score(ids, top: top, greedy: greedy, adapters: uses) { try writer?.append($0) }
             } catch let error as EngineError where ExitStatus(of: error) == .badInput {
                 throw lines.wrong(line.number, "cannot be scored: \(error)")
             }
@@ -70,5 +73,16 @@ struct ScoreCommand: ParsableCommand {
                     greedy: score.greedy))
         }
         try writer?.finish()
+    }
+}
+
+extension AdapterOptions {
+    /// The adapters, loaded for a model, in the order of their names, as the daemon applies them.
+    /// - Throws: an error for a name that there is not, or an adapter that does not fit the model.
+    fileprivate func uses(of model: DecoderModel, _ folder: ModelFolder) throws -> [AdapterUse] {
+        try list.filter { $0.strength != 0 }.sorted { $0.name < $1.name }.map { wanted in
+            let adapter = try Adapter(try folder.adapter(wanted.name), for: model)
+            return AdapterUse(adapter: adapter, strength: wanted.strength)
+        }
     }
 }

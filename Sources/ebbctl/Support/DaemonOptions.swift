@@ -42,12 +42,7 @@ struct ServingOptions: ParsableArguments {
     @Flag(help: "Equal requests give equal texts, whatever the governor does meanwhile; --seed says so too.")
     var reproducible = false
 
-    @Option(
-        name: .customLong("adapter"),
-        help: ArgumentHelp(
-            "Apply a LoRA adapter that was imported, at a strength (default: 1). It may be given several times.",
-            valueName: "name[=strength]"))
-    var adapters: [Adapter] = []
+    @OptionGroup var adapters: AdapterOptions
 
     func validate() throws {
         if let deadline, !(0.001...4_000_000).contains(deadline) {
@@ -60,25 +55,12 @@ struct ServingOptions: ParsableArguments {
         options.priority = priority
         options.deadline = deadline.map { .seconds($0) }
         options.isReproducible = reproducible
-        options.adapters = adapters
+        options.adapters = adapters.list
         return options
     }
 }
 
 extension RequestPriority: ExpressibleByArgument {}
-
-extension Adapter: ExpressibleByArgument {
-    public init?(argument: String) {
-        let parts = argument.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-        guard let name = parts.first, !name.isEmpty else { return nil }
-        guard parts.count > 1 else {
-            self.init(String(name))
-            return
-        }
-        guard let strength = Float(parts[1]), strength.isFinite else { return nil }
-        self.init(String(name), strength: strength)
-    }
-}
 
 /// How tokens are chosen.
 struct SamplingOptions: ParsableArguments {
