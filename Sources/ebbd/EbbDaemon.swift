@@ -24,6 +24,7 @@ struct EbbDaemon: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ebbd",
         abstract: "Share quantized models between all applications of this device.",
+        usage: "ebbd [<options>]",
         discussion: """
             Serves the models of a folder over a Unix socket, and takes less memory as memory gets scarce. Under systemd it \
             announces readiness, answers the watchdog and takes its socket from ebbd.socket. SIGTERM lets running requests \
@@ -36,31 +37,49 @@ struct EbbDaemon: AsyncParsableCommand {
             """,
         version: EbbProtocol.release)
 
-    @Option(help: "Path of the socket (default: $EBB_SOCKET, or /run/ebb/ebb.sock).")
+    @Option(
+        help: ArgumentHelp(
+            """
+            Path of the socket (default: $EBB_SOCKET; else /run/ebb/ebb.sock for root and where that exists; else \
+            $XDG_RUNTIME_DIR/ebb/ebb.sock).
+            """, valueName: "path"))
     var socket: String?
 
     @Option(
         help: ArgumentHelp(
-            "Folder of models.", discussion: "$EBB_MODELS, or /var/lib/ebb/models for root.", valueName: "dir"))
+            """
+            Folder of models (default: $EBB_MODELS; else /var/lib/ebb/models for root; else $XDG_DATA_HOME/ebb/models or \
+            ~/.local/share/ebb/models).
+            """, valueName: "dir"))
     var models: String?
 
-    @Option(help: "Threads to compute with (default: one for each performance core it may use).")
+    @Option(
+        help: ArgumentHelp(
+            "Threads to compute with (default: one for each performance core it may use).", valueName: "count"))
     var threads: Int?
 
-    @Option(help: "Mode of models until someone asks for another: auto, dequantized or memory_low.")
+    @Option(help: "Mode of models until someone asks for another.")
     var mode: DaemonMode = .auto
 
-    @Option(help: "Tokens of a sequence at most (default: what the model was trained for).")
+    @Option(
+        help: ArgumentHelp(
+            "Tokens of a sequence at most (default: what the model was trained for).", valueName: "tokens"))
     var context: Int?
 
     @Option(
-        help: "What dequantized weights are expanded to: f16, f32, or bf16 (faster where the CPU has it, less exact).")
+        help: ArgumentHelp(
+            "What dequantized weights are expanded to; bf16 is faster where the CPU has it, and less exact.",
+            valueName: "type"))
     var precision: ExpandedPrecision = .f16
 
-    @Option(help: "Seconds that running requests get when the daemon is told to stop.")
+    @Option(
+        help: ArgumentHelp(
+            "Seconds that running requests get when the daemon is told to stop.", valueName: "seconds"))
     var grace = 30
 
-    @Option(help: "Group that may load, unload and set modes, beside root and the daemon's user.")
+    @Option(
+        help: ArgumentHelp(
+            "Group that may load, unload and set modes, beside root and the daemon's user.", valueName: "group"))
     var adminGroup: String?
 
     @Option(
@@ -70,20 +89,24 @@ struct EbbDaemon: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Folder for what is remembered over restarts.",
-            discussion: "$STATE_DIRECTORY, /var/lib/ebb for root, or ~/.local/state/ebb.", valueName: "dir"))
+            """
+            Folder for what is remembered over restarts (default: $STATE_DIRECTORY; else /var/lib/ebb for root; else \
+            $XDG_STATE_HOME/ebb or ~/.local/state/ebb).
+            """, valueName: "dir"))
     var state: String?
 
-    @Option(help: "MiB of KV cache that a model may keep for conversations that may go on.")
+    @Option(
+        help: ArgumentHelp(
+            "MiB of KV cache that a model may keep for conversations that may go on.", valueName: "MiB"))
     var prefixCache = 64
 
     @Flag(inversion: .prefixedNo, help: "Measure both modes of a model after its first load.")
     var probe = true
 
-    @Option(help: "Load this model at the start; may be repeated.")
+    @Option(help: ArgumentHelp("Load this model at the start; may be repeated.", valueName: "model"))
     var load: [String] = []
 
-    @Option(help: "Log level: trace, debug, info, notice, warning or error.")
+    @Option(help: ArgumentHelp("The least that is logged.", valueName: "level"))
     var logLevel: Logger.Level = .info
 
     func validate() throws {

@@ -121,6 +121,25 @@ struct ExitTests {
         }
     }
 
+    @Test("The daemon's help fits 80 columns, has its explanations in one, and says once what an option takes")
+    func daemonHelp() throws {
+        let help = try Programs.run("ebbd", ["--help"], environment: ["COLUMNS": "80"])
+        #expect(help.code == 0)
+        let lines = help.output.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+        #expect(!lines.contains { $0.count > 80 })
+        let options = lines.drop { $0 != "OPTIONS:" }.dropFirst().filter { !$0.isEmpty }
+        #expect(options.count > 20)
+        for line in options {
+            #expect(line.hasPrefix("  -") || line.hasPrefix(String(repeating: " ", count: 26)), "\(line)")
+        }
+        let words = options.joined(separator: " ").split(whereSeparator: { " ,;:().".contains($0) })
+        for value in ["auto", "memory_low", "f16", "f32", "trace", "critical"] {
+            // The default is among them.
+            let count = ["auto", "f16"].contains(value) ? 2 : 1
+            #expect(words.count { $0 == value } == count, "\(value)")
+        }
+    }
+
     @Test("Controls in a model's metadata are written out, in tables and in JSON")
     func controls() throws {
         let evil = "a\u{1b}[2J\u{9b}\u{202e}b\nc\u{85}"
