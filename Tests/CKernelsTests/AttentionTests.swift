@@ -201,6 +201,55 @@ struct AttentionTests {
         }
     }
 
+    /// Every head width, each with a few numbers of tokens, so that every remainder of rows, blocks and vectors comes up.
+    private static let shapes: [Case] = (0..<4 * Int(EBB_MAX_HEAD_DIM) / 16).map { turn in
+        Case(
+            headDim: 16 + turn / 4 * 16, tokens: 1 + turn % 23, position: 50 + turn * 13 % 140,
+            group: [1, 2, 3, 7, 8][turn % 5], window: turn % 3 == 1 ? 40 : 0, ring: turn % 6 == 1 ? 3 : 0)
+    }
+
+    @Test(
+        "Attention in bf16 comes as close where scores have a soft cap or sinks", arguments: shapes + manyRows,
+        [Float(0), 20])
+    private func bf16SoftcapAndSinks(c: Case, constant: Float) {
+        var random = TestRandom(seed: 14)
+        let width = kvHeads * c.headDim
+        let count = (c.position + c.tokens) * width
+        // A cap and a sink see the constant that a bias adds to all scores; it must not cost precision either.
+        let keys = random.floats(count).enumerated().map { $1 + Float($0 % width % 7) * constant }
+        let values = random.floats(count)
+        let queries = random.floats(c.tokens * c.group * width).map { $0 * 4 / Float(c.headDim).squareRoot() }
+        for (softcap, sinks) in [(Float(0.8), [Float]()), (30, []), (0, [1, -2, 3]), (1.5, [0.5]), (30, [0.5, -30])] {
+            func run(_ table: ebb_kernels, inBf16: Bool) -> [Float] {
+                self.run(
+                    table, c, keys: keys, values: values, queries: queries, inBf16: inBf16, softcap: softcap,
+                    sinks: sinks)
+            }
+            let expected = run(KernelTables.plain, inBf16: false)
+            for (name, table) in KernelTables.others where table.attention_bf16 != nil {
+                let error = relativeError(expected, run(table, inBf16: true))
+                #expect(error < 0x1p-6, "\(name), soft cap \(softcap), sinks \(sinks)")
+            }
+        }
+    }
+
+    @Test("A sink of minus infinity takes nothing from the weights")
+    func noSink() {
+        let c = Case(headDim: 64, tokens: 20, position: 40, group: 1, window: 30, ring: 0)
+        var random = TestRandom(seed: 15)
+        let width = kvHeads * c.headDim
+        let (keys, values) = (random.floats(60 * width), random.floats(60 * width))
+        let queries = random.floats(c.tokens * width)
+        let expected = run(KernelTables.plain, c, keys: keys, values: values, queries: queries)
+        for (name, table) in [("plain", KernelTables.plain)] + KernelTables.others {
+            for inBf16 in [false, true] where !inBf16 || table.attention_bf16 != nil {
+                let found = run(
+                    table, c, keys: keys, values: values, queries: queries, inBf16: inBf16, sinks: [-.infinity])
+                #expect(relativeError(expected, found) < (inBf16 ? 0x1p-6 : 1e-4), "\(name), bf16 \(inBf16)")
+            }
+        }
+    }
+
     @Test("Attention over int8 blocks agrees with plain C, and comes close to f16", arguments: cases)
     private func int8Blocks(c: Case) {
         var random = TestRandom(seed: 11)

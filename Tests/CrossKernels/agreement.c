@@ -426,6 +426,72 @@ static void attention(const ebb_kernels *plain, const ebb_kernels *table) {
     }
 }
 
+// One head's keys and values in a cache of 4 blocks, the second of which is int8 too; keys have a constant part where
+// `constant` is not 0, as a bias makes it.
+enum { BLOCKS = 4 };
+typedef struct {
+    uint8_t *pool, *small;
+    uint32_t numbers[BLOCKS];
+    ebb_kv_view view;
+} cache;
+
+static cache filled_cache(const ebb_kernels *plain, uint32_t hd, float constant, int int8) {
+    size_t bytes = (size_t)hd * 128;
+    cache c = {.pool = memory(bytes * BLOCKS), .small = memory(ebb_kv_int8_bytes(hd)), .numbers = {2, 0, 3, 1}};
+    float *k = memory(hd * 4), *v = memory(hd * 4);
+    for (uint32_t t = 0; t < 32 * BLOCKS; t++) {
+        for (uint32_t d = 0; d < hd; d++) k[d] = uniform(-1, 1) + constant * (float)(d % 7), v[d] = uniform(-1, 1);
+        plain->store_kv(k, v, c.pool + c.numbers[t / 32] * bytes, bytes / 2, 1, hd, t % 32);
+    }
+    const uint16_t *block = (const uint16_t *)(c.pool + c.numbers[1] * bytes);
+    plain->kv_to_int8(block, block + hd * 32, hd, c.small);
+    if (int8) c.numbers[1] = 0 | EBB_KV_INT8;
+    free(k); free(v);
+    c.view = (ebb_kv_view){.base = c.pool, .block_bytes = bytes, .value_offset = bytes / 2, .head_dim = hd,
+                           .int8_base = c.small, .int8_block_bytes = ebb_kv_int8_bytes(hd)};
+    return c;
+}
+
+// Attention in bf16, of every head width, every number of rows in its last row block, with windows and a ring, soft caps
+// and sinks.
+static void attention_in_bf16(const ebb_kernels *plain, const ebb_kernels *table) {
+    if (!table->attention_bf16) return;
+    static const uint32_t groups[] = {1, 2, 3, 7, 8};
+    static const float caps[] = {0, 0.8f, 30}, sinks[] = {1, -2, 3, 0.5f, -1, 2, 0, -30};
+    uint32_t turn = 0;
+    for (uint32_t hd = 16; hd <= EBB_MAX_HEAD_DIM; hd += 16)
+        for (uint32_t rows_count = 1; rows_count <= EBB_QUERY_ROWS; rows_count += rows_count < 17 ? 1 : 5, turn++) {
+            uint32_t group = groups[turn % 5], window = turn % 3 == 1 ? 40 : 0, ring = turn % 6 == 1 ? 3 : 0;
+            uint32_t first = turn % 4, tokens = (first + rows_count + group - 1) / group, int8 = turn % 7 == 3;
+            cache c = filled_cache(plain, hd, turn % 2 ? 20 : 0, (int)int8);
+            c.view.blocks = c.numbers;
+            c.view.ring_blocks = ring;
+            size_t ld = (size_t)group * hd, count = ld * tokens;
+            float *q = memory(count * 4), *a = memory(count * 4), *b = memory(count * 4);
+            // Scores of about 1, but for the constant: a rounded score changes its weight by the factor e^error.
+            for (size_t i = 0; i < count; i++) q[i] = uniform(-4, 4) / sqrtf((float)hd);
+            for (uint32_t with = 0; with < 6; with++) {
+                ebb_queries rows = {.rows = rows_count, .first = first, .group = group, .position = 128 - tokens,
+                                    .window = window, .scale = 0.3f, .softcap = caps[with / 2],
+                                    .sinks = with % 2 ? sinks : NULL, .q = q, .ld = ld};
+                memset(a, 0, count * 4);
+                memset(b, 0, count * 4);
+                rows.out = a;
+                plain->attention(&c.view, &rows);
+                rows.out = b;
+                table->attention_bf16(&c.view, &rows);
+                char what[160];
+                snprintf(what, sizeof what,
+                         "attention in bf16, head %u, %u rows, group %u, window %u, ring %u, int8 %u, cap %g, sinks %u",
+                         hd, rows_count, group, window, ring, int8, rows.softcap, with % 2);
+                // 2^-9 of each query, key, value and weight; f16 between an int8 key of 120 and bf16 rounds by 0.03.
+                // Where sinks take all of the weights, nothing is left that the error could be a share of.
+                compare_beyond(what, a, b, count, int8 ? 0x1p-5f : 0x1p-6f, 0.25f);
+            }
+            free(q); free(a); free(b); free(c.pool); free(c.small);
+        }
+}
+
 int main(int count, char **wanted) {
     const ebb_kernels *plain = ebb_kernels_for(EBB_ISA_PLAIN);
     int tables = 0;
@@ -438,6 +504,7 @@ int main(int count, char **wanted) {
         extremes(plain, table);
         vectors(plain, table);
         attention(plain, table);
+        attention_in_bf16(plain, table);
         printf("%s: %d comparisons with plain C, %d failures so far\n", table->name, comparisons - before, failures);
         tables++;
     }
