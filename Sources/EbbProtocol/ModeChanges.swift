@@ -1,8 +1,8 @@
 extension EbbEvent {
     /// Of a change of modes: how many layers and experts have changed, as `2 layers, 14 experts`.
     public var changes: String {
-        let counts = [(changedLayers.count, "layers"), (changedExperts.count, "experts")]
-        return counts.filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }.joined(separator: ", ")
+        let counts = [(changedLayers.count, "layer"), (changedExperts.count, "expert")]
+        return counts.filter { $0.0 > 0 }.map { "\($0.0) \($0.1)\($0.0 == 1 ? "" : "s")" }.joined(separator: ", ")
     }
 
     /// How many are expanded now, as `3 of 17 layers, 40 of 1024 experts`.

@@ -35,6 +35,8 @@ public struct Decision: Sendable, Equatable {
     public var expanded: [[Bool]]
     /// Those of them that are not yet, the most deserving first.
     public var growth: [Place]
+    /// For each model: whether a unit gives way to one that is worth more.
+    public var exchanges: [Bool]
     /// For each model: whether it is to be parked.
     public var parked: [Bool]
     /// Caches of conversations that may go on are dropped.
@@ -93,9 +95,9 @@ public struct Policy: Sendable, Equatable {
 
     public func decide(_ situation: Situation, _ models: [ModelState]) -> Decision {
         let candidates = candidates(models)
+        let (expanded, exchanges) = expanded(situation, models, candidates)
         var decision = Decision(
-            expanded: expanded(situation, models, candidates), growth: [],
-            parked: Array(repeating: false, count: models.count))
+            expanded: expanded, growth: [], exchanges: exchanges, parked: Array(repeating: false, count: models.count))
         let level = situation.level
         decision.dropsPrefixes = level > .nominal
         decision.refusesLoads = level == .critical
@@ -152,7 +154,8 @@ public struct Policy: Sendable, Equatable {
 
     private func expanded(
         _ situation: Situation, _ models: [ModelState], _ candidates: [Candidate]
-    ) -> [[Bool]] {
+    ) -> (wanted: [[Bool]], exchanges: [Bool]) {
+        var exchanges = models.map { _ in false }
         var wanted = models.map { model in model.units.map { _ in model.wish == .dequantized } }
         let pinned = models.reduce(0) { $0 + ($1.wish == .dequantized ? $1.units.reduce(0) { $0 + $1.bytes } : 0) }
         let (room, roomToGrow) = room(situation, models)
@@ -162,30 +165,36 @@ public struct Policy: Sendable, Equatable {
             wanted[candidate.model][candidate.unit] = true
             used += candidate.bytes
         }
-        guard situation.level == .nominal, situation.isSure, situation.calm >= calmBeforeGrowth else { return wanted }
+        guard situation.level == .nominal, situation.isSure, situation.calm >= calmBeforeGrowth else {
+            return (wanted, exchanges)
+        }
         for candidate in free where !candidate.isExpanded && used + candidate.bytes <= roomToGrow {
             guard !candidate.rests else { continue }
             wanted[candidate.model][candidate.unit] = true
             used += candidate.bytes
         }
-        for model in models.indices where models[model].mayExpand { exchange(model, free, &wanted) }
-        return wanted
+        for model in models.indices where models[model].mayExpand {
+            exchanges[model] = exchange(model, free, &wanted)
+        }
+        return (wanted, exchanges)
     }
 
     /// How many times the worth of an expanded unit another must have to take its place.
     private static let worthOfExchange = 2.0
 
     /// Lets the most deserving unit of a model take the place of the least deserving one, once nothing else grows.
-    private func exchange(_ model: Int, _ ranked: [Candidate], _ wanted: inout [[Bool]]) {
+    /// - Returns: whether there were two such.
+    private func exchange(_ model: Int, _ ranked: [Candidate], _ wanted: inout [[Bool]]) -> Bool {
         let units = ranked.filter { $0.model == model && $0.bytes > 0 }
-        guard !units.contains(where: { !$0.isExpanded && wanted[model][$0.unit] }) else { return }
+        guard !units.contains(where: { !$0.isExpanded && wanted[model][$0.unit] }) else { return false }
         for low in units.reversed() where low.isExpanded && wanted[model][low.unit] {
             let better = units.first { !$0.isExpanded && !$0.rests && $0.bytes == low.bytes }
             guard let better, better.worth > Self.worthOfExchange * low.worth else { continue }
             wanted[model][low.unit] = false
             wanted[model][better.unit] = true
-            return
+            return true
         }
+        return false
     }
 
     /// Bytes that all expansions may take, and those that they may grow to.

@@ -26,9 +26,9 @@ struct ExpertModeTests {
         #expect(model.layerCount == layers + 1 && model.expertCount == layers * 4)
         let units = (0...layers).flatMap(model.units)
         #expect(Set(units) == Set(0..<model.unitCount) && units.count == model.unitCount)
-        #expect(model.units(of: 1).allSatisfy { model.layer(of: $0) == 1 } && model.units(of: layers) == [layers])
+        #expect(model.units(of: 1).map(model.layer) == [1, 1, 1, 1, 1] && model.units(of: layers) == [layers])
         let bytes = (0..<model.unitCount).map(model.expandedBytes)
-        #expect(bytes.allSatisfy { $0 > 0 })
+        #expect(bytes.min() ?? 0 > 0)
         try model.setAll(expanded: true)
         #expect(model.expandedLayers == model.layerCount && model.expandedExperts == model.expertCount)
         #expect(model.expandedBytes >= bytes.reduce(0, +))
@@ -49,8 +49,8 @@ struct ExpertModeTests {
         let sequence = model.makeSequence()
         for unit in (0..<model.unitCount).shuffled(using: &random) {
             try model.expand(unit)
-            let logits = try model.lastLogits(sequence, [5])
-            #expect(logits.allSatisfy(\.isFinite))
+            let isFinite = try model.lastLogits(sequence, [5]).allSatisfy(\.isFinite)
+            #expect(isFinite)
         }
         let wholly = try model.lastLogits(model.makeSequence(), tokens) == exact
         #expect(wholly)
@@ -82,7 +82,7 @@ struct ExpertModeTests {
         #expect(heats(0) == [0.25, 0.25, 0.25, 0.25])
         // The same token at position 0, again and again: its experts have all of the rows, half each.
         for _ in 0..<64 { _ = try model.lastLogits(model.makeSequence(), [42]) }
-        #expect(heats(0).sorted().suffix(2).allSatisfy { $0 > 0.45 })
+        #expect(heats(0).sorted()[2] > 0.45)
         // Far more rows of other tokens: what was is forgotten.
         for seed in 0..<40 { _ = try model.lastLogits(model.makeSequence(), tokens(250, seed: UInt64(seed))) }
         for layer in 0..<model.config.layers { #expect(abs(heats(layer).reduce(0, +) - 1) < 1e-9) }
@@ -110,10 +110,15 @@ struct ExpertModeTests {
 
     @Test("The probe tells what experts gain from what the rest of their layer gains", arguments: names)
     func probe(name: String) throws {
-        let model = try model(name)
+        // Its text becomes tokens where these are letters.
+        let letters = (0..<93).map { String(UnicodeScalar(UInt8(33 + $0))) }
+        let file = try DecoderFamilyTests.imported(name, eightBit: true) { builder in
+            builder.set("tokenizer.ggml.tokens", .strings(["<pad>", "<s>", "</s>"] + letters))
+        }
+        let model = try DecoderModel(file, pool: try Models.pool(), kernels: try Kernels.fromEnvironment())
         let costs = try ModeProbe.run(model, mostBytes: .max)
         #expect(costs.gains.count == model.layerCount && costs.expertGains.count == model.config.layers)
-        #expect((costs.gains + costs.expertGains).allSatisfy { $0 > 0 })
+        #expect((costs.gains + costs.expertGains).min() ?? 0 > 0)
         #expect(model.expandedBytes == 0)
     }
 }

@@ -21,7 +21,10 @@ struct ModelProbe: Sendable {
             }
             let admission = try await thread.perform { $0.memory.admission() }
             guard admission.level == .nominal else { return }
-            let most = max(0, admission.available - admission.policy.reserve) / 2
+            let spare = min(
+                admission.available - admission.policy.reserve,
+                admission.policy.budget - admission.inUse + admission.reclaimable)
+            let most = max(0, spare) / 2
             // A thread of its own: those of the connections, and of texts, must not wait for arithmetic.
             DispatchQueue(label: "ebb.probe", qos: .utility).async {
                 guard let costs = try? measure(name, mostBytes: most) else { return }

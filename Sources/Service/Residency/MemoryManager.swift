@@ -265,7 +265,8 @@ final class MemoryManager {
             for unit in leaving { model.drop(unit, pressure: isPressed ? MonotonicClock.now() : nil) }
             events.tell(
                 model, leaving, "dropped", freed: before - model.model.expandedBytes,
-                reason: events.whyDropped(model, isParked: decision.parked[index]))
+                reason: decision.exchanges[index]
+                    ? "another is worth more" : events.whyDropped(model, isParked: decision.parked[index]))
         }
     }
 

@@ -34,7 +34,8 @@ struct ResidencyEvents {
         if view.level > .nominal, what == "dropped", let woken = view.wokenAt {
             event.reactionUs = UInt64(max(0, (MonotonicClock.now() - woken) * 1e6))
         }
-        hub.publish(event)
+        // Hundreds of experts follow their use: nothing for the journal of every day.
+        hub.publish(event, level: event.changedLayers.isEmpty && view.level == .nominal ? .debug : .info)
     }
 
     /// Why units went.

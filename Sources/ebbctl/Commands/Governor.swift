@@ -157,7 +157,7 @@ struct Events: AsyncParsableCommand {
         let time = Date(timeIntervalSince1970: Double(min(event.timeMs, 253_402_300_799_000)) / 1000)
         var what = event.kind == .level ? "pressure \(event.what)" : "\(event.model) \(event.what)"
         if event.kind == .mode {
-            what += " \(event.changes), \(event.standing) expanded"
+            what += " \(event.changes); now \(event.standing)"
         }
         if event.freedBytes > 0 { what += ", \(Human.bytes(Int(event.freedBytes))) back" }
         if event.reactionUs > 0 { what += " in \(Human.decimal(Double(event.reactionUs) / 1000, 1)) ms" }
