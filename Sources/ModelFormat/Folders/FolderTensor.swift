@@ -90,7 +90,9 @@ struct FolderTensor: Sendable {
         if let only = different.first, different.count == 1 { return only }
         let schemes = different.compactMap { if case .quantized(let scheme) = $0 { scheme } else { nil } }
         guard schemes.count == different.count, let one = schemes.first,
-            schemes.allSatisfy({ $0.bits == one.bits && $0.block == one.block })
+            schemes.allSatisfy({
+                $0.bits == one.bits && $0.block == one.block && $0.values == .linear && [.f16, .f32].contains($0.scale)
+            })
         else { return .f32 }
         return .quantized(
             try Scheme(
