@@ -13,11 +13,26 @@ struct FolderRobustnessTests {
 
     private func packed(_ method: String) throws -> TinyDecoder {
         var model = try TinyDecoder("llama")
-        model.config["quantization_config"] = ["quant_method": method, "bits": 4, "group_size": 32]
+        let isCompressed = method == "compressed-tensors"
+        let group: [String: Any] = ["weights": ["num_bits": 4, "type": "int", "group_size": 32, "symmetric": false]]
+        model.config["quantization_config"] =
+            isCompressed
+            ? ["quant_method": method, "format": "pack-quantized", "config_groups": ["group_0": group]]
+            : ["quant_method": method, "bits": 4, "group_size": 32]
         for tensor in model.weights.tensors where tensor.name.hasSuffix("_proj.weight") {
             let module = String(tensor.name.dropLast(7))
             let (n, k) = (tensor.shape[0], tensor.shape[1])
             model.weights.tensors.removeAll { $0.name == tensor.name }
+            if isCompressed {
+                let words = [Int32](repeating: 0x1234_5678, count: n * k / 8)
+                model.weights.add(module + ".weight_packed", [n, k / 8], words)
+                let zeros = [Int32](repeating: 7, count: n * k / 256)
+                model.weights.add(module + ".weight_zero_point", [n / 8, k / 32], zeros)
+                model.weights.add(
+                    module + ".weight_scale", [n, k / 32], [Float](repeating: 0.5, count: n * k / 32), as: "F16")
+                model.weights.add(module + ".weight_shape", [2], [Int32(n), Int32(k)])
+                continue
+            }
             let shape = method == "awq" ? [k, n / 8] : [k / 8, n]
             model.weights.add(module + ".qweight", shape, [Int32](repeating: 0x1234_5678, count: n * k / 8))
             model.weights.add(module + ".qzeros", [k / 32, n / 8], [Int32](repeating: 7, count: k / 32 * n / 8))
@@ -29,7 +44,7 @@ struct FolderRobustnessTests {
 
     private func models() throws -> [TinyDecoder] {
         try ["llama", "gemma3", "phi3", "qwen3moe", "gpt-oss"].map { try TinyDecoder($0) } + [
-            packed("gptq"), packed("awq"),
+            packed("gptq"), packed("awq"), packed("compressed-tensors"),
         ]
     }
 

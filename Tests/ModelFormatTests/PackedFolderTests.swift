@@ -4,10 +4,11 @@ import Quantization
 import Testing
 import TestKit
 
-/// Checkpoints of GPTQ and AWQ, written here from known integers as their programs pack them: GPTQModel's
-/// `nn_modules/qlinear` (`qweight` [k / 8, n], words along k; `qzeros` [groups, n / 8], less 1 in the first version) and
-/// AutoAWQ's `modules/linear/gemm.py` (`qweight` [k, n / 8], eight channels in the order 0, 2, 4, 6, 1, 3, 5, 7).
-@Suite("Folders of GPTQ and AWQ weights")
+/// Checkpoints of integers, written here from known ones as their programs pack them: GPTQModel's `nn_modules/qlinear`
+/// (`qweight` [k / 8, n], words along k; `qzeros` [groups, n / 8], less 1 in the first version), AutoAWQ's
+/// `modules/linear/gemm.py` (`qweight` [k, n / 8], eight channels in the order 0, 2, 4, 6, 1, 3, 5, 7, or four of 8 bits in the
+/// order 0, 2, 1, 3) and compressed-tensors (`weight_packed` [n, k / 8], `weight_zero_point` [n / 8, groups]).
+@Suite("Folders of GPTQ, AWQ and compressed-tensors weights")
 struct PackedFolderTests {
     struct Case: CustomStringConvertible {
         var method = "gptq", format = "gptq"
@@ -23,11 +24,31 @@ struct PackedFolderTests {
                 + "\(isWide ? "wide" : "narrow"), \(order)"
         }
 
+        var groupsName: String { method == "compressed-tensors" ? ".weight_g_idx" : ".g_idx" }
+
         var config: [String: Any] {
             if method == "awq" {
                 return [
                     "quant_method": "awq", "bits": bits, "group_size": group, "zero_point": true, "version": "gemm",
                     "backend": "autoawq", "modules_to_not_convert": NSNull(),
+                ]
+            }
+            if method == "compressed-tensors" {
+                let weights: [String: Any] = [
+                    "num_bits": bits, "type": "int", "symmetric": isSymmetric, "dynamic": false,
+                    "strategy": group == -1 ? "channel" : "group", "group_size": group == -1 ? NSNull() : group,
+                    "actorder": order == .none ? NSNull() : "group", "block_structure": NSNull(), "observer": "minmax",
+                ]
+                return [
+                    "quant_method": method, "format": "pack-quantized", "quantization_status": "compressed",
+                    "ignore": ["lm_head"], "kv_cache_scheme": NSNull(), "global_compression_ratio": NSNull(),
+                    "sparsity_config": [String: Any](), "transform_config": [String: Any](), "version": "0.12.2",
+                    "config_groups": [
+                        "group_0": [
+                            "targets": ["Linear"], "weights": weights, "input_activations": NSNull(),
+                            "output_activations": NSNull(), "format": "pack-quantized",
+                        ]
+                    ],
                 ]
             }
             return [
@@ -48,7 +69,21 @@ struct PackedFolderTests {
             Case(bits: 2), Case(bits: 8, isWide: false), Case(order: .plain), Case(order: .shuffled),
             Case(bits: 8, group: 16, isSymmetric: true, order: .shuffled), Case(group: -1, order: .plain),
             Case(method: "awq"), Case(method: "awq", group: 64), Case(method: "awq", group: 128, isWide: false),
-            Case(method: "awq", group: -1), Case(method: "awq", isSymmetric: true),
+            Case(method: "awq", group: -1), Case(method: "awq", isSymmetric: true), Case(method: "awq", bits: 8),
+            Case(method: "awq", bits: 8, group: -1, isWide: false), Case(method: "awq", bits: 8, isSymmetric: true),
+        ] + compressed
+
+    private static let compressed: [Case] =
+        [4, 8].flatMap { bits in
+            [32, 128, -1].flatMap { group in
+                [true, false].map {
+                    Case(method: "compressed-tensors", bits: bits, group: group, isSymmetric: $0, isWide: !$0)
+                }
+            }
+        } + [
+            Case(method: "compressed-tensors", bits: 2), Case(method: "compressed-tensors", order: .shuffled),
+            Case(method: "compressed-tensors", bits: 8, isSymmetric: true, order: .shuffled),
+            Case(method: "compressed-tensors", order: .plain),
         ]
 
     private struct Made {
@@ -77,7 +112,7 @@ struct PackedFolderTests {
             }
             var order = (0..<k).map { $0 / group }
             if c.order == .shuffled { order.shuffle(using: &random) }
-            if c.order != .none { made.model.weights.add(module + ".g_idx", [k], order.map { Int32($0) }) }
+            if c.order != .none { made.model.weights.add(module + c.groupsName, [k], order.map { Int32($0) }) }
             add(module, c, n: n, k: k, q, zeros, scales, to: &made.model.weights)
             made.values[module] = (0..<n * k).map { index in
                 let (channel, i) = (index / k, index % k)
@@ -95,11 +130,14 @@ struct PackedFolderTests {
     ) {
         let inWord = 32 / c.bits
         let groups = zeros.count / n
+        if c.method == "compressed-tensors" {
+            return addCompressed(module, c, n: n, k: k, q, zeros, scales, to: &weights)
+        }
         var (words, zeroWords): ([UInt32], [UInt32])
         zeroWords = Array(repeating: 0, count: groups * n / inWord)
         let bias = c.method == "gptq" && c.format == "gptq" ? 1 : 0
         // Column 8 j + order[p] lies at place p of word j.
-        let order = c.method == "awq" ? [0, 2, 4, 6, 1, 3, 5, 7] : Array(0..<inWord)
+        let order = c.method != "awq" ? Array(0..<inWord) : c.bits == 8 ? [0, 2, 1, 3] : [0, 2, 4, 6, 1, 3, 5, 7]
         for group in 0..<groups {
             for word in 0..<n / inWord {
                 for place in 0..<inWord {
@@ -124,6 +162,36 @@ struct PackedFolderTests {
         weights.add(module + ".qweight", shape, words.map { Int32(bitPattern: $0) })
         weights.add(module + ".qzeros", [groups, n / inWord], zeroWords.map { Int32(bitPattern: $0) })
         weights.add(module + ".scales", [groups, n], scales, as: "F16")
+    }
+
+    private func addCompressed(
+        _ module: String, _ c: Case, n: Int, k: Int, _ q: [Int], _ zeros: [Int], _ scales: [Float],
+        to weights: inout SafetensorsBuilder
+    ) {
+        let (inWord, groups) = (32 / c.bits, zeros.count / n)
+        /// Integers [rows, columns], packed along the columns.
+        func packed(_ values: [Int], columns: Int) -> [Int32] {
+            stride(from: 0, to: values.count, by: columns).flatMap { start in
+                stride(from: start, to: start + columns, by: inWord).map { first in
+                    (first..<min(first + inWord, start + columns)).reduce(into: Int32(0)) { word, place in
+                        word |= Int32(truncatingIfNeeded: values[place] << ((place - first) * c.bits))
+                    }
+                }
+            }
+        }
+        func transposed<T>(_ values: [T], columns: Int) -> [T] {
+            (0..<columns).flatMap { column in stride(from: column, to: values.count, by: columns).map { values[$0] } }
+        }
+        weights.add(module + ".weight_packed", [n, k / inWord], packed(q, columns: k))
+        weights.add(
+            module + ".weight_scale", [n, groups], transposed(scales, columns: n),
+            as: c.isWide ? "F16" : "BF16")
+        let shape = [n, k].flatMap { size in withUnsafeBytes(of: Int64(size).littleEndian) { Array($0) } }
+        weights.add(module + ".weight_shape", "I64", [2], shape)
+        guard !c.isSymmetric else { return }
+        let words = packed(zeros, columns: n)
+        weights.add(
+            module + ".weight_zero_point", [n / inWord, groups], transposed(words, columns: n / inWord))
     }
 
     private func imported(_ model: TinyDecoder) throws -> (source: EbbSource, notices: [String], TemporaryFolder) {
@@ -213,8 +281,66 @@ struct PackedFolderTests {
         #expect(try config("parrot", 1).contains("parrot"))
         #expect(try config("dynamic", ["a": 1]).contains("dynamic"))
         #expect(try config("version", "gemv", Case(method: "awq")).contains("gemv"))
-        #expect(try config("bits", 8, Case(method: "awq")).contains("bits"))
+        #expect(try config("bits", 3, Case(method: "awq")).contains("bits"))
         #expect(try config("group_size", 64).contains("do not fit"))
+    }
+
+    @Test("What compressed-tensors packs in another way is refused by name")
+    func compressedRefusals() throws {
+        let packed = Case(method: "compressed-tensors", isWide: false)
+        func config(_ change: (inout [String: Any], inout [String: Any]) -> Void) throws -> String {
+            try refusal(packed) { model in
+                var config = packed.config
+                var group = (config["config_groups"] as? [String: [String: Any]])?["group_0"] ?? [:]
+                var weights = group["weights"] as? [String: Any] ?? [:]
+                change(&config, &weights)
+                group["weights"] = weights
+                var groups = ["group_0": group]
+                if let other = config.removeValue(forKey: "other") as? [String: Any] {
+                    groups["group_1"] = group.merging(["weights": weights.merging(other) { $1 }]) { $1 }
+                }
+                config["config_groups"] = groups
+                model.config["quantization_config"] = config
+            }
+        }
+        for (key, value) in [
+            ("num_bits", 3), ("num_bits", 6), ("type", "float"), ("strategy", "tensor"), ("strategy", "block"),
+            ("group_size", 48), ("group_size", NSNull()), ("dynamic", true), ("parrot", 1),
+        ] as [(String, Any)] {
+            #expect(try config { $1[key] = value }.contains("\"\(key)\""), "\(key) \(value)")
+        }
+        for format in ["marlin-24", "mixed-precision", "int-quantized", "nvfp4-pack-quantized"] {
+            #expect(try config { config, _ in config["format"] = format }.contains(format))
+        }
+        #expect(try config { config, _ in config["other"] = ["num_bits": 8] }.contains("in another way"))
+        #expect(try config { $1["group_size"] = 64 }.contains("do not fit"))
+    }
+
+    @Test("Tensors of compressed-tensors that are missing or do not fit each other are refused by name")
+    func compressedTensors() throws {
+        let module = "model.layers.1.mlp.down_proj"
+        let packed = Case(method: "compressed-tensors", isWide: false)
+        func changing(_ part: String, _ change: (inout SafetensorsBuilder.Tensor) -> Void) throws -> String {
+            try refusal(packed) { model in
+                if let index = model.weights.tensors.firstIndex(where: { $0.name == "\(module).\(part)" }) {
+                    change(&model.weights.tensors[index])
+                }
+            }
+        }
+        for part in ["weight_packed", "weight_zero_point", "weight_scale", "weight_shape"] {
+            let text = try refusal(packed) { $0.weights.tensors.removeAll { $0.name == "\(module).\(part)" } }
+            #expect(text.contains(module), "\(part)")
+        }
+        #expect(try changing("weight_shape") { $0.data[8] = 100 }.contains("weight_shape"))
+        #expect(try changing("weight_shape") { $0.data[15] = 255 }.contains("weight_shape"))
+        #expect(try changing("weight_scale") { $0.shape.reverse() }.contains("do not fit"))
+        #expect(try changing("weight_zero_point") { $0.shape.reverse() }.contains("do not fit"))
+        // What a symmetric model has no use for.
+        let symmetric = Case(method: "compressed-tensors", isSymmetric: true)
+        let text = try refusal(symmetric) {
+            $0.weights.add("\(module).weight_zero_point", [1, 1], [Int32(0)])
+        }
+        #expect(text.contains("weight_zero_point"))
     }
 
     @Test("Tensors that are missing or do not fit each other are refused by name")

@@ -47,7 +47,9 @@ final class CheckpointTensors {
     func has(_ name: String) -> Bool { spelled(name) != nil }
 
     /// Whether there is a weight of that name, of floats or quantized.
-    func hasWeight(_ module: String) -> Bool { has(module + ".weight") || has(module + ".qweight") }
+    func hasWeight(_ module: String) -> Bool {
+        [".weight", ".qweight", ".weight_packed"].contains { has(module + $0) }
+    }
 
     /// A tensor's name in its file, which is thereby used.
     func use(_ name: String) throws -> String {

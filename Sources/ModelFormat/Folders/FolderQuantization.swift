@@ -41,45 +41,13 @@ enum FolderQuantization: Sendable {
         return try float8(said, "weight_block_size")
     }
 
-    private static func float8(_ said: FolderSettings, _ key: String) throws -> FolderQuantization {
+    static func float8(_ said: FolderSettings, _ key: String) throws -> FolderQuantization {
         guard let size = try said.numbers(key) else { return .float8(rows: 128, columns: 128) }
         let sizes = size.compactMap { Int(exactly: $0) }
         guard size.count == 2, sizes.count == 2, sizes.allSatisfy({ (1...65_536).contains($0) }) else {
             throw said.refusal(key, "is no size of blocks")
         }
         return .float8(rows: sizes[0], columns: sizes[1])
-    }
-
-    /// https://github.com/vllm-project/compressed-tensors
-    private static func compressed(_ said: FolderSettings) throws -> FolderQuantization {
-        said.allow(["quantization_status", "global_compression_ratio", "kv_cache_scheme", "version"])
-        said.demand([
-            "format": [.text("float-quantized"), .text("naive-quantized")], "transform_config": [.empty],
-        ])
-        if let sparsity = try said.settings("sparsity_config") {
-            sparsity.allow([
-                "global_sparsity", "registry_requires_subclass", "sparsity_structure", "targets", "ignore",
-            ])
-            sparsity.demand(["format": [.text("dense")]])
-        }
-        var found = FolderQuantization.float8(rows: 128, columns: 128)
-        guard let groups = try said.settings("config_groups") else { throw said.refusal("config_groups", "is missing") }
-        for name in groups.keys {
-            guard let group = try groups.settings(name), let weights = try group.settings("weights") else {
-                throw groups.refusal(name, "says nothing of weights")
-            }
-            group.allow(["targets", "input_activations", "output_activations"])
-            group.demand(["format": [.text("float-quantized"), .text("naive-quantized")]])
-            weights.allow(["observer", "observer_kwargs", "scale_dtype", "zp_dtype"])
-            weights.demand([
-                "num_bits": [.number(8)], "type": [.text("float")], "symmetric": [.bool(true)],
-                "dynamic": [.bool(false)],
-                "strategy": [.text("tensor"), .text("channel"), .text("block")], "group_size": [], "actorder": [],
-            ])
-            if try weights.text("type") != "float" { throw weights.refusal("type", "is not \"float\"") }
-            if weights["block_structure"] != nil { found = try float8(weights, "block_structure") }
-        }
-        return found
     }
 
     // MARK: Tensors
@@ -89,11 +57,11 @@ enum FolderQuantization: Sendable {
         switch self {
         case .none, .microFloat4: return nil
         case .packed(let format):
-            guard tensors.has(module + ".qweight") else { return nil }
+            guard tensors.has(module + format.names.words) else { return nil }
             let matrix = try PackedMatrix(module, format, tensors)
             if matrix.isUneven {
                 tensors.notice(
-                    "groups of the GPTQ checkpoint (g_idx) have other numbers of input channels than group_size, which no "
+                    "groups of the checkpoint (g_idx) have other numbers of input channels than group_size, which no "
                         + "container holds: such weights become f16 (ebbctl quantize makes them small again)")
             }
             return matrix
@@ -104,9 +72,13 @@ enum FolderQuantization: Sendable {
         }
     }
 
-    /// Scales of inputs and of cached keys and values, which are never made FP8 here.
+    /// Scales of inputs and of cached keys and values, which are neither FP8 nor integers of the checkpoint's here.
     func isHarmless(_ name: String) -> Bool {
-        guard case .float8 = self else { return false }
+        switch self {
+        case .float8: break
+        case .packed(let format): guard case .compressed = format.layout else { return false }
+        case .none, .microFloat4: return false
+        }
         return [".input_scale", ".activation_scale", "_activation_scale", ".k_scale", ".v_scale", ".input_scale_ub"]
             .contains { name.hasSuffix($0) }
     }

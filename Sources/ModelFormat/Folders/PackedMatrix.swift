@@ -12,88 +12,77 @@ struct PackedMatrix: FolderMatrix {
     let isUneven: Bool
     let inputOrder: [Int32]
     private let format: PackedFormat
-    private let words, zeros: Words
-    private let scales: Scales
+    private let words: PackedWords
+    private let zeros: PackedZeros
+    private let scales: PackedScales
     /// The group of each input channel; empty where they follow each other.
     private let groups: [Int32]
-
-    /// A tensor of words, [rows, columns].
-    private struct Words: Sendable {
-        let file: SafetensorsFile
-        let tensor: SafetensorsFile.Tensor
-        var rows: Int { tensor.shape[0] }
-        var columns: Int { tensor.shape[1] }
-
-        init(_ tensors: CheckpointTensors, _ name: String) throws {
-            let stored = try tensors.use(name)
-            (file, tensor) = try tensors.weights.stored(stored)
-            guard tensor.type == .i32, tensor.shape.count == 2 else {
-                throw FormatError(
-                    "\(file.file.path): \(stored) is \(tensor.typeName.prefix(20)) of the shape \(tensor.shape), not a matrix "
-                        + "of I32")
-            }
-        }
-
-        subscript(row: Int, column: Int) -> UInt32 {
-            file.data(tensor).loadUnaligned(fromByteOffset: (row * columns + column) * 4, as: UInt32.self)
-        }
-    }
-
-    /// Scales [groups, n].
-    private struct Scales: Sendable {
-        let file: SafetensorsFile
-        let tensor: SafetensorsFile.Tensor
-        var isHalf: Bool { tensor.type == .f16 }
-
-        subscript(group: Int, channel: Int) -> Float {
-            var value: Float = 0
-            file.read(tensor, from: group * tensor.shape[1] + channel, count: 1, into: &value)
-            return value
-        }
-    }
 
     // MARK: Shapes
 
     /// - Throws: ``FormatError`` where a tensor is missing, or the shapes contradict each other.
     init(_ module: String, _ format: PackedFormat, _ tensors: CheckpointTensors) throws {
         self.format = format
-        name = module + ".qweight"
-        words = try Words(tensors, module + ".qweight")
-        zeros = try Words(tensors, module + ".qzeros")
-        let scale = try tensors.use(module + ".scales")
-        let (file, stored) = try tensors.weights.stored(scale)
-        guard stored.type.isFloat, stored.shape.count == 2 else {
-            throw FormatError("\(file.file.path): \(scale) is no matrix of floats")
-        }
-        scales = Scales(file: file, tensor: stored)
-        let inWord = format.inWord
-        let n: Int, k: Int
+        name = module + format.names.words
+        words = try PackedWords(tensors, name)
+        zeros = try PackedZeros(module, format, tensors)
+        let isCompressed = if case .compressed = format.layout { true } else { false }
+        scales = try PackedScales(tensors, module + format.names.scales, isByChannel: isCompressed)
+        let (n, k): (Int, Int)
         switch format.layout {
-        case .gptq: (n, k) = (words.columns, words.rows * inWord)
-        case .awq: (n, k) = (words.columns * inWord, words.rows)
+        case .gptq: (n, k) = (words.columns, words.rows * format.inWord)
+        case .awq: (n, k) = (words.columns * format.inWord, words.rows)
+        case .compressed: (n, k) = try Self.compressedShape(module, words, format, tensors)
         }
         shape = [n, k]
-        let count = (k + (format.group ?? k) - 1) / (format.group ?? k)
-        guard k <= Int(Int32.max), n <= Int(Int32.max), stored.shape == [count, n],
-            zeros.tensor.shape == [count, (n + inWord - 1) / inWord]
+        let group = format.group ?? k
+        let count = (k + group - 1) / group
+        guard k <= Int(Int32.max), n <= Int(Int32.max), scales.groups == count, scales.channels == n,
+            zeros.shape == zeros.expected(n: n, groups: count)
         else {
             throw FormatError(
-                "\(file.file.path): \(scale) and qzeros have the shapes \(stored.shape) and \(zeros.tensor.shape), which do not "
-                    + "fit \(n) channels of \(k) values in groups of \(format.group ?? k)")
+                "\(words.file.file.path): \(module)\(format.names.scales) and \(format.names.zeros) have the shapes "
+                    + "\(scales.tensor.shape) and \(zeros.shape ?? []), which do not fit \(n) channels of \(k) values in groups "
+                    + "of \(group)")
         }
-        groups = try Self.groups(module, tensors, k: k, group: format.group ?? k, count: count)
-        let order = Self.order(groups, group: format.group ?? k, count: count)
+        groups = try Self.groups(module + format.names.groups, tensors, k: k, group: group, count: count)
+        let order = Self.order(groups, group: group, count: count)
         isUneven = order == nil
         inputOrder = order ?? []
         encoding = isUneven ? .f16 : .quantized(try Self.scheme(format, scales, zeros, count, n))
     }
 
+    /// What `weight_shape` says, two whole numbers: a row's last word may be filled up.
+    private static func compressedShape(
+        _ module: String, _ words: PackedWords, _ format: PackedFormat, _ tensors: CheckpointTensors
+    ) throws -> (n: Int, k: Int) {
+        let name = try tensors.use(module + ".weight_shape")
+        let (file, tensor) = try tensors.weights.stored(name)
+        guard tensor.shape == [2], tensor.type == .i64 || tensor.type == .i32 else {
+            throw FormatError("\(file.file.path): \(name) is not 2 values of I64")
+        }
+        let bytes = file.data(tensor)
+        let said = (0..<2).map { index in
+            tensor.type == .i64
+                ? Int(bytes.loadUnaligned(fromByteOffset: index * 8, as: Int64.self))
+                : Int(bytes.loadUnaligned(fromByteOffset: index * 4, as: Int32.self))
+        }
+        guard said[0] == words.rows, said[1] > 0, said[1] <= Int(Int32.max),
+            words.columns == (said[1] + format.inWord - 1) / format.inWord
+        else {
+            throw FormatError(
+                "\(file.file.path): \(name) says \(said), but \(module).weight_packed has the shape \(words.tensor.shape): "
+                    + "they do not fit at \(format.bits) bits")
+        }
+        return (said[0], said[1])
+    }
+
     /// `g_idx`; empty where it is as it would be without.
     private static func groups(
-        _ module: String, _ tensors: CheckpointTensors, k: Int, group: Int, count: Int
+        _ name: String, _ tensors: CheckpointTensors, k: Int, group: Int, count: Int
     ) throws -> [Int32] {
-        guard tensors.has(module + ".g_idx") else { return [] }
-        let name = try tensors.use(module + ".g_idx")
+        guard tensors.has(name) else { return [] }
+        let name = try tensors.use(name)
         let (file, tensor) = try tensors.weights.stored(name)
         guard tensor.type == .i32, tensor.shape == [k] else {
             throw FormatError("\(file.file.path): \(name) is not \(k) values of I32")
@@ -124,13 +113,13 @@ struct PackedMatrix: FolderMatrix {
 
     /// The scheme that holds all scales, and offsets of `-scale * zero`, exactly.
     private static func scheme(
-        _ format: PackedFormat, _ scales: Scales, _ zeros: Words, _ count: Int, _ n: Int
+        _ format: PackedFormat, _ scales: PackedScales, _ zeros: PackedZeros, _ count: Int, _ n: Int
     ) throws -> Scheme {
         let middle = 1 << (format.bits - 1)
         var (isSymmetric, isHalf, isOffsetHalf) = (true, true, true)
         for group in 0..<count {
             for channel in 0..<n {
-                let (scale, zero) = (scales[group, channel], Self.zero(format, zeros, group, channel))
+                let (scale, zero) = (scales[group, channel], zeros[group, channel])
                 let offset = -scale * Float(zero)
                 isSymmetric = isSymmetric && zero == middle
                 isHalf = isHalf && (scales.isHalf || Float(half: ebb_f32_to_f16(scale)) == scale)
@@ -144,40 +133,30 @@ struct PackedMatrix: FolderMatrix {
 
     // MARK: Values
 
-    private static func zero(_ format: PackedFormat, _ zeros: Words, _ group: Int, _ channel: Int) -> Int {
-        let (word, place) = channel.quotientAndRemainder(dividingBy: format.inWord)
-        let mask = UInt32(1) << UInt32(format.bits) - 1
-        switch format.layout {
-        case .gptq(let bias): return Int(zeros[group, word] >> UInt32(place * format.bits) & mask) + bias
-        case .awq: return Int(zeros[group, word] >> UInt32(PackedFormat.awqPlaces[place] * format.bits) & mask)
-        }
-    }
-
     /// Calls `body` with each input channel and its integer.
     private func forEach(channel: Int, _ body: (Int, UInt8) -> Void) {
-        let bits = UInt32(format.bits)
-        let mask = UInt32(1) << bits - 1
-        switch format.layout {
-        case .gptq:
-            for row in 0..<words.rows {
-                var word = words[row, channel]
-                for place in 0..<format.inWord {
-                    body(row * format.inWord + place, UInt8(truncatingIfNeeded: word & mask))
-                    word >>= bits
-                }
+        let (bits, mask, inWord) = (UInt32(format.bits), format.mask, format.inWord)
+        func unpack(_ word: UInt32, from first: Int) {
+            var word = word
+            for i in first..<min(first + inWord, k) {
+                body(i, UInt8(truncatingIfNeeded: word & mask))
+                word >>= bits
             }
+        }
+        switch format.layout {
+        case .gptq: for row in 0..<words.rows { unpack(words[row, channel], from: row * inWord) }
+        case .compressed:
+            for column in 0..<words.columns { unpack(words[channel, column], from: column * inWord) }
         case .awq:
-            let (column, place) = channel.quotientAndRemainder(dividingBy: format.inWord)
-            let shift = UInt32(PackedFormat.awqPlaces[place]) * bits
+            let (column, place) = channel.quotientAndRemainder(dividingBy: inWord)
+            let shift = format.shift(of: place)
             for row in 0..<words.rows { body(row, UInt8(truncatingIfNeeded: words[row, column] >> shift & mask)) }
         }
     }
 
     /// The scale and the zero point of each group, for one output channel.
     private func table(_ channel: Int) -> [(scale: Float, zero: Float)] {
-        (0..<scales.tensor.shape[0]).map {
-            (scales[$0, channel], Float(Self.zero(format, zeros, $0, channel)))
-        }
+        (0..<scales.groups).map { (scales[$0, channel], Float(zeros[$0, channel])) }
     }
 
     func read(row: Int, into out: UnsafeMutablePointer<Float>) {

@@ -5,14 +5,16 @@ import Foundation
 struct SafetensorsFile: Sendable {
     struct Tensor: Sendable {
         enum DataType: String, Sendable {
-            case f32 = "F32", f16 = "F16", bf16 = "BF16", f8 = "F8_E4M3", i32 = "I32", u8 = "U8", other
+            case f32 = "F32", f16 = "F16", bf16 = "BF16", f8 = "F8_E4M3"
+            case i64 = "I64", i32 = "I32", i8 = "I8", u8 = "U8", other
 
             /// Bytes of a value; nil where the type is of no use to Ebb.
             var size: Int? {
                 switch self {
+                case .i64: 8
                 case .f32, .i32: 4
                 case .f16, .bf16: 2
-                case .f8, .u8: 1
+                case .f8, .i8, .u8: 1
                 case .other: nil
                 }
             }
@@ -120,7 +122,7 @@ struct SafetensorsFile: Sendable {
                 let bits = bytes.loadUnaligned(fromByteOffset: (first + i * step) * 2, as: UInt16.self)
                 out[i] = Float(bitPattern: UInt32(bits) << 16)
             }
-        case .f8, .i32, .u8, .other: break  // such tensors are never asked for
+        case .f8, .i64, .i32, .i8, .u8, .other: break  // such tensors are never asked for
         }
     }
 }
