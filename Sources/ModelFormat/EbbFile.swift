@@ -40,10 +40,12 @@ public final class EbbFile: Sendable, ModelDescription {
         // The table is read from a copy: nobody can change it between a check and its use.
         let (table, fileBytes) = (Array(header.table(file.bytes)), file.bytes.count)
         (names, tensors) = try table.withUnsafeBytes { try Self.table($0, path: path, fileBytes: fileBytes) }
+        try header.demandVersion(EbbLayout.version(of: shapes), path: path)
     }
 
     /// The fields of the header, read once.
     private struct Header: Sendable {
+        let version: UInt32
         let metadataBytes, tableBytes: Int
         let checksum: UInt64
 
@@ -60,7 +62,7 @@ public final class EbbFile: Sendable, ModelDescription {
             guard try cursor.take(8).elementsEqual(EbbLayout.magic) else {
                 throw FormatError("\(path) is not an .ebb model (its first bytes are not EBBMODEL)")
             }
-            let version = try cursor.read(UInt32.self)
+            version = try cursor.read(UInt32.self)
             guard EbbLayout.versions.contains(version) else {
                 throw FormatError(
                     "\(path): container version \(version), this program reads \(EbbLayout.versions.lowerBound) to "
@@ -79,6 +81,15 @@ public final class EbbFile: Sendable, ModelDescription {
                 metadataAt + metadata + table <= size
             else { throw FormatError("\(path): the header points outside the file") }
             (metadataBytes, tableBytes) = (Int(metadata), Int(table))
+        }
+
+        /// A program that reads version 1 alone would take what version 2 brought for something else.
+        func demandVersion(_ needed: UInt32, path: String) throws {
+            guard version >= needed else {
+                throw FormatError(
+                    "\(path): its header says version \(version), but it has matrices with a table of values or E8M0 scales, "
+                        + "which need version \(needed); import the model again")
+            }
         }
 
         func metadata(_ bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {

@@ -60,9 +60,27 @@ public protocol ModelDescription {
     var path: String { get }
     var metadata: Metadata { get }
     var shapes: [TensorShape] { get }
+    /// A tensor's dimensions, the slowest first; nil where the file says no more than rows and columns.
+    func dimensions(of name: String) -> [Int]?
+    /// The values of a vector; nil where there is none of that name.
+    func vector(_ name: String) -> [Float]?
+}
+
+extension ModelDescription {
+    public func dimensions(of name: String) -> [Int]? { nil }
 }
 
 extension GGUFFile: ModelDescription {
+    public func dimensions(of name: String) -> [Int]? {
+        tensors.first { $0.name == name }.map { $0.dimensions.reversed() }
+    }
+
+    public func vector(_ name: String) -> [Float]? {
+        let source = GGUFSource(self)
+        guard let tensor = source.tensors.first(where: { $0.name == name && $0.isVector }) else { return nil }
+        return try? source.vector(tensor)
+    }
+
     public var shapes: [TensorShape] {
         tensors.map { tensor in
             if tensor.dimensions.count == 1 {

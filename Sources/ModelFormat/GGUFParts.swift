@@ -14,9 +14,11 @@ struct GGUFParts {
     /// Opens the other files of a model; nil where it is in one.
     /// - Throws: ``FormatError`` that names the file which is missing, or is not of this model.
     init?(_ named: GGUFFile.Part) throws {
-        guard named.metadata["split.count"] != nil, named.metadata.integer("split.count") != 1,
-            named.metadata.integer("split.count") != 0
-        else { return nil }
+        guard named.metadata["split.count"] != nil else { return nil }
+        if let count = named.metadata.integer("split.count"), (0...1).contains(count) {
+            try Self.demandWhole(named, count)
+            return nil
+        }
         let path = named.file.path
         let (number, count) = try Self.place(named)
         let ending = Self.ending(number, of: count)
@@ -33,6 +35,19 @@ struct GGUFParts {
             return part
         }
         try demandTensors(named)
+    }
+
+    /// A model in one file says so too: 1, or 0 where gguf-split has merged it. What else it says of its place has to agree,
+    /// or it is a part whose count is wrong.
+    private static func demandWhole(_ part: GGUFFile.Part, _ count: Int) throws {
+        let number = part.metadata.integer("split.no") ?? 0
+        let tensors = part.metadata.integer("split.tensors.count") ?? part.tensors.count
+        guard number == 0, tensors == part.tensors.count else {
+            throw FormatError(
+                "\(part.file.path) says that it is a whole model (split.count is \(count)), but also that it is part "
+                    + "\(number) (split.no, from 0) of one of \(tensors) tensors, of which it has \(part.tensors.count): get it again"
+            )
+        }
     }
 
     /// What a file says of its place.

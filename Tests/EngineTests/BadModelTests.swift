@@ -74,6 +74,24 @@ struct BadModelTests {
         }
     }
 
+    @Test("Factors of RoPE that are 0, negative or no numbers are refused before the import")
+    func ropeFactors() throws {
+        func check(_ factor: Float) throws {
+            let folder = try TemporaryFolder()
+            let bytes = TinyLlama.gguf {
+                $0.tensors.append(.f32("rope_freqs.weight", [8], [1, 1, 1, factor, 1, 1, 1, 1]))
+            }
+            let gguf = try GGUFFile(path: try folder.write("tiny.gguf", bytes))
+            try ModelFamilies.check(gguf)
+            try ModelImport(GGUFSource(gguf)).write(to: folder.file("tiny.ebb"), checking: ModelFamilies.check)
+        }
+        try check(2)
+        for factor in [0, -1, .nan, .infinity] as [Float] {
+            let error = #expect(throws: FormatError.self) { try check(factor) }
+            #expect(error?.description.contains("rope_freqs.weight") == true)
+        }
+    }
+
     @Test("EBB_ISA with an unknown name says which there are")
     func unknownISA() {
         let error = #expect(throws: EngineError.self) { try Kernels.named("mmx") }

@@ -138,6 +138,28 @@ struct DecoderFamilyTests {
         #expect(shareOfRange(whole, pieces) < 1e-4)
     }
 
+    @Test("Experts whose rows and columns fit, but not their three dimensions, are refused before the import")
+    func turnedExperts() throws {
+        func check(_ dimensions: [UInt64]) throws {
+            let folder = try TemporaryFolder()
+            let bytes = try TinyDecoder("qwen3moe").gguf { builder in
+                for index in builder.tensors.indices where builder.tensors[index].name == "blk.1.ffn_up_exps.weight" {
+                    builder.tensors[index].dimensions = dimensions
+                }
+            }
+            try ModelFamilies.check(try GGUFFile(path: try folder.write("family.gguf", bytes)))
+        }
+        let right = try #require(
+            try TinyDecoder("qwen3moe").tensors.first { $0["name"] as? String == "blk.1.ffn_up_exps.weight" }?["shape"]
+                as? [Int])
+        let (experts, n, k) = (UInt64(right[0]), UInt64(right[1]), UInt64(right[2]))
+        try check([k, n, experts])
+        for turned in [[k, experts, n], [k, n * experts], [k, n / 2, experts * 2], [k, n * experts, 1]] {
+            let error = #expect(throws: FormatError.self) { try check(turned) }
+            #expect(error?.description.contains("blk.1.ffn_up_exps.weight has the dimensions") == true)
+        }
+    }
+
     @Test("Contradictions in what a mixture of experts says are refused")
     func badExperts() throws {
         func refusal(_ change: @escaping (inout GGUFBuilder) -> Void) -> String {

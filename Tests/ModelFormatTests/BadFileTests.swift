@@ -1,5 +1,6 @@
 import Foundation
 import ModelFormat
+import Quantization
 import Testing
 import TestKit
 
@@ -95,6 +96,27 @@ struct BadFileTests {
         let file = try EbbFile(path: try folder.write("flipped.ebb", bytes))
         let error = #expect(throws: FormatError.self) { try file.verify() }
         #expect(error?.description.contains("blk.1.ffn_down.weight") == true)
+    }
+
+    @Test("A container that says version 1 is refused where its matrices need version 2")
+    func olderVersion() throws {
+        let path = folder.file("table.ebb")
+        for (scale, values, isNew) in [
+            (ScaleKind.e8m0, ValueTable.e2m1, true), (.f16, .iq4nl, true), (.f16, .linear, false),
+        ] {
+            let scheme = try Scheme(bits: 4, block: 32, asymmetric: false, scale: scale, values: values)
+            let shape = TensorShape(name: "w", layout: .matrix(.quantized(scheme)), n: 16, k: 32)
+            let writer = try EbbWriter(destination: path, metadata: MetadataEncoder(), shapes: [shape])
+            try [UInt8](repeating: 0, count: try #require(shape.byteCount)).withUnsafeBytes { try writer.append($0) }
+            try writer.finish()
+            try EbbBytes.set(version: 1, of: path)
+            guard isNew else {
+                #expect(try EbbFile(path: path).names == ["w"])
+                continue
+            }
+            let error = #expect(throws: FormatError.self) { try EbbFile(path: path) }
+            #expect(error?.description.contains("need version 2") == true)
+        }
     }
 
     @Test("A container that is cut is refused")

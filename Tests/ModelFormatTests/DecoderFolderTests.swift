@@ -160,6 +160,47 @@ struct DecoderFolderTests {
         #expect(try refusal("llama") { $0.config["rope_scaling"] = narrow }.contains("high_freq_factor"))
     }
 
+    @Test("Factors of RoPE that are 0, negative or too small for a float are refused by name")
+    func ropeFactors() throws {
+        for kind in ["long_factor", "short_factor"] {
+            for factor in [0, -1, 1e-300, 1e300] {
+                let text = try refusal("phi3") { model in
+                    var scaling = model.config["rope_scaling"] as? [String: Any] ?? [:]
+                    var factors = scaling[kind] as? [Any] ?? []
+                    factors[3] = factor
+                    scaling[kind] = factors
+                    model.config["rope_scaling"] = scaling
+                }
+                #expect(text.contains(kind), "\(factor)")
+            }
+        }
+        for (name, key, value) in [
+            ("phi3", "attention_factor", 0), ("llama-yarn", "attention_factor", 0), ("llama-yarn", "factor", 0),
+            ("llama-llama3", "factor", 1e-300), ("llama-linear", "factor", 1e-300),
+        ] as [(String, String, Double)] {
+            let text = try refusal(name) { model in
+                var scaling = model.config["rope_scaling"] as? [String: Any] ?? [:]
+                scaling[key] = value
+                model.config["rope_scaling"] = scaling
+            }
+            #expect(text.contains("\"\(key)\""), "\(name) \(value): \(text)")
+        }
+    }
+
+    @Test("A modules.json that is no JSON, or of another shape, is refused in a sentence that says where")
+    func wrongModules() throws {
+        for (text, part) in [
+            ("{\"idx\"", "not valid JSON at byte"), ("", "not valid JSON at byte"), ("{}", "it is not a list"),
+            ("[1]", "[0] is not an object"), ("[{\"path\": \"\"}]", "[0].type is missing"),
+            ("[{\"path\": \"\", \"type\": 5}]", "[0].type is not text"),
+            ("[{\"path\": null, \"type\": \"a\"}]", "[0].path is null, not text"),
+        ] {
+            let error = try refusal("qwen3") { $0.files = [("modules.json", Array(text.utf8))] }
+            #expect(error.contains(part) && error.contains("modules.json"), "\(error)")
+            #expect(!error.contains("Swift") && !error.contains("Context"), "\(error)")
+        }
+    }
+
     @Test("A special token that the embedding has no row for is no token; another one is refused")
     func tokensWithoutRows() throws {
         func folder(isSpecial: Bool) throws -> TemporaryFolder {

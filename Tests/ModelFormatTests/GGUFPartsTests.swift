@@ -93,6 +93,29 @@ struct GGUFPartsTests {
         _ = try GGUFFile(path: path)
     }
 
+    @Test("A model that gguf-split has merged says 0 parts, and is whole")
+    func merged() throws {
+        let path = try folder.write(
+            "merged.gguf",
+            TinyLlama.gguf {
+                $0.set("split.no", .uint32(0))
+                $0.set("split.count", .uint32(0))
+                $0.set("split.tensors.count", .int32(Int32(whole.tensors.count)))
+            })
+        #expect(try GGUFFile(path: path).tensors.count == whole.tensors.count)
+    }
+
+    @Test("A part whose count says that it is whole is refused", arguments: [0, 1] as [UInt32])
+    func falselyWhole(count: UInt32) throws {
+        for number in 0..<3 {
+            var builder = part(number, of: 3)
+            builder.set("split.count", .uint32(count))
+            let path = try folder.write("part.gguf", builder.build())
+            let error = #expect(throws: FormatError.self) { try GGUFFile(path: path) }
+            #expect(error?.description.contains("split.count is \(count)") == true)
+        }
+    }
+
     @Test("A part that is missing is named")
     func missing() throws {
         try write(3)

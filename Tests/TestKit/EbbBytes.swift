@@ -21,6 +21,17 @@ public enum EbbBytes {
         try Data(data).write(to: URL(fileURLWithPath: path))
     }
 
+    /// Writes another version into the header of the file at `path`.
+    public static func set(version: UInt8, of path: String) throws {
+        var data = Array(try Data(contentsOf: URL(fileURLWithPath: path)))
+        let lengths = data.withUnsafeBytes { bytes in
+            [32, 40].map { Int(bytes.loadUnaligned(fromByteOffset: $0, as: UInt64.self)) }
+        }
+        data[8] = version
+        data.replaceSubrange(48..<56, with: checksum(data[..<48] + data[64..<64 + lengths[0] + lengths[1]]))
+        try Data(data).write(to: URL(fileURLWithPath: path))
+    }
+
     private static func checksum(_ bytes: ArraySlice<UInt8>) -> [UInt8] {
         withUnsafeBytes(of: bytes.withUnsafeBytes { Checksum.of($0) }.littleEndian) { Array($0) }
     }

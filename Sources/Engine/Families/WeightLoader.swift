@@ -7,6 +7,8 @@ final class WeightLoader {
     let path: String
     private let shapes: [String: TensorShape]
     private let file: EbbFile?
+    /// What is only checked, with what its format says besides shapes.
+    private let checked: (any ModelDescription)?
     /// What the family has asked for.
     private var used: Set<String> = []
     /// By the matrix' name: the parts of a fused one have the same.
@@ -16,7 +18,7 @@ final class WeightLoader {
 
     /// For a file that is to be run.
     init(_ file: EbbFile) {
-        self.file = file
+        (self.file, checked) = (file, nil)
         metadata = file.metadata
         path = file.path
         shapes = Dictionary(file.shapes.map { ($0.name, $0) }) { first, _ in first }
@@ -24,7 +26,7 @@ final class WeightLoader {
 
     /// For a file that is only checked: the weights point nowhere and must not be used.
     init(checking description: some ModelDescription) {
-        file = nil
+        (file, checked) = (nil, description)
         metadata = description.metadata
         path = description.path
         shapes = Dictionary(description.shapes.map { ($0.name, $0) }) { first, _ in first }
@@ -108,6 +110,12 @@ final class WeightLoader {
 
     /// A matrix of stacked weights, one for each expert.
     func stacked(_ name: String, experts: Int, n: Int, k: Int, layer: Int) throws -> [LinearRef] {
+        // Rows and columns alone would fit experts that lie in another way.
+        if let found = checked?.dimensions(of: name), found != [experts, n, k] {
+            throw FormatError(
+                "\(path): \(name) has the dimensions \(found), but the metadata demands \([experts, n, k]): experts, rows, "
+                    + "columns")
+        }
         let orders = try inputOrders(name, count: experts, k: k)
         return try (0..<experts).map {
             try part(
@@ -149,10 +157,11 @@ final class WeightLoader {
             smoothing: smoothing)
     }
 
-    /// Checks calibrated scales: finite and positive.
+    /// Checks scales and factors: finite and positive.
     func demandScales(_ scales: VectorRef, count: Int, _ name: String) throws {
-        guard file == nil || (0..<count).allSatisfy({ scales[$0].isFinite && scales[$0] > 0 }) else {
-            throw FormatError("\(path): \(name) holds impossible scales")
+        let values = isForRunning ? (0..<count).map { scales[$0] } : checked?.vector(name) ?? []
+        guard values.allSatisfy({ $0.isFinite && $0 > 0 }) else {
+            throw FormatError("\(path): \(name) holds impossible scales: 0, negative ones, or NaN")
         }
     }
 

@@ -49,10 +49,12 @@ struct FolderFile {
     func decode<T: Decodable>(_ type: T.Type) throws -> T {
         do {
             return try JSONDecoder().decode(type, from: bytes)
-        } catch DecodingError.keyNotFound(let key, _) {
-            throw FormatError("\(path) lacks \"\(key.stringValue)\"")
-        } catch {
-            throw FormatError("\(path) is not the JSON that is expected: \(error)")
+        } catch let error as DecodingError {
+            // What is no JSON at all is said with its place.
+            do { let _: JSONNode = try JSONReader.read(Array(bytes), uniqueKeys: false, depthLimit: 64) } catch {
+                throw FormatError("\(path) is \(error.description)")
+            }
+            throw FormatError("\(path) is not the JSON that is expected: \(error.sentence)")
         }
     }
 }

@@ -44,10 +44,13 @@ enum Phi3Folder: DecoderFolder {
         guard rope.type == "longrope", let scaling = rope.scaling else { return }
         let scale = Double(context) / Double(original)
         let usual = scale > 1 ? sqrt(1 + log(scale) / log(Double(original))) : 1
-        plan.metadata[".rope.scaling.attn_factor"] = .number(Float(try scaling.number("attention_factor") ?? usual))
+        plan.metadata[".rope.scaling.attn_factor"] = .number(Float(try rope.positive("attention_factor", usual: usual)))
         for kind in ["long", "short"] {
             guard let factors = try scaling.numbers("\(kind)_factor"), factors.count == rotated / 2 else {
                 throw scaling.refusal("\(kind)_factor", "is no list of \(rotated / 2) numbers")
+            }
+            guard factors.allSatisfy({ Float($0) > 0 && Float($0).isFinite }) else {
+                throw scaling.refusal("\(kind)_factor", "holds 0, a negative number or one that is no number")
             }
             try plan.add(FolderTensor("rope_factors_\(kind).weight", values: factors.map { Float($0) }))
         }

@@ -38,8 +38,9 @@ struct RopeSettings {
         }
     }
 
-    private func positive(_ key: String, usual: Double? = nil) throws -> Double {
-        guard let scaling, let value = try scaling.number(key) ?? usual, value > 0 else {
+    /// A number that frequencies are divided by or rotations multiplied with, in f32: 0 would stand for none.
+    func positive(_ key: String, usual: Double? = nil) throws -> Double {
+        guard let scaling, let value = try scaling.number(key) ?? usual, Float(value) > 0, Float(value).isFinite else {
             throw (scaling ?? config).refusal(key, "is missing or impossible")
         }
         return value
@@ -72,6 +73,7 @@ struct RopeSettings {
         plan.metadata[".rope.scaling.type"] = .text("yarn")
         plan.metadata[".rope.scaling.factor"] = .number(Float(try positive("factor")))
         plan.metadata[".rope.scaling.original_context_length"] = .count(UInt32(try originalContext()))
+        for name in ["attention_factor", "attn_factor"] { _ = try positive(name, usual: 1) }
         for (key, names) in [
             ("ext_factor", ["extrapolation_factor"]), ("attn_factor", ["attention_factor", "attn_factor"]),
             ("beta_fast", ["beta_fast"]), ("beta_slow", ["beta_slow"]),
