@@ -37,7 +37,7 @@ fuzz: setup
 	    -Xswiftc -sanitize-coverage=edge,trace-cmp,inline-8bit-counters,pc-table
 	@scripts/fuzz .build-fuzz/release $(SECONDS)
 
-# The tests under a sanitizer; FILTER names some of them.
+# The tests under a sanitizer; FILTER names some of them (TARGET.SUITE|TARGET.SUITE).
 asan: setup
 	@scripts/fetch-model smollm2 qwen2 gemma3 minilm
 	@scripts/tokenizer-references $(CACHE)
@@ -46,7 +46,7 @@ asan: setup
 
 tsan: setup
 	@scripts/fetch-model smollm2 minilm
-	@scripts/sanitize thread '$(or $(FILTER),ServiceTests|GovernorTests|EbbProtocolTests)'
+	@scripts/sanitize thread '$(or $(FILTER),ServiceTests.|GovernorTests.|EbbProtocolTests.)'
 
 # Kernels and their comparison program.
 ubsan:
