@@ -4,8 +4,8 @@ import TestKit
 
 @Suite("An idle daemon", .serialized)
 struct IdleTests {
-    /// Seconds that are measured at a time.
-    private static let window = 20
+    /// Seconds between two looks, and looks at a time that are compared: 20 seconds.
+    private static let (pause, looks) = (4, 5)
 
     /// What a process has done: ticks of 10 ms, and times that one of its threads went to sleep.
     private struct Use {
@@ -43,15 +43,16 @@ struct IdleTests {
         // Where the kernel does not tell of pressure, a loaded model is looked after once a second: two threads wake.
         let log = try String(contentsOfFile: loaded.folder.file("err"), encoding: .utf8)
         let most = log.contains("source PSI system: no stall (trigger") ? 12 : 100
-        var (isQuiet, tries) = (false, 0)
-        while !isQuiet, tries < 6 {
-            let before = (try Use(of: empty), try Use(of: loaded))
-            sleep(UInt32(Self.window))
-            let without = Use(from: before.0, to: try Use(of: empty))
-            let with = Use(from: before.1, to: try Use(of: loaded))
-            print("in \(Self.window) s: without a model \(without), with one \(with)")
+        var uses = [(try Use(of: empty), try Use(of: loaded))]
+        var isQuiet = false
+        while !isQuiet, uses.count <= 6 * Self.looks {
+            sleep(UInt32(Self.pause))
+            uses.append((try Use(of: empty), try Use(of: loaded)))
+            guard uses.count > Self.looks else { continue }
+            let (before, after) = (uses[uses.count - 1 - Self.looks], uses[uses.count - 1])
+            let (without, with) = (Use(from: before.0, to: after.0), Use(from: before.1, to: after.1))
+            print("in \(Self.pause * Self.looks) s: without a model \(without), with one \(with)")
             isQuiet = without.sleeps <= 4 && without.ticks <= 2 && with.sleeps <= most && with.ticks <= 5
-            tries += 1
         }
         #expect(isQuiet)
         let status = try loaded.ctl(["status", "--json"]).output
