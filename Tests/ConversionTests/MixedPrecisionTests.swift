@@ -13,13 +13,23 @@ struct MixedPrecisionTests {
         let search: MixedPrecision
     }
 
-    private func setup() throws -> Setup {
+    private static func reference(_ model: RunnableModel) throws -> ReferenceOutputs {
+        try ReferenceOutputs(model, texts: try MiniLM.calibrationTexts())
+    }
+
+    /// Measured once: it takes a run of all texts for each matrix.
+    private static let sensitivity = Result {
         let source = try MiniLM.source()
         let model = try RunnableModel(source, expanded: true, threads: 2)
-        let reference = try ReferenceOutputs(model, texts: try MiniLM.calibrationTexts())
         let names = try QuantizationPlan(source, MiniLM.uniform(4, .hqq)).quantizedNames
-        let sensitivity = try Sensitivity(
-            source, model: model, reference: reference, names: names, block: 32, asymmetric: true)
+        return try Sensitivity(
+            source, model: model, reference: try reference(model), names: names, block: 32, asymmetric: true)
+    }
+
+    private func setup() throws -> Setup {
+        let source = try MiniLM.source()
+        let reference = try Self.reference(try RunnableModel(source, expanded: true, threads: 2))
+        let sensitivity = try Self.sensitivity.get()
         let quantizer = Quantizer(source, calibration: nil, threads: 2)
         let search = MixedPrecision(
             source, sensitivity, reference: reference, method: .hqq, keep: [], threads: 2
