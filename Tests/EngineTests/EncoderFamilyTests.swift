@@ -117,7 +117,8 @@ struct EncoderFamilyTests {
         let reference = try reference(name)
         var random = TestRandom(seed: 5)
         let lengths = [2, 7, 33, 1, 16, 90, 3, 8, 65, 2, 100, 31, 9, 12, 15, 128, 17]
-        let texts = lengths.map { length in
+        // Plain C is slow: the first half will do.
+        let texts = lengths.prefix(isa == "plain" ? 8 : lengths.count).map { length in
             EncoderText(
                 (0..<length).map { _ in Int32.random(in: 0..<96, using: &random) }, second: length - length / 3)
         }

@@ -129,12 +129,11 @@ struct KVCacheTests {
         let sequence = model.makeSequence()
         _ = try model.lastLogits(sequence, prompt)
         _ = sequence.compact(most: 3)
-        var bytes: [UInt8] = []
-        sequence.write { bytes += $0 }
+        let bytes = sequence.bytes
         let expected = try model.lastLogits(sequence, [9])
         sequence.reset()
         let back = model.makeSequence()
-        try restore(back, bytes)
+        try back.read(bytes)
         #expect(back.count == prompt.count && model.kvPool.int8Blocks == 3)
         #expect(try model.lastLogits(back, [9]) == expected)
     }
@@ -144,30 +143,18 @@ struct KVCacheTests {
         let model = try Models.tiny()
         let sequence = model.makeSequence()
         _ = try model.lastLogits(sequence, prompt)
-        var bytes: [UInt8] = []
-        sequence.write { bytes += $0 }
+        let bytes = sequence.bytes
         sequence.reset()
         for length in [0, 3, 8, 20, bytes.count / 2, bytes.count - 1] {
-            #expect(throws: (any Error).self) { try restore(model.makeSequence(), Array(bytes[..<length])) }
+            #expect(throws: (any Error).self) { try model.makeSequence().read(Array(bytes[..<length])) }
         }
         for word in 0..<12 {
             var damaged = bytes
             damaged[word * 4 + 1] ^= 0xff
             let target = model.makeSequence()
-            do { try restore(target, damaged) } catch { #expect(target.count == 0) }
+            do { try target.read(damaged) } catch { #expect(target.count == 0) }
             target.reset()
             #expect(model.kvPool.usedBlocks == 0)
-        }
-    }
-
-    private struct End: Error {}
-
-    private func restore(_ sequence: KVSequence, _ bytes: [UInt8]) throws {
-        var at = 0
-        try sequence.read { buffer in
-            guard at + buffer.count <= bytes.count else { throw End() }
-            buffer.copyBytes(from: bytes[at..<at + buffer.count])
-            at += buffer.count
         }
     }
 }

@@ -36,6 +36,26 @@ extension DecoderModel {
     }
 }
 
+extension KVSequence {
+    private struct End: Error {}
+
+    /// What it takes to make it again.
+    var bytes: [UInt8] {
+        var found: [UInt8] = []
+        write { found += $0 }
+        return found
+    }
+
+    func read(_ bytes: [UInt8]) throws {
+        var at = 0
+        try read { buffer in
+            guard at + buffer.count <= bytes.count else { throw End() }
+            buffer.copyBytes(from: bytes[at..<at + buffer.count])
+            at += buffer.count
+        }
+    }
+}
+
 /// The largest difference, as a share of the range of the first.
 func shareOfRange(_ a: [Float], _ b: [Float]) -> Float {
     let range = (a.max() ?? 0) - (a.min() ?? 0)

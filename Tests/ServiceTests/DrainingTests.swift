@@ -23,7 +23,7 @@ struct DrainingTests {
         try await RunningService.with(configure: { $0.grace = .seconds(600) }) { service in
             let raw = try await service.greeted()
             try raw.send(2, .subscribe(EbbSubscribe()))
-            try raw.send(3, generate(1000))
+            try raw.send(3, generate(300))
             while let envelope = try raw.receive() { if case .delta? = envelope.body { break } }
             let stopping = Task { await service.service.stop() }
             var ended: EbbCode?
