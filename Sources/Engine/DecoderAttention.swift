@@ -115,7 +115,9 @@ final class DecoderAttention: RowAttention, StepAttention {
     private func chunks(_ tokens: Int, _ group: Int, _ a: Attention) -> (count: Int, rows: Int) {
         let pairs = tokens * group
         // Below two row blocks, turning keys and values to bf16 costs more than it saves.
-        let inBf16 = !a.isExact && kernels.pointee.attention_bf16 != nil && pairs > 2 * Int(EBB_ROW_BLOCK)
+        let isPlain = a.softcap == 0 && a.sinks == nil
+        let inBf16 =
+            !a.isExact && isPlain && kernels.pointee.attention_bf16 != nil && pairs > 2 * Int(EBB_ROW_BLOCK)
         let rows = Int(inBf16 ? EBB_QUERY_ROWS : EBB_ROW_BLOCK)
         return ((pairs + rows - 1) / rows, rows)
     }

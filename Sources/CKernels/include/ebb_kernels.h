@@ -195,8 +195,8 @@ typedef struct ebb_kernels {
     void (*softmax)(float *x, uint32_t n);
     // Attention with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022) over KV blocks.
     void (*attention)(const ebb_kv_view *kv, const ebb_queries *queries);
-    // The same for many rows, with queries, keys, values and weights rounded to bf16 and sums in float; NULL where the CPU
-    // has no such products.
+    // The same for many rows without softcap and sinks, with queries, keys, values and weights rounded to bf16 and sums in
+    // float; NULL where the CPU has no such products.
     void (*attention_bf16)(const ebb_kv_view *kv, const ebb_queries *queries);
     // out = silu(gate) * up, and gelu_tanh(gate) * up; n values; out may be gate or up.
     void (*silu_gate)(const float *gate, const float *up, float *out, uint32_t n);

@@ -19,9 +19,7 @@ typedef struct {
     float out[EBB_QUERY_ROWS][EBB_MAX_HEAD_DIM];
     _Alignas(64) float sum[EBB_QUERY_ROWS][VL];            // of the weights, in parts
     float largest[EBB_QUERY_ROWS], keep[GROUP];
-    float center[EBB_MAX_HEAD_DIM];    // taken off every key
-    float offset[EBB_QUERY_ROWS];      // what that takes off a row's scores; read where there is a soft cap
-    float cap, slope;                  // of the soft cap: softcap log2 e, and 2 / softcap; cap 0: none
+    float center[EBB_MAX_HEAD_DIM]; // taken off every key
     query_row row[EBB_QUERY_ROWS];
     uint16_t wide[2 * EBB_KV_BLOCK * EBB_MAX_HEAD_DIM];    // an int8 block's keys and values as f16
 } state;
@@ -53,17 +51,12 @@ ALWAYS __m512 exp2_ps(__m512 x) {
     return _mm512_scalef_ps(y, n);
 }
 
-static const float log2_e = 1.44269504088896341f;
-
 // Reads the rows' queries, times the scale and log2 e, so that weights are powers of two.
 static void take_queries(state *s, const ebb_queries *queries, uint32_t hd) {
-    float scale = queries->scale * log2_e;
+    float scale = queries->scale * 1.44269504088896341f;
     uint32_t rows = queries->rows;
-    s->cap = queries->softcap * log2_e;
-    s->slope = queries->softcap ? 2 / queries->softcap : 0;
     for (uint32_t r = 0; r < (rows + GROUP - 1) / GROUP * GROUP; r++) {
         s->largest[r] = -1e30f;
-        s->offset[r] = 0;
         memset(s->sum[r], 0, sizeof s->sum[r]);
         memset(s->out[r], 0, hd * sizeof(float));
         uint32_t(*to)[GROUP] = s->q[r / GROUP];
@@ -84,31 +77,19 @@ static void take_queries(state *s, const ebb_queries *queries, uint32_t hd) {
 }
 
 // Keys have channels with a large constant part (biases above all), which bf16 would drown the rest in. A constant changes
-// all scores of a row by the same, and softmax alone does not see it: the mean of the first block's keys is as good as any.
-static void take_center(state *s, const uint16_t *keys, uint32_t hd) {
-    for (uint32_t d = 0; d < hd; d++, keys += EBB_KV_BLOCK)
-        s->center[d] = _mm512_reduce_add_ps((__m512)(load_half(keys) + load_half(keys + VL))) / EBB_KV_BLOCK;
-}
-
-// A soft cap sees that constant, and so does a sink beside scores that lack it: in float, it goes back to the scores that
-// are capped, or else off the sink. A sink is a token that has been seen already, and whose value is 0.
-static void take_offsets(state *s, const ebb_queries *queries, uint32_t hd) {
-    if (!queries->softcap && !queries->sinks) return;
-    for (uint32_t r = 0; r < queries->rows; r++) {
-        const float *q = queries->q + s->row[r].offset;
-        __m512 sum = _mm512_setzero_ps();
-        for (uint32_t d = 0; d < hd; d += VL)
-            sum = _mm512_fmadd_ps(_mm512_loadu_ps(q + d), _mm512_loadu_ps(s->center + d), sum);
-        float offset = _mm512_reduce_add_ps(sum) * (queries->scale * log2_e);
-        if (queries->softcap) s->offset[r] = offset;
-        if (!queries->sinks) continue;
-        float sink = queries->sinks[(queries->first + r) % queries->group] * log2_e - (queries->softcap ? 0 : offset);
-        s->largest[r] = sink > -1e30f ? sink : -1e30f;
-        s->sum[r][0] = 1;
+// all scores of a row by the same, and softmax does not see it: the mean of the first block's keys is as good as any.
+// `count` of them are there; behind them lies what other sequences left.
+static void take_center(state *s, const uint16_t *keys, uint32_t hd, uint32_t count) {
+    uint32_t there = (uint32_t)((1ull << count) - 1);
+    for (uint32_t d = 0; d < hd; d++, keys += EBB_KV_BLOCK) {
+        __m512 a = _mm512_maskz_mov_ps((__mmask16)there, (__m512)load_half(keys));
+        __m512 b = _mm512_maskz_mov_ps((__mmask16)(there >> VL), (__m512)load_half(keys + VL));
+        s->center[d] = _mm512_reduce_add_ps(_mm512_add_ps(a, b)) / (float)count;
     }
 }
 
-static void take_block(state *s, const ebb_kv_view *kv, uint32_t index, int first) {
+// The center is taken of a block's first tokens, where `first` is not 0.
+static void take_block(state *s, const ebb_kv_view *kv, uint32_t index, uint32_t first) {
     uint32_t hd = kv->head_dim, block = kv->blocks[kv->ring_blocks ? index % kv->ring_blocks : index];
     const uint16_t *keys = s->wide, *values = s->wide + EBB_KV_BLOCK * hd;
     if (block & EBB_KV_INT8) {
@@ -118,7 +99,7 @@ static void take_block(state *s, const ebb_kv_view *kv, uint32_t index, int firs
         keys = (const uint16_t *)(kv->base + block * kv->block_bytes + kv->key_offset);
         values = (const uint16_t *)(kv->base + block * kv->block_bytes + kv->value_offset);
     }
-    if (first) take_center(s, keys, hd);
+    if (first) take_center(s, keys, hd, first);
     for (uint32_t d = 0; d < hd; d += 2)
         pair_rows(keys + d * EBB_KV_BLOCK, s->center[d], keys + (d + 1) * EBB_KV_BLOCK, s->center[d + 1], EBB_KV_BLOCK, s->keys[d / 2]);
     for (uint32_t t = 0; t < EBB_KV_BLOCK; t += 2)
@@ -143,30 +124,14 @@ ALWAYS uint32_t visible(query_row row, uint32_t base) {
     return (uint32_t)((1ull << to) - 1) & ~(uint32_t)((1ull << from) - 1);
 }
 
-// cap * tanh(x / cap) of scores times log2 e: tanh(y) = 1 - 2 / (1 + e^2y). The bound keeps the reciprocal, refined by a
-// step of Newton's method to the last bits, from infinity; tanh is 1 long before it.
-ALWAYS __m512 soft_capped(__m512 x, float cap, float slope) {
-    const __m512 two = _mm512_set1_ps(2);
-    __m512 power = exp2_ps(_mm512_min_ps(_mm512_mul_ps(x, _mm512_set1_ps(slope)), _mm512_set1_ps(60)));
-    __m512 sum = _mm512_add_ps(power, _mm512_set1_ps(1)), inverse = _mm512_rcp14_ps(sum);
-    inverse = _mm512_mul_ps(inverse, _mm512_fnmadd_ps(sum, inverse, two));
-    return _mm512_fnmadd_ps(_mm512_set1_ps(2 * cap), inverse, _mm512_set1_ps(cap));
-}
-
 // The weights of a block whose first token is `base`, for the rows of a group.
 static void weigh(state *s, uint32_t group, uint32_t base) {
     for (uint32_t u = 0; u < GROUP; u++) {
         uint32_t r = group * GROUP + u, seen = visible(s->row[r], base);
         // Finite, so that a row that sees nothing of this block stays free of NaN.
         const __m512 unseen = _mm512_set1_ps(-1e30f);
-        __m512 a = _mm512_loadu_ps(s->scores[u]), b = _mm512_loadu_ps(s->scores[u] + VL);
-        if (s->cap) {
-            const __m512 offset = _mm512_set1_ps(s->offset[r]);
-            a = soft_capped(_mm512_add_ps(a, offset), s->cap, s->slope);
-            b = soft_capped(_mm512_add_ps(b, offset), s->cap, s->slope);
-        }
-        a = _mm512_mask_mov_ps(unseen, (__mmask16)seen, a);
-        b = _mm512_mask_mov_ps(unseen, (__mmask16)(seen >> VL), b);
+        __m512 a = _mm512_mask_loadu_ps(unseen, (__mmask16)seen, s->scores[u]);
+        __m512 b = _mm512_mask_loadu_ps(unseen, (__mmask16)(seen >> VL), s->scores[u] + VL);
         __m512 most = _mm512_max_ps(a, b);
         s->keep[u] = 1;
         if (_mm512_cmp_ps_mask(most, _mm512_set1_ps(s->largest[r]), _CMP_GT_OQ)) { // seldom, after the first block
@@ -214,8 +179,7 @@ void ebb_attention_bf16(const ebb_kv_view *kv, const ebb_queries *queries) {
         end = last[g] > end ? last[g] : end;
     }
     for (uint32_t base = begin / EBB_KV_BLOCK * EBB_KV_BLOCK; base < end; base += EBB_KV_BLOCK) {
-        take_block(&s, kv, base / EBB_KV_BLOCK, base <= begin);
-        if (base <= begin) take_offsets(&s, queries, hd);
+        take_block(&s, kv, base / EBB_KV_BLOCK, base <= begin ? min_u32(end - base, EBB_KV_BLOCK) : 0);
         for (uint32_t g = 0; g < groups; g++) {
             if (base >= last[g] || base + EBB_KV_BLOCK <= first[g]) continue;
             score(&s, g, hd);
