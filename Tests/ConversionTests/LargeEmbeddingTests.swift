@@ -27,6 +27,9 @@ struct LargeEmbeddingTests {
         return try EbbFile(path: folder.file("eight.ebb"))
     }
 
+    /// Weights and activations are rounded to 8 bits at every product of 24 layers and two dense heads: a mean of 0.99959
+    /// (AVX2) to 0.99962 (AVX-512) was seen. 1 - cosine goes with the square of the error, so that one bit less throughout
+    /// would make it four times as large, 0.9984: the bound lies between, and leaves more than twice what was seen.
     @Test("EmbeddingGemma in 8 bits keeps the reference's directions")
     func embeddingGemma() throws {
         let (folder, items) = (try TemporaryFolder(), try Self.expected())
