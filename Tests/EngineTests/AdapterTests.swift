@@ -6,8 +6,10 @@ import TestKit
 @Suite("Adapters")
 struct AdapterTests {
     private let prompt: [Int32] = (0..<70).map { Int32($0 * 7 % 300) }
-    /// Float error: B (A x) adds in another order than (B A) x. 1.3e-5 was seen, with effects as large as the weights'.
-    private let floatError: Float = 4e-5
+    /// Float error: B (A x) adds in another order than (B A) x, which is some 1e-5 with effects as large as the weights'; and
+    /// a key or a value that then lies on the other side of the middle between two halves is kept 2^-11 off, which made
+    /// 5e-5 of one of 70 rows with AVX2.
+    private let floatError: Float = 1e-4
 
     @Test("An adapter gives what merged weights give", arguments: [Float(1), 0.5, -2], Kernels.available.map(\.name))
     func merged(strength: Float, isa: String) throws {
