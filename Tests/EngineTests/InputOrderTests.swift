@@ -55,6 +55,36 @@ struct InputOrderTests {
         }
     }
 
+    @Test("Each expert reads its input in its own order, and a file of them is found right", arguments: [false, true])
+    func experts(sharesOrder: Bool) throws {
+        func model(_ change: (inout GGUFBuilder) -> Void) throws -> DecoderModel {
+            try DecoderModel(
+                try DecoderFamilyTests.imported("olmoe", change: change), pool: try Models.pool(),
+                kernels: try Kernels.fromEnvironment(), options: ModelOptions(precision: .f32))
+        }
+        let plain = try model { _ in }
+        let ordered = try model { builder in
+            var random = TestRandom(seed: 12)
+            var ofGate: [[Int]] = []
+            for part in ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"] {
+                let name = "blk.1.\(part).weight"
+                let values = builder[name]
+                let (k, rows) = (64, values.count / 64 / 4)
+                var orders = (0..<4).map { _ in (0..<k).shuffled(using: &random) }
+                if part == "ffn_gate_exps" { ofGate = orders }
+                if part == "ffn_up_exps", sharesOrder { orders = ofGate }
+                builder[name] = values.indices.map { values[$0 / k * k + orders[$0 / k / rows][$0 % k]] }
+                builder.tensors.append(
+                    .f32(name + ".input_order", [UInt64(4 * k)], orders.flatMap { $0.map { Float($0) } }))
+            }
+        }
+        for tokens: [Int32] in [Array(10..<80), [7]] {
+            let expected = try plain.lastLogits(plain.makeSequence(), tokens)
+            let found = try ordered.lastLogits(ordered.makeSequence(), tokens)
+            #expect(shareOfRange(expected, found) < 2e-4)
+        }
+    }
+
     @Test("An order that is none is refused when the model is loaded", arguments: [Float(1), -1, 64, 0.5, .nan])
     func damaged(place: Float) throws {
         #expect(throws: FormatError.self) {

@@ -56,6 +56,10 @@ extension WeightLoader {
         var yarn = YaRN(originalContext: try originalContext(prefix))
         yarn.fast = try positive("\(prefix).rope.scaling.yarn_beta_fast") ?? yarn.fast
         yarn.slow = try positive("\(prefix).rope.scaling.yarn_beta_slow") ?? yarn.slow
+        guard yarn.fast > yarn.slow else {
+            throw FormatError(
+                "\(path): YaRN's beta_fast is \(yarn.fast) and its beta_slow \(yarn.slow): the first must be the larger")
+        }
         return yarn
     }
 
