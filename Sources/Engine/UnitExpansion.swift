@@ -1,5 +1,6 @@
 import CKernels
 import ModelFormat
+import Synchronization
 
 /// The expansion of a unit's quantized matrices (``LayeredModel``) into float tiles, piece by piece, so that whoever runs it
 /// can do something else in between, or give up.
@@ -15,6 +16,8 @@ public final class UnitExpansion {
     private var at: UnsafeMutableRawPointer
     private var matrix = 0
     private var tile = 0
+    /// Whether the matrix at hand has values that are infinite in f16: it stays as it is in the file, where they are not.
+    private let isBeyondHalves = Atomic<Bool>(false)
 
     /// Tiles of 16 channels in a piece: a fraction of a millisecond.
     private static let pieceTiles = 64
@@ -55,7 +58,12 @@ public final class UnitExpansion {
         }
         tile = end
         guard tile == tiles else { return nil }
-        bases.append(UnsafeRawPointer(at))
+        if isBeyondHalves.exchange(false, ordering: .relaxed) {
+            bases.append(nil)
+            memory.discard(at - memory.base..<at - memory.base + size)
+        } else {
+            bases.append(UnsafeRawPointer(at))
+        }
         at += size
         (matrix, tile) = (matrix + 1, 0)
         return matrix < matrices.count ? nil : finished()
@@ -68,6 +76,19 @@ public final class UnitExpansion {
             kernels.pointee.expand($0, UInt32(tiles.lowerBound), UInt32(tiles.upperBound), precision.encoding, base)
         }
         if let smoothing = smoothing[index] { divideColumns(tiles, of: matrices[index], base, by: smoothing) }
+        if precision == .f16, hasInfinity(tiles, of: matrices[index], base) {
+            isBeyondHalves.store(true, ordering: .relaxed)
+        }
+    }
+
+    /// Whether a value of f16 tiles [k][16] is no finite number.
+    private func hasInfinity(_ range: Range<Int>, of matrix: ebb_matrix, _ tiles: UnsafeMutableRawPointer) -> Bool {
+        let values = UnsafeBufferPointer(
+            start: tiles.assumingMemoryBound(to: UInt16.self) + range.lowerBound * Int(matrix.k) * 16,
+            count: range.count * Int(matrix.k) * 16)
+        var largest: UInt16 = 0
+        for value in values { largest = max(largest, value & 0x7fff) }
+        return largest >= 0x7c00
     }
 
     /// Takes a migration of outliers back: tiles [k][16].
@@ -95,7 +116,8 @@ public final class UnitExpansion {
 public struct ExpandedUnit: @unchecked Sendable {
     public let unit: Int
     let memory: AnonymousMemory
-    /// Where each of the unit's matrices starts; nil for those that are floats in the file.
+    /// Where each of the unit's matrices starts; nil for those that are floats in the file, or have values that the precision
+    /// does not.
     let bases: [UnsafeRawPointer?]
 
     public var byteCount: Int { memory.byteCount }

@@ -51,8 +51,8 @@ public struct ModeProbe {
         your sister, if she comes home before dark. In 1998 the town had 2,400 people; today there are fewer than 900.
         """
 
-    /// - Parameter most: bytes that the expansion of one layer may take; what there is no room for counts as no different.
-    /// - Throws: ``EngineError`` where memory is refused.
+    /// - Parameter most: bytes that the expansion of one layer may take.
+    /// - Throws: ``EngineError`` where a layer takes more, or memory is refused.
     public static func run(_ model: LayeredModel, mostBytes most: Int) throws -> ModeCosts {
         var probe = ModeProbe(model, most)
         try probe.measure()
@@ -100,11 +100,15 @@ public struct ModeProbe {
 
     private static func ratio(_ low: Double, _ wide: Double) -> Double { wide > 0 ? low / wide : 1 }
 
-    /// Expands what there is room for of some units.
+    /// Expands some units of one layer.
+    /// - Throws: ``EngineError`` where there is no room for it: half a layer says nothing of the whole.
     private func expand(_ units: some Sequence<Int>) throws {
         for unit in units {
             let bytes = model.expandedBytes(unit)
-            if bytes > 0, model.expandedBytes + bytes <= most { try model.expand(unit) }
+            guard model.expandedBytes + bytes <= most else {
+                throw EngineError(.resources, "there is no room to expand layer \(model.layer(of: unit))")
+            }
+            if bytes > 0 { try model.expand(unit) }
         }
     }
 
@@ -162,7 +166,8 @@ public struct ModeProbe {
         try low.results(advancing: false) { _, rows in quantized.append(Array(rows)) }
         seconds.lowMany += try Self.time { try low.results(advancing: false) { _, _ in } }
         seconds.lowOne += try Self.timeOne(one)
-        try expand([layer])
+        // Often the largest of all: without room for it the layers still tell most.
+        try? expand([layer])
         var (sum, count) = (0.0, 0)
         try wide.results(advancing: false) { index, rows in
             let exact = UnsafeMutableBufferPointer(mutating: rows)

@@ -120,5 +120,28 @@ struct ExpertModeTests {
         #expect(costs.gains.count == model.layerCount && costs.expertGains.count == model.config.layers)
         #expect((costs.gains + costs.expertGains).min() ?? 0 > 0)
         #expect(model.expandedBytes == 0)
+        #expect(throws: EngineError.self) { _ = try ModeProbe.run(model, mostBytes: costs.gains.count) }
+    }
+
+    @Test("A weight with values beyond f16 stays as it is in the file, where they are right, and the rest is expanded")
+    func beyondHalves() throws {
+        // Q8_0: a block's scale in f16, here 1000, and 32 integers.
+        let file = try DecoderFamilyTests.imported("olmoe", eightBit: true) { builder in
+            for index in builder.tensors.indices where builder.tensors[index].name == "blk.0.ffn_down_exps.weight" {
+                builder.tensors[index].data.replaceSubrange(0..<3, with: [0xd0, 0x63, 127])
+            }
+        }
+        func logits(_ precision: ExpandedPrecision, expanded: Bool) throws -> [Float] {
+            let model = try DecoderModel(
+                file, pool: try Models.pool(), kernels: try Kernels.fromEnvironment(),
+                options: ModelOptions(precision: precision))
+            try model.setAll(expanded: expanded)
+            return try model.lastLogits(model.makeSequence(), tokens(40))
+        }
+        let exact = try logits(.f32, expanded: true)
+        let isFinite = try logits(.f16, expanded: true).allSatisfy(\.isFinite)
+        #expect(isFinite)
+        #expect(shareOfRange(exact, try logits(.f16, expanded: true)) < 0.06)
+        #expect(shareOfRange(exact, try logits(.f32, expanded: false)) < 0.06)
     }
 }
