@@ -19,6 +19,7 @@ static struct {
 } guards[GUARDS];
 
 static uintptr_t page_size = 4096;
+static _Atomic int failures;
 
 static void on_bus_error(int signal, siginfo_t *info, void *context) {
     (void)context;
@@ -30,6 +31,7 @@ static void on_bus_error(int signal, siginfo_t *info, void *context) {
         // From the page that cannot be read to the end: zeros. The read that failed is then done again.
         uintptr_t page = address & ~(page_size - 1);
         atomic_store(&guards[i].damaged, 1);
+        atomic_fetch_add(&failures, 1);
         void *zeros = mmap((void *)page, base + size - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
         if (zeros != MAP_FAILED) return;
     }
@@ -66,6 +68,8 @@ int ebb_guard_add(const void *base, size_t size) {
 int ebb_guard_is_damaged(int guard) {
     return guard >= 0 && guard < GUARDS ? atomic_load(&guards[guard].damaged) : 0;
 }
+
+int ebb_guard_failures(void) { return atomic_load(&failures); }
 
 void ebb_guard_remove(int guard) {
     if (guard < 0 || guard >= GUARDS) return;

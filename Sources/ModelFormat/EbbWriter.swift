@@ -17,6 +17,8 @@ public final class EbbWriter {
     private var running = Checksum()
     private var written = 0
     private var finished = false
+    /// Reads of cut files before this one was begun.
+    private let readFailures = MappedFile.readFailures
 
     /// - Throws: ``FormatError`` for an impossible shape, or when the file cannot be made.
     public init(destination: String, metadata encoder: MetadataEncoder, shapes: [TensorShape]) throws {
@@ -108,6 +110,7 @@ public final class EbbWriter {
         let file = try EbbFile(path: temporary, named: destination)
         try file.demandFinite()
         try check(file)
+        try MappedFile.demandWhole(known: readFailures)
         guard rename(temporary, destination) == 0 else { throw FormatError.system("cannot create \(destination)") }
         finished = true
         syncFolder()

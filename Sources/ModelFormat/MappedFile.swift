@@ -64,6 +64,22 @@ public final class MappedFile: @unchecked Sendable {
     /// Whether a read has failed: pages beyond the file's new end read as zeros since then.
     public var isCutShort: Bool { ebb_guard_is_damaged(guardNumber) != 0 }
 
+    /// Has reads of files that are cut short give zeros instead of ending the process, which is told by ``demandWhole()`` and
+    /// ``isCutShort``.
+    /// - Returns: whether the system lets it.
+    @discardableResult public static func guardReads() -> Bool { ebb_guard_install() == 0 }
+
+    /// Reads that have failed since then, of whatever file.
+    static var readFailures: Int { Int(ebb_guard_failures()) }
+
+    /// - Throws: ``FormatError`` where there have been more such reads than `known`.
+    public static func demandWhole(known: Int = 0) throws {
+        guard readFailures == known else {
+            throw FormatError(
+                "a file was cut short while it was being read: what was read of it is of no use; try again")
+        }
+    }
+
     /// Looks at the file's times and size, in microseconds; reads nothing of it.
     public func look() -> Look {
         if isCutShort || state.withLock({ $0.isDamaged }) { return .damaged }

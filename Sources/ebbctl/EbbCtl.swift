@@ -1,5 +1,6 @@
 import ArgumentParser
 import EbbProtocol
+import ModelFormat
 
 @main
 struct EbbCtl: AsyncParsableCommand {
@@ -35,6 +36,7 @@ struct EbbCtl: AsyncParsableCommand {
 
     static func main() async {
         StandardStreams.prepare()
+        MappedFile.guardReads()
         do {
             var command = try await asyncParseAsRoot(MNNSpelling.rewritten(Array(CommandLine.arguments.dropFirst())))
             if var command = command as? any AsyncParsableCommand {
@@ -42,8 +44,11 @@ struct EbbCtl: AsyncParsableCommand {
             } else {
                 try command.run()
             }
+            try MappedFile.demandWhole()
             try Terminal.close()
         } catch {
+            // What was read of a cut file is zeros, which other errors come of.
+            do { try MappedFile.demandWhole() } catch let cause { end(with: cause) }
             end(with: error)
         }
     }

@@ -28,6 +28,20 @@ struct BadFileTests {
         }
     }
 
+    @Test("A source that is cut short while it is read is an error, and leaves no file")
+    func cutWhileRead() throws {
+        MappedFile.guardReads()
+        let bytes = TinyLlama.gguf()
+        let source = try GGUFSource(try openGGUF(bytes))
+        truncate(folder.file("in.gguf"), off_t(bytes.count / 2))
+        let error = #expect(throws: FormatError.self) {
+            try ModelImport(source).write(to: folder.file("cut.ebb"))
+        }
+        #expect(error?.description.contains("cut short") == true, "\(error?.description ?? "")")
+        let files = try FileManager.default.contentsOfDirectory(atPath: folder.path)
+        #expect(files.filter { $0.hasPrefix("cut") }.isEmpty)
+    }
+
     @Test("A truncated GGUF names the tensor that lies beyond its end")
     func truncationNamesTheTensor() throws {
         let error = #expect(throws: FormatError.self) { try openGGUF(Array(TinyLlama.gguf().dropLast(100))) }

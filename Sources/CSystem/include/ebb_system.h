@@ -91,6 +91,8 @@ int ebb_guard_install(void);
 int ebb_guard_add(const void *base, size_t size);
 // 1 once a read of the mapping has failed.
 int ebb_guard_is_damaged(int guard);
+// How many reads have failed since the handler was installed.
+int ebb_guard_failures(void);
 // Ends a guard, before the mapping is removed.
 void ebb_guard_remove(int guard);
 

@@ -74,6 +74,9 @@ final class DecoderPlan {
     /// Demands that layers are of these kinds, where the configuration lists them.
     func demandLayerTypes(_ isLocal: (Int) -> Bool) throws {
         guard let types = try config.texts("layer_types") else { return }
+        guard types.count == layers else {
+            throw config.refusal("layer_types", "has \(types.count) entries for \(layers) layers")
+        }
         guard types == (0..<layers).map({ isLocal($0) ? "sliding_attention" : "full_attention" }) else {
             throw config.refusal("layer_types", "has layers of other kinds than Ebb computes")
         }

@@ -94,7 +94,7 @@ public final class EbbService: Service {
     public func run(ready: @escaping @Sendable () -> Void) async throws {
         let file = try configuration.inheritedSocket == nil ? SocketFile(claiming: configuration.socket) : nil
         defer { withExtendedLifetime(file) {} }
-        if ebb_guard_install() != 0 { logger.warning("a model file that is cut short will end the daemon") }
+        if !MappedFile.guardReads() { logger.warning("a model file that is cut short will end the daemon") }
         guard monitor.start() else { throw ServiceError(.internal, "cannot start the governor's thread") }
         defer { monitor.stop() }
         let clients = try openEntrance()
