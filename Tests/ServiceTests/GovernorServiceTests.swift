@@ -272,6 +272,40 @@ struct GovernorServiceTests {
         }
     }
 
+    @Test("A model file that was found written over is not taken again before its checksums are right")
+    func writtenOver() async throws {
+        let folder = try TinyModels.llama("tiny")
+        defer { withExtendedLifetime(folder) {} }
+        try await RunningService.with(models: folder.path) { service in
+            let ebb = try await service.client()
+            let before = try await ebb.generate("tiny", prompt: "a", options: greedy(4)).text()
+            let path = folder.file("tiny.ebb")
+            let whole = try Data(contentsOf: URL(fileURLWithPath: path))
+            func write(_ bytes: Data) throws {
+                let file = try FileHandle(forWritingTo: URL(fileURLWithPath: path))
+                try file.seek(toOffset: UInt64(whole.count - bytes.count))
+                try file.write(contentsOf: bytes)
+                try file.close()
+            }
+            // The last matrix' end, in place.
+            try write(Data(repeating: 1, count: 64))
+            var errors: [String] = []
+            for _ in 0..<1000 where errors.last?.contains("checksum") != true {
+                let lost = await failure { _ = try await ebb.generate("tiny", prompt: "a", options: greedy(4)).text() }
+                if let lost { errors.append(lost.description) }
+                try await Task.sleep(for: .milliseconds(10))
+            }
+            #expect(errors.first?.contains("was changed while it was in use") == true, "\(errors)")
+            #expect(errors.last?.contains("checksum") == true, "\(errors.last ?? "none")")
+            for _ in 0..<3 {
+                let lost = await failure { _ = try await ebb.load("tiny") }
+                #expect(lost?.kind == .refused(.modelUnusable))
+            }
+            try write(whole.suffix(64))
+            #expect(try await ebb.generate("tiny", prompt: "a", options: greedy(4)).text() == before)
+        }
+    }
+
     @Test("A model file that is cut short in use fails its model, not the daemon; others go on")
     func cutShort() async throws {
         let folder = try copies("broken", "whole")

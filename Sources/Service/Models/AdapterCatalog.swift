@@ -67,7 +67,12 @@ struct AdapterCatalog: Sendable {
     }
 
     private func open(_ name: String) throws -> EbbFile {
-        do { return try store.open(name) } catch { throw ServiceError.unusable(error) }
+        do {
+            let file = try store.open(name)
+            // An adapter is small, and nobody else looks at its checksums.
+            try file.verify()
+            return file
+        } catch { throw ServiceError.unusable(error) }
     }
 
     private func unknown(_ name: String) -> ServiceError {

@@ -28,8 +28,9 @@ struct ModelLoader: Sendable {
     /// Loading costs as much of a turn as so many other jobs of the lane.
     private static let cost = 8
 
+    /// - Parameter isSuspect: the file's checksums are compared first.
     /// - Throws: ``ServiceError``.
-    func load(_ name: String, _ origin: RequestOrigin) async throws -> Built {
+    func load(_ name: String, _ origin: RequestOrigin, isSuspect: Bool = false) async throws -> Built {
         // One client's deadline is not the others'.
         var origin = origin
         origin.deadline = nil
@@ -39,7 +40,10 @@ struct ModelLoader: Sendable {
         // them is used.
         try await admit(name, anonymous: 0, mapped: file.byteCount)
         let built = try await texts.run(.files, origin, cost: Self.cost) { _ in
-            do { return try build(name, file) } catch { throw ServiceError.unusable(error) }
+            do {
+                if isSuspect { try file.verify() }
+                return try build(name, file)
+            } catch { throw ServiceError.unusable(error) }
         }
         try await admit(name, anonymous: built.hosted.model.scratchBytes, mapped: file.byteCount)
         return built

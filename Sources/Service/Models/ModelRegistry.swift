@@ -33,6 +33,8 @@ actor ModelRegistry {
     private let state: StateFolder
     private var models: [String: Entry] = [:]
     private var loads: [String: Load] = [:]
+    /// Models whose file was found to be another than it was: all of its bytes are looked at before it is used again.
+    private var suspects: Set<String> = []
     private var lastLoad: UInt64 = 0
     /// Loads that have not ended, forsaken ones included.
     private var loading = 0
@@ -80,7 +82,12 @@ actor ModelRegistry {
         }
         // Meanwhile it may have been loaded anew.
         guard models[name]?.number == entry.number else { return }
-        if isThere == false { models[name] = nil } else { models[name]?.losses = losses }
+        guard isThere == false else {
+            models[name]?.losses = losses
+            return
+        }
+        models[name] = nil
+        suspects.insert(name)
     }
 
     private func begin(_ name: String, _ origin: RequestOrigin, _ peer: Peer?) throws -> Load {
@@ -105,7 +112,9 @@ actor ModelRegistry {
     private func carryOut(_ load: Load, _ name: String, _ origin: RequestOrigin) async {
         let answer: Result<LoadedModel, any Error>
         do {
-            answer = .success(try install(try await loader.load(name, origin), load))
+            let built = try await loader.load(name, origin, isSuspect: suspects.contains(name))
+            suspects.remove(name)
+            answer = .success(try install(built, load))
         } catch {
             let error = ServiceError.of(error)
             if error.code == .unknownModel, let uid = load.uid { rate.forgive(uid) }
