@@ -140,7 +140,7 @@ public final class DecoderModel: LayeredModel {
         let faults = faults(batch)
         for input in batch { input.sequence.advance(input.tokens.count) }
         for (input, error) in faults.sorted(by: { $0.key < $1.key }) { onFault(input, error) }
-        try giveLogits(wanted, faults, onFault, onLogits)
+        try giveLogits(wanted, of: batch, faults, onFault, onLogits)
     }
 
     private func begin(_ batch: [StepInput], wanted: [Int]?) {
@@ -160,7 +160,7 @@ public final class DecoderModel: LayeredModel {
         var found: [Int: EngineError] = [:]
         func look(_ place: String) {
             for index in step.unsoundInputs() where found[unsound[index]] == nil {
-                found[unsound[index]] = Self.fault(place)
+                found[unsound[index]] = Self.fault(place, batch[unsound[index]])
             }
         }
         look("the embedding")
@@ -169,14 +169,15 @@ public final class DecoderModel: LayeredModel {
             betweenLayers?()
             look("layer \(layer)")
         }
-        for index in unsound where found[index] == nil { found[index] = Self.fault("the last layer") }
+        for index in unsound where found[index] == nil { found[index] = Self.fault("the last layer", batch[index]) }
         return found
     }
 
-    private static func fault(_ place: String) -> EngineError {
-        EngineError(
+    private static func fault(_ place: String, _ input: StepInput) -> EngineError {
+        let adapters = input.adapters.isEmpty ? "" : "one of its adapters is far too strong, or "
+        return EngineError(
             .numeric,
-            "the computation has become NaN or infinite in \(place); the model's weights are damaged, or not made for this "
+            "the computation has become NaN or infinite in \(place); \(adapters)the model's weights are damaged, or not made for this "
                 + "arithmetic (ebbctl verify looks at them)")
     }
 
@@ -232,7 +233,8 @@ public final class DecoderModel: LayeredModel {
     }
 
     private func giveLogits(
-        _ wanted: [WantedRow], _ faults: [Int: EngineError], _ onFault: (Int, EngineError) -> Void,
+        _ wanted: [WantedRow], of batch: [StepInput], _ faults: [Int: EngineError],
+        _ onFault: (Int, EngineError) -> Void,
         _ onLogits: (Int, Int, UnsafeMutableBufferPointer<Float>) -> Void
     ) throws {
         let out = logitsMemory.base.assumingMemoryBound(to: Float.self)
@@ -249,7 +251,7 @@ public final class DecoderModel: LayeredModel {
                     onLogits(wanted[index].input, wanted[index].token, row)
                 } else {
                     failed.insert(wanted[index].input)
-                    onFault(wanted[index].input, Self.fault("the output head"))
+                    onFault(wanted[index].input, Self.fault("the output head", batch[wanted[index].input]))
                 }
             }
         }

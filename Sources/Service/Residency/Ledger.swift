@@ -112,7 +112,10 @@ extension Ledger {
         if let reservation = reserve(kind, bytes, uid: uid) { return reservation }
         let need = "\(what) needs about \(Admission.mib(bytes))"
         guard bytes <= room else {
-            throw ServiceError(.outOfMemory, "\(need); Ebb may take \(max(0, room) >> 20) MiB: send less at a time")
+            throw ServiceError(
+                .outOfMemory,
+                "\(need), and Ebb may take \(max(0, room) >> 20) MiB beside what it holds: send less at a time, give it more "
+                    + "(memoryBudget), or let go of models that are pinned to dequantized (ebbctl mode NAME auto)")
         }
         throw ServiceError(
             .outOfMemory,

@@ -36,6 +36,7 @@ final class MemoryManager {
         var units: [Int] = []
         var bytes = 0
         let since = MonotonicClock.now()
+        let reason: String
         /// The steps that the model had run: what an event says of it must hold for all of its units.
         let step: Int
     }
@@ -314,7 +315,8 @@ final class MemoryManager {
         self.growth = nil
         let model = growth.model
         if let untold, untold.model !== model || untold.step != model.steps { tellGrowth() }
-        var told = untold ?? Untold(model: model, step: model.steps)
+        let reason = model.wish == .dequantized ? "pinned" : "room, and calm for \(Int(last.view.calm)) s"
+        var told = untold ?? Untold(model: model, reason: reason, step: model.steps)
         told.units.append(growth.unit)
         told.bytes += bytes
         untold = told
@@ -329,8 +331,7 @@ final class MemoryManager {
     private func tellGrowth() {
         guard let told = untold else { return }
         untold = nil
-        let reason = told.model.wish == .dequantized ? "pinned" : "room, and calm for \(Int(last.view.calm)) s"
-        events.tell(told.model, told.units, "expanded", freed: -told.bytes, at: told.step, reason: reason)
+        events.tell(told.model, told.units, "expanded", freed: -told.bytes, at: told.step, reason: told.reason)
     }
 
     private func nextGrowth() -> Growth? {

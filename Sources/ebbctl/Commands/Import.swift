@@ -12,7 +12,7 @@ struct Import: ParsableCommand {
         usage: "ebbctl import <source> [--name <name>] [<options>]",
         discussion: """
             Takes a GGUF file (of a model in several, any of them), or a Hugging Face folder of a decoder or an encoder \
-            (config.json, safetensors in one file or in shards, tokenizer.json). \
+            (config.json, safetensors in one file or in shards, tokenizer.json), or an .ebb file, as ebbctl quantize makes it. \
             No value changes: what Ebb computes with is what the file holds; a setting or a tensor that it would have to \
             leave out is refused by name, and so are weights that are NaN or infinite. The result is written under a \
             temporary name and renamed, so a failed import leaves nothing behind. To make a model smaller see ebbctl quantize.
@@ -21,11 +21,12 @@ struct Import: ParsableCommand {
               ebbctl import SmolLM2-135M-Instruct.Q4_1.gguf --name smollm2
               ebbctl import all-MiniLM-L6-v2/ --name minilm
               ebbctl import large-00001-of-00003.gguf --name large
+              ebbctl import smollm2-4.ebb --name smollm2-4
               ebbctl import model.gguf --models /srv/models --json
               ebbctl import base.gguf --name base --chat-template chatml
             """)
 
-    @Argument(help: "A GGUF file, version 2 or 3, or a folder.", completion: .file(extensions: ["gguf"]))
+    @Argument(help: "A GGUF file, version 2 or 3, an .ebb file, or a folder.", completion: .file(extensions: ["gguf"]))
     var source: String
 
     @Option(help: "Name of the model (default: the file's name).")

@@ -234,8 +234,9 @@ struct SetMode: AsyncParsableCommand {
         commandName: "mode",
         abstract: "Choose how a model is run.",
         discussion: """
-            auto leaves it to the governor, layer by layer, by the memory that there is. dequantized and memory_low pin all \
-            layers. Running requests go on; the command waits until the last layer has followed.
+            auto leaves it to the governor, layer by layer and expert by expert, by the memory that there is. dequantized \
+            and memory_low pin all of them, whatever the budget and the pressure say. Running requests go on; the command \
+            waits until the last layer has followed.
 
             EXAMPLES
               ebbctl mode smollm2 memory_low
@@ -261,6 +262,16 @@ struct SetMode: AsyncParsableCommand {
         try Terminal.out(
             "\(model): \(mode.rawValue), \(status.standing) expanded "
                 + "(\(Human.bytes(status.expandedBytes)))\n")
+        try await warn(ebb)
+    }
+
+    /// Says what a pin does to the budget, which does not bind it.
+    private func warn(_ ebb: EbbClient) async throws {
+        let status = try await ebb.status()
+        guard mode == .dequantized, status.anonymousBytes > status.budgetBytes else { return }
+        Terminal.error(
+            "note: Ebb now takes \(Human.bytes(status.anonymousBytes)), more than its budget of "
+                + "\(Human.bytes(status.budgetBytes)): a pin is not bound by it, and other requests may be refused")
     }
 
     /// Waits until a pinned model's layers have followed.

@@ -65,7 +65,7 @@ struct AnswerView {
     private func finish(_ summary: GenerationSummary) throws {
         try Terminal.out("\n")
         let kept = summary.reusedTokens > 0 ? " (\(summary.reusedTokens) more were kept)" : ""
-        let changes = summary.modeChanges > 0 ? ", \(summary.modeChanges) layers changed mode" : ""
+        let changes = summary.modeChanges > 0 ? ", \(summary.modeChanges) changes of mode" : ""
         let end = summary.reason == .length ? ", cut at the length limit" : ""
         Terminal.error(
             "[prefill \(summary.promptTokens - summary.reusedTokens) tokens\(kept), \(Human.decimal(summary.prefillRate, 1)) t/s; decode "

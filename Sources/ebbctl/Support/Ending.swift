@@ -6,7 +6,8 @@ extension EbbCtl {
     /// Ends with an error: one sentence on standard error, and the code of its class.
     static func end(with error: any Error) -> Never {
         if let status = ExitStatus(of: error) {
-            if status != .outputClosed { report("Error: \("\(error)".printable)") }
+            let sentence = error is CancellationError ? "cancelled" : "\(error)"
+            if status != .outputClosed { report("Error: \(sentence.printable)") }
             Glibc.exit(status.rawValue)
         }
         // The argument parser's: help and versions are no errors and go to standard output.
