@@ -58,7 +58,8 @@ extension WeightLoader {
         yarn.slow = try positive("\(prefix).rope.scaling.yarn_beta_slow") ?? yarn.slow
         guard yarn.fast > yarn.slow else {
             throw FormatError(
-                "\(path): YaRN's beta_fast is \(yarn.fast) and its beta_slow \(yarn.slow): the first must be the larger")
+                "\(path): YaRN's beta_fast is \(yarn.fast) and its beta_slow \(yarn.slow): the first must be the larger"
+            )
         }
         return yarn
     }
