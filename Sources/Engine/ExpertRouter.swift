@@ -113,6 +113,7 @@ final class ExpertRouter {
             use.add(starts[expert + 1], to: expert, of: layer)
             starts[expert + 1] += starts[expert]
         }
+        use.forget(of: layer)
         // Each start moves to its expert's end, which is the next one's start.
         for place in 0..<all {
             let expert = Int(chosen[place])

@@ -19,7 +19,11 @@ final class ExpertUse {
     func add(_ rows: Int, to expert: Int, of layer: Int) {
         counts[layer * config.count + expert] += rows
         totals[layer] += rows
-        guard totals[layer] >= Self.rowsRemembered * config.used, expert == config.count - 1 else { return }
+    }
+
+    /// Lets go of half of what a layer has seen, where that is much.
+    func forget(of layer: Int) {
+        guard totals[layer] >= Self.rowsRemembered * config.used else { return }
         totals[layer] = 0
         for index in layer * config.count..<(layer + 1) * config.count {
             counts[index] /= 2

@@ -63,6 +63,9 @@ public class LayeredModel {
     /// Experts of all layers.
     public var expertCount: Int { unitCount - layerCount }
 
+    /// Experts of each layer that has some.
+    public var expertsOfLayer: Int { units.expertsOfLayer }
+
     /// A layer's own unit, and those of its experts.
     public func units(of layer: Int) -> [Int] { [layer] + units.experts(of: layer) }
 

@@ -53,10 +53,7 @@ final class MatrixProducts {
         rows: Int, _ a: Projection, _ b: Projection? = nil, _ c: Projection? = nil, block: Int = 32,
         _ source: (Range<Int>) -> UnsafeMutablePointer<Float>
     ) {
-        var product = Product(rows: 0..<rows, a, b, c)
-        withUnsafeMutablePointer(to: &product) {
-            run(UnsafeMutableBufferPointer(start: $0, count: 1), block: block, source)
-        }
+        run(0..<rows, a, b, c, block: block, source)
     }
 
     /// The same where rows have weights of their own: all weights have inputs of one width, and the rows of each product

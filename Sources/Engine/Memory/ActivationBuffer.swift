@@ -69,7 +69,7 @@ package final class ActivationBuffer {
         gathered = gathers ? next(8).assumingMemoryBound(to: Float.self) : nil
     }
 
-    /// The rows from `first` on as a buffer of their own: each row's values follow those of the rows before it.
+    /// Some rows as a buffer of their own: each row's values follow those of the rows before it.
     func part(_ rows: Range<Int>) -> ebb_activations {
         var part = view
         let (first, k, kp) = (rows.lowerBound, Int(view.k), Int(view.kp))

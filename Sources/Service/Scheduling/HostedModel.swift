@@ -137,8 +137,7 @@ extension HostedModel {
         let isExpert = unit >= model.layerCount
         guard let costs, costs.gains.count == model.layerCount else {
             // Of as many experts as there are, each has as many bytes.
-            let experts = isExpert ? model.units(of: layer).count - 1 : 1
-            return heat * Double(record.unitBytes[unit] * experts)
+            return heat * Double(record.unitBytes[unit] * (isExpert ? model.expertsOfLayer : 1))
         }
         return isExpert ? heat * (layer < costs.expertGains.count ? costs.expertGains[layer] : 0) : costs.gains[layer]
     }

@@ -1,4 +1,3 @@
-import CEbbSystem
 import Dispatch
 import Engine
 import Governor

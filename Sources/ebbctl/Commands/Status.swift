@@ -262,13 +262,13 @@ struct SetMode: AsyncParsableCommand {
         try Terminal.out(
             "\(model): \(mode.rawValue), \(status.standing) expanded "
                 + "(\(Human.bytes(status.expandedBytes)))\n")
-        try await warn(ebb)
+        if mode == .dequantized { try await warn(ebb) }
     }
 
     /// Says what a pin does to the budget, which does not bind it.
     private func warn(_ ebb: EbbClient) async throws {
         let status = try await ebb.status()
-        guard mode == .dequantized, status.anonymousBytes > status.budgetBytes else { return }
+        guard status.anonymousBytes > status.budgetBytes else { return }
         Terminal.error(
             "note: Ebb now takes \(Human.bytes(status.anonymousBytes)), more than its budget of "
                 + "\(Human.bytes(status.budgetBytes)): a pin is not bound by it, and other requests may be refused")
